@@ -1,0 +1,152 @@
+//! Records of fixed size: marks, acks, credits. Their layouts are pinned by golden-bytes tests.
+
+use crate::ids::{StreamIx, TaskId};
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u32_at(bytes, at) as u64 | (u32_at(bytes, at + 4) as u64) << 32
+}
+
+/// What a mark says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum MarkKind {
+    /// The source task emits nothing more on the stream.
+    EndOfStream = 1,
+    /// No tuple with an event time below `value` (an i64) follows.
+    Watermark = 2,
+    /// A checkpoint barrier; `value` is its number.
+    Checkpoint = 3,
+    /// The epoch changes to `value`.
+    Epoch = 4,
+    /// The source drains.
+    Drain = 5,
+}
+
+impl MarkKind {
+    fn from_u32(raw: u32) -> Option<MarkKind> {
+        use MarkKind::*;
+        [EndOfStream, Watermark, Checkpoint, Epoch, Drain].get((raw as usize).wrapping_sub(1)).copied()
+    }
+}
+
+/// A mark, in order with the tuples of one source task and stream.
+///
+/// Bytes: kind u32, stream u32, source u32, reserved u32 (0), value u64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MarkRecord {
+    /// What it says.
+    pub kind: MarkKind,
+    /// The stream.
+    pub stream: StreamIx,
+    /// The task whose tuples on the stream it stands between.
+    pub source: TaskId,
+    /// By kind; 0 where the kind has none.
+    pub value: u64,
+}
+
+impl MarkRecord {
+    pub(super) const BYTES: usize = 24;
+
+    pub(super) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0..4].copy_from_slice(&(self.kind as u32).to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.stream.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.source.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.value.to_le_bytes());
+        bytes
+    }
+
+    /// The record, or the unknown kind.
+    pub(super) fn decode(bytes: &[u8]) -> Result<MarkRecord, u32> {
+        let raw = u32_at(bytes, 0);
+        let kind = MarkKind::from_u32(raw).ok_or(raw)?;
+        Ok(MarkRecord { kind, stream: u32_at(bytes, 4), source: u32_at(bytes, 8), value: u64_at(bytes, 16) })
+    }
+}
+
+/// What an ack record says of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum AckKind {
+    /// Folds `xor` into the root's ledger entry.
+    Ack = 0,
+    /// The root has failed; `reason` says why.
+    Fail = 1,
+    /// The root makes progress: its timeout starts anew.
+    Reset = 2,
+}
+
+impl AckKind {
+    fn from_u32(raw: u32) -> Option<AckKind> {
+        [AckKind::Ack, AckKind::Fail, AckKind::Reset].get(raw as usize).copied()
+    }
+}
+
+/// An ack or fail, on its way to the ledger that the root names.
+///
+/// Bytes: root u64, xor u64, kind u32, reason u32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AckRecord {
+    /// The root, as [`RootId`](crate::RootId) lays it out.
+    pub root: u64,
+    /// Edges to fold in.
+    pub xor: u64,
+    /// What it says.
+    pub kind: AckKind,
+    /// Why, for fails; 0 otherwise.
+    pub reason: u32,
+}
+
+impl AckRecord {
+    pub(super) const BYTES: usize = 24;
+
+    pub(super) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0..8].copy_from_slice(&self.root.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.xor.to_le_bytes());
+        bytes[16..20].copy_from_slice(&(self.kind as u32).to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.reason.to_le_bytes());
+        bytes
+    }
+
+    /// The record, or the unknown kind.
+    pub(super) fn decode(bytes: &[u8]) -> Result<AckRecord, u32> {
+        let raw = u32_at(bytes, 16);
+        let kind = AckKind::from_u32(raw).ok_or(raw)?;
+        Ok(AckRecord { root: u64_at(bytes, 0), xor: u64_at(bytes, 8), kind, reason: u32_at(bytes, 20) })
+    }
+}
+
+/// Credit given back: how much an inbox has consumed so far.
+///
+/// Bytes: inbox u32, record type u32 (0), consumed u64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CreditRecord {
+    /// The inbox, as the plan numbers them.
+    pub inbox: u32,
+    /// Bytes consumed since the link began; only grows.
+    pub consumed: u64,
+}
+
+impl CreditRecord {
+    pub(super) const BYTES: usize = 16;
+
+    pub(super) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0..4].copy_from_slice(&self.inbox.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.consumed.to_le_bytes());
+        bytes
+    }
+
+    /// The record, or the unknown record type.
+    pub(super) fn decode(bytes: &[u8]) -> Result<CreditRecord, u32> {
+        match u32_at(bytes, 4) {
+            0 => Ok(CreditRecord { inbox: u32_at(bytes, 0), consumed: u64_at(bytes, 8) }),
+            other => Err(other),
+        }
+    }
+}

@@ -1,0 +1,735 @@
+//! Writing batches.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use super::header::{AT_CRC, BatchHeader, BatchKind, HEADER_BYTES, TUPLE_HEADER_BYTES, batch_flags, tuple_flags};
+use super::record::{AckRecord, CreditRecord, MarkRecord};
+use super::validate::BatchError;
+use super::{Batch, Cursor, crc, pad8, schema_carried, schema_of};
+use crate::emit::{Emit, Full, Scratch, TupleWriter};
+use crate::ids::{AnchorEdge, ReactorIx, StreamIx, TaskId};
+use crate::schema::{Tuple, TupleType};
+
+/// Where a tuple goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dest<'a> {
+    /// One task.
+    Task(TaskId),
+    /// The task set with this index in the plan.
+    Set(u32),
+    /// These tasks, all on the receiving reactor.
+    List(&'a [TaskId]),
+}
+
+/// All that a tuple carries beside its value.
+#[derive(Debug, Clone, Copy)]
+pub struct TupleHead<'a> {
+    /// The emitting task.
+    pub source: TaskId,
+    /// Where it goes.
+    pub dest: Dest<'a>,
+    /// Time of the spout's turn that began the tuple's tree, ns of the host's monotonic clock.
+    pub origin_ns: u64,
+    /// The trees it belongs to; empty if unanchored.
+    pub anchors: &'a [AnchorEdge],
+    /// When it happened, by the source's own reckoning.
+    pub event_time: Option<i64>,
+    /// Its key group, where the receiver should not compute it again.
+    pub key_group: Option<u32>,
+    /// Its trace, if it is traced.
+    pub trace: Option<u64>,
+}
+
+impl<'a> TupleHead<'a> {
+    /// An unanchored tuple with nothing special.
+    pub fn plain(source: TaskId, dest: TaskId, origin_ns: u64) -> TupleHead<'a> {
+        TupleHead {
+            source,
+            dest: Dest::Task(dest),
+            origin_ns,
+            anchors: &[],
+            event_time: None,
+            key_group: None,
+            trace: None,
+        }
+    }
+}
+
+/// What [`BatchBuf::open`] needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenBatch {
+    /// What the batch will hold.
+    pub kind: BatchKind,
+    /// The stream; 0 where the kind has none.
+    pub stream: StreamIx,
+    /// [`TupleType::schema_id`] of the stream; 0 where the kind has none.
+    pub schema_id: u64,
+    /// [`TupleType::dynamic`] of the stream.
+    pub dynamic: bool,
+    /// The reactor that writes.
+    pub source_reactor: ReactorIx,
+    /// Epoch of this process's incarnation.
+    pub epoch: u32,
+}
+
+/// Zeroed, 64-aligned memory of fixed size.
+struct Memory {
+    at: NonNull<u8>,
+    /// Invariant: a multiple of 64, at least 128, at most `BatchBuf::MAX_CAPACITY`.
+    bytes: usize,
+}
+
+impl Memory {
+    const ALIGN: usize = 64;
+
+    fn layout(bytes: usize) -> Layout {
+        // Neither the alignment nor the size (at most 1 GiB) can be refused.
+        Layout::from_size_align(bytes, Self::ALIGN).expect("64 is a power of two and the size is bounded")
+    }
+
+    fn new(bytes: usize) -> Memory {
+        assert!(bytes <= BatchBuf::MAX_CAPACITY, "a batch buffer of {bytes} bytes exceeds the limit of 1 GiB");
+        let bytes = bytes.max(128).next_multiple_of(Self::ALIGN);
+        let layout = Self::layout(bytes);
+        // SAFETY: the size is not 0.
+        let at = unsafe { alloc_zeroed(layout) };
+        match NonNull::new(at) {
+            Some(at) => Memory { at, bytes },
+            None => handle_alloc_error(layout),
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and dropped once.
+        unsafe { dealloc(self.at.as_ptr(), Self::layout(self.bytes)) };
+    }
+}
+
+/// An owned buffer that holds one batch: 64-aligned, of fixed capacity, reused from batch to batch.
+///
+/// Life: [`open`](BatchBuf::open) → pushes → [`seal`](BatchBuf::seal) → sent (it dereferences to the batch's bytes) or read
+/// in place ([`view`](BatchBuf::view)) → `open` again. A batch that arrives in pieces comes in by
+/// [`receive_begin`](BatchBuf::receive_begin). A push never allocates memory for the batch: it answers [`Full`].
+pub struct BatchBuf {
+    memory: Memory,
+    /// Bytes in use, header included. Invariant: a multiple of 8 and `<= memory.bytes`, but for a batch being received.
+    len: usize,
+    /// Bytes that pushes may use: the capacity while the batch is open, 0 otherwise.
+    limit: usize,
+    /// Tuples or records pushed.
+    count: u32,
+    /// Type that pushes must have, see `schema_of`.
+    schema: u64,
+    /// Origin of the last tuple pushed.
+    origin_ns: u64,
+    /// Base of the origins: the first tuple's.
+    base_ns: u64,
+    /// How often a batch was begun here; by it a cursor of an earlier one is noticed.
+    fills: u64,
+    kind: BatchKind,
+    /// Bytes arrive that are not checked yet.
+    receiving: bool,
+}
+
+// SAFETY: the memory is owned and reached only through the `BatchBuf`.
+unsafe impl Send for BatchBuf {}
+// SAFETY: a shared reference only reads.
+unsafe impl Sync for BatchBuf {}
+
+/// The bytes in use.
+impl Deref for BatchBuf {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len <= memory.bytes`, all of it initialized since allocation.
+        unsafe { std::slice::from_raw_parts(self.memory.at.as_ptr(), self.len) }
+    }
+}
+
+// SAFETY: the bytes lie on the heap, so moving the `BatchBuf` does not move them; `deref` gives the same bytes until a
+// `&mut` method is called.
+unsafe impl stable_deref_trait::StableDeref for BatchBuf {}
+
+impl fmt::Debug for BatchBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchBuf")
+            .field("kind", &self.kind)
+            .field("count", &self.count)
+            .field("len", &self.len)
+            .field("capacity", &self.capacity())
+            .field("receiving", &self.receiving)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BatchBuf {
+    /// The largest capacity, 1 GiB. (rkyv's relative pointers reach 2 GiB.)
+    pub const MAX_CAPACITY: usize = 1 << 30;
+    /// Bytes of an empty batch.
+    pub const EMPTY_BYTES: usize = HEADER_BYTES;
+
+    /// A buffer of at least `bytes` (rounded up to a multiple of 64, at least 128), zeroed, closed: `open` it before the first push.
+    ///
+    /// # Panics
+    ///
+    /// Above [`MAX_CAPACITY`](BatchBuf::MAX_CAPACITY).
+    pub fn with_capacity(bytes: usize) -> BatchBuf {
+        let mut buf = BatchBuf {
+            memory: Memory::new(bytes),
+            len: HEADER_BYTES,
+            limit: 0,
+            count: 0,
+            schema: 0,
+            origin_ns: 0,
+            base_ns: 0,
+            fills: 0,
+            kind: BatchKind::Data,
+            receiving: false,
+        };
+        buf.close_empty();
+        buf
+    }
+
+    /// Bytes it can hold, header included.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.memory.bytes
+    }
+
+    /// Bytes in use, header included: 64 when empty.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Tuples or records in it.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether it holds neither tuples nor records.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What it holds.
+    #[inline]
+    pub fn kind(&self) -> BatchKind {
+        self.kind
+    }
+
+    /// Begins a batch; what was in the buffer is forgotten. The base of the origins will be that of the first tuple.
+    ///
+    /// # Panics
+    ///
+    /// If `schema_id` is `u64::MAX`, which no type has.
+    pub fn open(&mut self, o: &OpenBatch) {
+        let flags = if o.dynamic { batch_flags::DYNAMIC } else { 0 };
+        self.start(&BatchHeader {
+            kind: o.kind,
+            flags,
+            stream: o.stream,
+            source_reactor: o.source_reactor,
+            schema_id: o.schema_id,
+            link_seq: 0,
+            epoch: o.epoch,
+            count: 0,
+            byte_len: HEADER_BYTES as u32,
+            crc: 0,
+            enqueued_ns: 0,
+            base_ns: 0,
+        });
+    }
+
+    fn start(&mut self, header: &BatchHeader) {
+        assert!(header.schema_id != super::ROWS, "u64::MAX is no schema id");
+        self.memory_mut()[..HEADER_BYTES].copy_from_slice(&header.encode());
+        self.kind = header.kind;
+        self.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
+        self.len = HEADER_BYTES;
+        self.limit = self.memory.bytes;
+        self.count = 0;
+        self.base_ns = header.base_ns;
+        self.origin_ns = header.base_ns;
+        self.fills += 1;
+        self.receiving = false;
+    }
+
+    /// Empty and closed: no type may be pushed until `open`.
+    fn close_empty(&mut self) {
+        self.open(&OpenBatch {
+            kind: BatchKind::Data,
+            stream: 0,
+            schema_id: 0,
+            dynamic: false,
+            source_reactor: 0,
+            epoch: 0,
+        });
+        self.limit = 0;
+    }
+
+    /// All of the memory.
+    #[inline]
+    fn memory_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `bytes` initialized bytes since allocation, reached only through `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.at.as_ptr(), self.memory.bytes) }
+    }
+
+    /// Appends a tuple that is unanchored and goes to one task: the hot path. Gives the bytes it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room, or the batch is sealed. Nothing has changed then.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another type than `T`, or not at all.
+    #[inline]
+    pub fn push_plain<T: Tuple, E: Emit<T> + ?Sized>(
+        &mut self,
+        source: TaskId,
+        dest: TaskId,
+        origin_ns: u64,
+        value: &E,
+    ) -> Result<u32, Full> {
+        if origin_ns != self.origin_ns {
+            if self.count != 0 {
+                return self.push(&TupleHead::plain(source, dest, origin_ns), value);
+            }
+            self.base_ns = origin_ns;
+            self.origin_ns = origin_ns;
+        }
+        let word = dest as u64 | ((TUPLE_HEADER_BYTES / 8) as u64) << 48;
+        self.append(TUPLE_HEADER_BYTES, source, word, value)
+    }
+
+    /// Appends a tuple. Gives the bytes it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room, or the batch is sealed. Nothing has changed then.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another type than `T`, or not at all.
+    #[inline(always)]
+    pub fn push<T: Tuple, E: Emit<T> + ?Sized>(&mut self, head: &TupleHead<'_>, value: &E) -> Result<u32, Full> {
+        let first = self.count == 0;
+        let origin = !first && head.origin_ns != self.origin_ns;
+        let delta = head.origin_ns.wrapping_sub(self.base_ns);
+        // The usual cases are worth their own stores: up to one anchor, and nothing rare.
+        let usual = (head.dest, head.event_time, head.key_group, head.trace);
+        let (header, word) = match (usual, head.anchors, origin) {
+            ((Dest::Task(task), None, None, None), [], false) => self.put_words(task, 0, []),
+            ((Dest::Task(task), None, None, None), [], true) => self.put_words(task, tuple_flags::ORIGIN, [delta]),
+            ((Dest::Task(task), None, None, None), [one], false) => {
+                self.put_words(task, tuple_flags::ANCHOR1, [one.root, one.edge])
+            }
+            ((Dest::Task(task), None, None, None), [one], true) => {
+                self.put_words(task, tuple_flags::ORIGIN | tuple_flags::ANCHOR1, [delta, one.root, one.edge])
+            }
+            _ => self.put_head(head, origin.then_some(delta)),
+        }?;
+        let bytes = self.append(header, head.source, word, value)?;
+        if first {
+            self.base_ns = head.origin_ns;
+        }
+        self.origin_ns = head.origin_ns;
+        Ok(bytes)
+    }
+
+    /// Writes sections of one word each behind the place of the tuple header. Gives what `put_head` does.
+    #[inline(always)]
+    fn put_words<const N: usize>(&mut self, dest: TaskId, flags: u16, words: [u64; N]) -> Result<(usize, u64), Full> {
+        let header = TUPLE_HEADER_BYTES + 8 * N;
+        let start = self.len;
+        if self.limit < start + header {
+            return Err(Full);
+        }
+        let room = &mut self.memory_mut()[start + TUPLE_HEADER_BYTES..start + header];
+        for (room, word) in room.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *room = word.to_le_bytes();
+        }
+        Ok((header, dest as u64 | (flags as u64) << 32 | (header as u64 / 8) << 48))
+    }
+
+    /// Writes the sections behind the place of the tuple header. Gives the bytes of both, and the second half of the tuple
+    /// header but for the padding.
+    fn put_head(&mut self, head: &TupleHead<'_>, delta: Option<u64>) -> Result<(usize, u64), Full> {
+        let (flags, mut header) = sections(head, delta.is_some());
+        let units = header / 8;
+        let long = units > u8::MAX as usize;
+        if long {
+            header += 8;
+        }
+        if self.limit.saturating_sub(self.len) < header {
+            return Err(Full);
+        }
+        let start = self.len;
+        let mut put = Put(&mut self.memory_mut()[start + TUPLE_HEADER_BYTES..start + header]);
+        if long {
+            put.u64(header as u64 / 8);
+        }
+        if let Some(delta) = delta {
+            put.u64(delta);
+        }
+        match head.anchors {
+            [] => {}
+            [one] => put.anchor(one),
+            many => {
+                put.u64(many.len() as u64);
+                many.iter().for_each(|anchor| put.anchor(anchor));
+            }
+        }
+        let dest = match head.dest {
+            Dest::Task(task) => task,
+            Dest::Set(set) => set,
+            Dest::List(tasks) => {
+                put.list(tasks);
+                tasks.len() as u32
+            }
+        };
+        if let Some(time) = head.event_time {
+            put.u64(time as u64);
+        }
+        if let Some(group) = head.key_group {
+            put.u64(group as u64);
+        }
+        if let Some(trace) = head.trace {
+            put.u64(trace);
+        }
+        debug_assert!(put.0.is_empty(), "the sections fill the header");
+        let units = if long { 0 } else { units as u64 };
+        Ok((header, dest as u64 | (flags as u64) << 32 | units << 48))
+    }
+
+    /// Writes the archive after `header` bytes of header and sections, then the header, and only then counts the tuple in.
+    /// `word` is the second half of the tuple header but for the padding.
+    #[inline(always)]
+    fn append<T: Tuple, E: Emit<T> + ?Sized>(
+        &mut self,
+        header: usize,
+        source: TaskId,
+        word: u64,
+        value: &E,
+    ) -> Result<u32, Full> {
+        if self.schema != schema_of::<T>() {
+            wrong_type::<T>(self);
+        }
+        let start = self.len;
+        let Some(room) = self.limit.checked_sub(start + header) else { return Err(Full) };
+        let mut scratch: Scratch = [MaybeUninit::uninit(); _];
+        // SAFETY: `start` and `header` are multiples of 8 and the memory is 64-aligned, so the payload is 8-aligned;
+        // `room` bytes from it (a multiple of 8, since `limit` is one) are within the memory, initialized since
+        // allocation, and borrowed exclusively with `self` until the writer is finished. The scratch is used here only.
+        let (archive, tail) = unsafe {
+            let payload = self.memory.at.add(start + header);
+            let mut writer = TupleWriter::new(payload, room, &mut scratch);
+            value.write(&mut writer)?;
+            writer.finish()
+        };
+        let len = header + archive;
+        // SAFETY: `start + 16 <= limit`, 8-aligned, exclusively ours.
+        unsafe {
+            let head = self.memory.at.add(start).cast::<u64>();
+            head.write((len as u64 | (source as u64) << 32).to_le());
+            head.add(1).write((word | (tail as u64) << 56).to_le());
+        }
+        self.len = start + len;
+        self.count += 1;
+        Ok(len as u32)
+    }
+
+    /// Appends a mark.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room, or the batch is sealed.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another kind.
+    pub fn push_mark(&mut self, m: &MarkRecord) -> Result<(), Full> {
+        self.push_record(BatchKind::Mark, &m.encode())
+    }
+
+    /// Appends an ack.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room, or the batch is sealed.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another kind.
+    pub fn push_ack(&mut self, a: &AckRecord) -> Result<(), Full> {
+        self.push_record(BatchKind::Ack, &a.encode())
+    }
+
+    /// Appends a credit.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room, or the batch is sealed.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another kind.
+    pub fn push_credit(&mut self, c: &CreditRecord) -> Result<(), Full> {
+        self.push_record(BatchKind::Control, &c.encode())
+    }
+
+    fn push_record(&mut self, kind: BatchKind, record: &[u8]) -> Result<(), Full> {
+        assert!(self.kind == kind, "a record of kind {kind:?} was pushed to a batch opened for {:?}", self.kind);
+        let end = self.len + record.len();
+        if end > self.limit {
+            return Err(Full);
+        }
+        let start = self.len;
+        self.memory_mut()[start..end].copy_from_slice(record);
+        self.len = end;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Finishes the batch: writes its header. Pushes answer [`Full`] from now on, until `open`.
+    ///
+    /// `link_seq` numbers the batches of the link, `enqueued_ns` is now. With `crc` the batch is summed (some 0.5 ns a byte).
+    ///
+    /// # Panics
+    ///
+    /// While a batch is being received.
+    pub fn seal(&mut self, link_seq: u64, enqueued_ns: u64, crc: bool) {
+        assert!(!self.receiving, "the batch is still being received");
+        let mut header = BatchHeader { link_seq, enqueued_ns, crc: 0, ..self.header() };
+        header.flags &= !batch_flags::CRC;
+        if crc {
+            header.flags |= batch_flags::CRC;
+        }
+        self.memory_mut()[..HEADER_BYTES].copy_from_slice(&header.encode());
+        if crc {
+            let sum = crc::crc32c(0, self);
+            self.memory_mut()[AT_CRC..AT_CRC + 4].copy_from_slice(&sum.to_le_bytes());
+        }
+        self.limit = 0;
+    }
+
+    /// The header as of now, sealed or not.
+    fn header(&self) -> BatchHeader {
+        // SAFETY: the memory is at least 128 bytes long, and initialized since allocation.
+        let head = unsafe { self.memory.at.cast::<[u8; HEADER_BYTES]>().as_ref() };
+        BatchHeader {
+            count: self.count,
+            byte_len: self.len as u32,
+            base_ns: self.base_ns,
+            ..BatchHeader::decode(head)
+        }
+    }
+
+    /// The batch, to be read in place. Needs no check: it was written here, or checked by `receive_end`. May be taken before
+    /// `seal`; only its [`bytes`](Batch::bytes) are not for sending then.
+    ///
+    /// # Panics
+    ///
+    /// While a batch is being received.
+    #[inline]
+    pub fn view(&self) -> Batch<'_> {
+        assert!(!self.receiving, "the batch is still being received");
+        // SAFETY: the bytes were written by this type's own pushes, each of the type of the batch, or validated.
+        unsafe { Batch::new(self, self.header(), self.fills) }
+    }
+
+    /// Replaces the content by the tuples of `batch` from the cursor on, and the header of `batch` with their count. The base
+    /// is the cursor's running origin. More tuples may be pushed after them.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if they exceed the capacity ([`grow_to`](BatchBuf::grow_to) `batch.bytes().len()` always suffices). Nothing has
+    /// changed then.
+    ///
+    /// # Panics
+    ///
+    /// If the cursor is not of this batch.
+    pub fn copy_tail(&mut self, batch: &Batch<'_>, at: &Cursor) -> Result<(), Full> {
+        let tail = batch.tail(at);
+        let end = HEADER_BYTES + tail.len();
+        if end > self.memory.bytes {
+            return Err(Full);
+        }
+        let mut header = BatchHeader { base_ns: at.origin_ns(), crc: 0, ..*batch.header() };
+        header.flags &= !batch_flags::CRC;
+        self.start(&header);
+        self.memory_mut()[HEADER_BYTES..end].copy_from_slice(tail);
+        self.len = end;
+        self.count = at.left();
+        self.rebase(batch.header().base_ns);
+        Ok(())
+    }
+
+    /// Turns the origins in the tuples from being relative to `old` into being relative to `base_ns`, and finds the last.
+    fn rebase(&mut self, old: u64) {
+        let shift = old.wrapping_sub(self.base_ns);
+        let mut pos = HEADER_BYTES;
+        let mut origin_ns = self.base_ns;
+        let end = self.len;
+        let bytes = self.memory_mut();
+        while pos < end {
+            let word = super::u64_at(bytes, pos + 8);
+            if (word >> 32) as u16 & tuple_flags::ORIGIN != 0 {
+                let long = (word >> 48) as u8 == 0;
+                let at = pos + TUPLE_HEADER_BYTES + if long { 8 } else { 0 };
+                let delta = super::u64_at(bytes, at).wrapping_add(shift);
+                bytes[at..at + 8].copy_from_slice(&delta.to_le_bytes());
+                origin_ns = old.wrapping_sub(shift).wrapping_add(delta);
+            }
+            pos += super::u32_at(bytes, pos) as usize;
+        }
+        self.origin_ns = origin_ns;
+    }
+
+    /// Makes the capacity at least `bytes`; the content stays.
+    ///
+    /// # Panics
+    ///
+    /// Above [`MAX_CAPACITY`](BatchBuf::MAX_CAPACITY).
+    pub fn grow_to(&mut self, bytes: usize) {
+        if bytes <= self.memory.bytes {
+            return;
+        }
+        let old = std::mem::replace(&mut self.memory, Memory::new(bytes));
+        // SAFETY: `len` bytes of the old memory are initialized, the new memory is larger, and they are apart.
+        unsafe { self.memory.at.copy_from_nonoverlapping(old.at, self.len) };
+        if self.limit != 0 {
+            self.limit = self.memory.bytes;
+        }
+    }
+
+    /// Begins to take in a batch that arrives in pieces; what was in the buffer is forgotten. Until `receive_end` the buffer
+    /// dereferences to the bytes so far: parse the header ([`BatchHeader::parse`]) when 64 have come, to learn the length.
+    pub fn receive_begin(&mut self) {
+        self.close_empty();
+        self.len = 0;
+        self.receiving = true;
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if it exceeds the capacity; nothing of it was taken.
+    ///
+    /// # Panics
+    ///
+    /// Without `receive_begin`.
+    pub fn receive(&mut self, piece: &[u8]) -> Result<(), Full> {
+        assert!(self.receiving, "receive_begin comes first");
+        let (start, end) = (self.len, self.len + piece.len());
+        let Some(room) = self.memory_mut().get_mut(start..end) else { return Err(Full) };
+        room.copy_from_slice(piece);
+        self.len = end;
+        Ok(())
+    }
+
+    /// Checks the batch that was received ([`Batch::validate`]); from now on it is as if written here and sealed.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`] names what is wrong; also if bytes came beyond the end of the batch. The buffer is empty then.
+    ///
+    /// # Panics
+    ///
+    /// Without `receive_begin`.
+    pub fn receive_end(&mut self, ty: Option<&TupleType>, max_batch: usize) -> Result<(), BatchError> {
+        assert!(self.receiving, "receive_begin comes first");
+        let checked = Batch::validate(self, ty, max_batch).and_then(|batch| {
+            let excess = self.len - batch.bytes().len();
+            if excess == 0 { Ok(*batch.header()) } else { Err(BatchError::Excess { excess }) }
+        });
+        match checked {
+            Ok(header) => {
+                self.kind = header.kind;
+                self.count = header.count;
+                self.base_ns = header.base_ns;
+                self.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
+                self.receiving = false;
+                Ok(())
+            }
+            Err(error) => {
+                self.close_empty();
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_type<T: Tuple>(buf: &BatchBuf) -> ! {
+    panic!(
+        "a `{}` (schema {:#018x}) was pushed to a batch opened for {:?} with schema {:#018x}",
+        T::NAME,
+        T::ID,
+        buf.kind,
+        buf.header().schema_id,
+    )
+}
+
+/// The flags of a head, and the bytes of tuple header and sections.
+#[inline]
+fn sections(head: &TupleHead<'_>, origin: bool) -> (u16, usize) {
+    let (mut flags, mut bytes) = (0, TUPLE_HEADER_BYTES);
+    let mut section = |present: bool, flag: u16, size: usize| {
+        if present {
+            flags |= flag;
+            bytes += size;
+        }
+    };
+    section(origin, tuple_flags::ORIGIN, 8);
+    section(head.anchors.len() == 1, tuple_flags::ANCHOR1, 16);
+    section(head.anchors.len() > 1, tuple_flags::ANCHORS, 8 + 16 * head.anchors.len());
+    match head.dest {
+        Dest::Task(_) => {}
+        Dest::Set(_) => section(true, tuple_flags::DEST_SET, 0),
+        Dest::List(tasks) => section(true, tuple_flags::DEST_LIST, pad8(4 + 4 * tasks.len())),
+    }
+    section(head.event_time.is_some(), tuple_flags::EVENT_TIME, 8);
+    section(head.key_group.is_some(), tuple_flags::KEY_GROUP, 8);
+    section(head.trace.is_some(), tuple_flags::TRACE, 8);
+    (flags, bytes)
+}
+
+/// Writes sections one after the other; what is left of the room.
+struct Put<'a>(&'a mut [u8]);
+
+impl Put<'_> {
+    #[inline]
+    fn u64(&mut self, n: u64) {
+        let (word, rest) =
+            std::mem::take(&mut self.0).split_first_chunk_mut::<8>().expect("the sections fit the header");
+        *word = n.to_le_bytes();
+        self.0 = rest;
+    }
+
+    #[inline]
+    fn anchor(&mut self, anchor: &AnchorEdge) {
+        self.u64(anchor.root);
+        self.u64(anchor.edge);
+    }
+
+    /// Count and tasks, two to a word.
+    fn list(&mut self, tasks: &[TaskId]) {
+        let mut words = std::iter::once(tasks.len() as u32).chain(tasks.iter().copied());
+        while let Some(low) = words.next() {
+            self.u64(low as u64 | (words.next().unwrap_or(0) as u64) << 32);
+        }
+    }
+}
