@@ -1,0 +1,131 @@
+//! How many bytes the buffers of a plan may take (D2): every part bounded, the sum computed before the start.
+//!
+//! What is counted, each with the owner that allocates it:
+//! - *open batches*: one outgoing buffer per stream of a cohort and receiving reactor, filled in private (the sender's);
+//! - *rings*: one per ring link (the sender's);
+//! - *sockets*: [`SOCKET_SEND_BATCHES`] batches being sent (the sender's) and [`SOCKET_RECEIVE_BATCHES`] being received
+//!   (the receiver's) per socket link;
+//! - *inboxes*: what was sent and not yet consumed, which the credit of each incoming link bounds (the receiver's);
+//! - *bursts*: what one call may emit beyond its room (the executor's).
+//!
+//! Not counted: state of components, code, kernel socket buffers, and tuples larger than a batch, which travel one at a
+//! time per link in a buffer of their own (at most `max_tuple_bytes`).
+
+use serde::Serialize;
+
+use crate::plan::{ExecutorPlan, InboxPlan, LinkKind, LinkPlan, ReactorPlan};
+use crate::spec::TopologySpec;
+use squall_tuple::ids::ReactorIx;
+
+/// Batches of a socket link that wait for the kernel at the sender, at most.
+pub const SOCKET_SEND_BATCHES: u64 = 2;
+/// Batches of receive buffers for a socket link.
+pub const SOCKET_RECEIVE_BATCHES: u64 = 2;
+
+/// Bytes by use. All are upper bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryUse {
+    /// Outgoing batches being filled.
+    pub open_batches: u64,
+    /// Rings between reactors of one worker.
+    pub rings: u64,
+    /// Send and receive buffers of sockets.
+    pub sockets: u64,
+    /// Tuples that wait for their bolt.
+    pub inboxes: u64,
+    /// Emits beyond the room of the outputs.
+    pub bursts: u64,
+}
+
+impl MemoryUse {
+    /// The sum of all parts.
+    pub fn total(&self) -> u64 {
+        self.open_batches + self.rings + self.sockets + self.inboxes + self.bursts
+    }
+
+    fn add(&mut self, other: &MemoryUse) {
+        self.open_batches += other.open_batches;
+        self.rings += other.rings;
+        self.sockets += other.sockets;
+        self.inboxes += other.inboxes;
+        self.bursts += other.bursts;
+    }
+}
+
+/// Bytes of all buffers of a plan, in all and by worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// The sum over all workers, by use.
+    pub all: MemoryUse,
+    /// By worker.
+    pub workers: Vec<MemoryUse>,
+    /// The sum over all workers and uses.
+    pub total: u64,
+}
+
+impl MemoryPlan {
+    pub(crate) fn of(
+        spec: &TopologySpec,
+        reactors: &[ReactorPlan],
+        worker_count: usize,
+        executors: &[ExecutorPlan],
+        links: &[LinkPlan],
+        inboxes: &[InboxPlan],
+        reactors_of: &[Vec<ReactorIx>],
+    ) -> MemoryPlan {
+        let mut workers = vec![MemoryUse::default(); worker_count];
+        let worker_of = |reactor: ReactorIx| reactors[reactor as usize].worker as usize;
+        let batch_bytes = u64::from(spec.config.batch_bytes);
+        let socket_batch_bytes = u64::from(spec.config.socket_batch_bytes);
+
+        for stream in 0..spec.streams.len() as u32 {
+            let receivers = receivers(spec, stream, reactors_of);
+            for &from in &reactors_of[spec.streams[stream as usize].component as usize] {
+                for &to in &receivers {
+                    let same_worker = worker_of(from) == worker_of(to);
+                    workers[worker_of(from)].open_batches += if same_worker { batch_bytes } else { socket_batch_bytes };
+                }
+            }
+        }
+        for link in links {
+            match link.kind {
+                LinkKind::Local => {}
+                LinkKind::Ring => workers[worker_of(link.from)].rings += spec.config.ring_bytes,
+                LinkKind::Socket => {
+                    workers[worker_of(link.from)].sockets += SOCKET_SEND_BATCHES * socket_batch_bytes;
+                    workers[worker_of(link.to)].sockets += SOCKET_RECEIVE_BATCHES * socket_batch_bytes;
+                }
+            }
+        }
+        for inbox in inboxes {
+            let senders = senders(spec, inbox.component, reactors_of);
+            workers[worker_of(inbox.reactor)].inboxes += senders.len() as u64 * spec.config.credit_bytes;
+        }
+        for executor in executors {
+            workers[worker_of(executor.reactor)].bursts += spec.components[executor.component as usize].burst_bytes;
+        }
+
+        let mut all = MemoryUse::default();
+        workers.iter().for_each(|worker| all.add(worker));
+        MemoryPlan { all, workers, total: all.total() }
+    }
+}
+
+/// The reactors on which some subscriber of the stream has tasks.
+fn receivers(spec: &TopologySpec, stream: u32, reactors_of: &[Vec<ReactorIx>]) -> Vec<ReactorIx> {
+    let to = spec.subscriptions.iter().filter(|s| s.stream == stream).map(|s| s.to);
+    union(to.flat_map(|component| &reactors_of[component as usize]))
+}
+
+/// The reactors from which tuples for the component may come.
+fn senders(spec: &TopologySpec, component: u32, reactors_of: &[Vec<ReactorIx>]) -> Vec<ReactorIx> {
+    let from = spec.subscriptions.iter().filter(|s| s.to == component);
+    union(from.flat_map(|s| &reactors_of[spec.streams[s.stream as usize].component as usize]))
+}
+
+fn union<'a>(reactors: impl Iterator<Item = &'a ReactorIx>) -> Vec<ReactorIx> {
+    let mut list: Vec<ReactorIx> = reactors.copied().collect();
+    list.sort_unstable();
+    list.dedup();
+    list
+}
