@@ -1,0 +1,132 @@
+//! Where io_uring is blocked, the choice `auto` carries on with epoll and says why and what to do; the choice `io_uring` is an error that says the
+//! same.
+
+#[path = "support/confine.rs"]
+mod confine;
+
+use confine::{ROLE, child, forbid, limit_locked_memory};
+use squall_io::{Closed, EventSink, IoChoice, IoError, IoKind, StreamId, open, probe};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+/// What the children run; nothing in the parent.
+#[test]
+fn the_confined_child_reports() {
+    let Ok(role) = std::env::var(ROLE) else {
+        return;
+    };
+    if role == "memlock" && !limit_locked_memory(0) {
+        println!("\nskipped=1");
+        return;
+    }
+    let probed = probe();
+    let (driver, warning) = open::<Vec<u8>>(IoChoice::Auto, 1).expect("auto always finds a driver");
+    println!("\nusable={}", probed.usable);
+    println!("cause={}", probed.cause.unwrap_or_default());
+    println!("kind={}", driver.kind());
+    println!("warning={}", warning.unwrap_or_default());
+    match open::<Vec<u8>>(IoChoice::IoUring, 1) {
+        Ok(_) => println!("error="),
+        Err(e @ IoError::IoUringUnusable { .. }) => println!("error={e}"),
+        Err(e) => panic!("{e}"),
+    }
+    println!("echo={}", echo(driver));
+}
+
+/// Sends through the driver and receives what comes back.
+fn echo(mut driver: Box<dyn squall_io::Driver<Vec<u8>>>) -> String {
+    struct Text(String);
+    impl EventSink<Vec<u8>> for Text {
+        fn on_recv(&mut self, _: StreamId, bytes: &[u8]) {
+            self.0 += &String::from_utf8_lossy(bytes);
+        }
+        fn on_sent(&mut self, _: StreamId, _: Vec<u8>) {}
+        fn on_closed(&mut self, _: StreamId, _: Closed) {}
+    }
+    let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
+    let id = driver.add_stream(ours.into()).expect("a stream");
+    theirs.write_all(b"it works").expect("room");
+    driver.send(id, b"out".to_vec());
+    let mut text = Text(String::new());
+    for _ in 0..100 {
+        driver.wait(Some(Duration::from_millis(100)), &mut text).expect("the driver works");
+        if text.0.len() == 8 && driver.queued(id) == 0 {
+            break;
+        }
+    }
+    text.0
+}
+
+struct Report(String);
+
+impl Report {
+    fn of(mut command: Command) -> Report {
+        let output = command.output().expect("the child runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        Report(text)
+    }
+
+    fn get(&self, key: &str) -> &str {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("no {key} in the child's report:\n{}", self.0))
+    }
+
+    /// It fell back, works, and says in all three places what `words` ask for.
+    fn assert_blocked(&self, words: &[&str]) {
+        assert_eq!((self.get("usable"), self.get("kind"), self.get("echo")), ("false", "epoll", "it works"));
+        for text in [self.get("cause"), self.get("warning"), self.get("error")] {
+            for word in words {
+                assert!(text.contains(word), "`{word}` is missing in: {text}");
+            }
+        }
+    }
+}
+
+const TEST: &str = "the_confined_child_reports";
+
+#[test]
+fn an_unconfined_child_agrees_with_the_probe_here() {
+    let report = Report::of(child(TEST, "free"));
+    let usable = probe().usable;
+    assert_eq!(report.get("usable"), usable.to_string());
+    assert_eq!(report.get("kind"), if usable { IoKind::IoUring } else { IoKind::Epoll }.to_string());
+    assert_eq!(report.get("warning").is_empty(), usable);
+    assert_eq!(report.get("echo"), "it works");
+}
+
+#[test]
+fn a_seccomp_filter_that_forbids_the_set_up_is_named_with_its_remedy() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let mut command = child(TEST, "seccomp");
+        forbid(&mut command, libc::SYS_io_uring_setup, errno);
+        Report::of(command).assert_blocked(&["io_uring_setup", "seccomp", "--security-opt seccomp=unconfined"]);
+    }
+}
+
+#[test]
+fn a_seccomp_filter_that_forbids_a_later_call_is_found_before_the_driver_is_used() {
+    if !probe().usable {
+        eprintln!("skipped: io_uring cannot be used here at all");
+        return;
+    }
+    for (number, step) in
+        [(libc::SYS_io_uring_enter, "io_uring_enter"), (libc::SYS_io_uring_register, "io_uring_register")]
+    {
+        let mut command = child(TEST, "seccomp");
+        forbid(&mut command, number, libc::EPERM);
+        Report::of(command).assert_blocked(&[step, "seccomp"]);
+    }
+}
+
+#[test]
+fn too_little_locked_memory_is_named_with_its_remedy() {
+    let report = Report::of(child(TEST, "memlock"));
+    if !probe().usable || report.0.contains("skipped=1") {
+        eprintln!("skipped: io_uring cannot be used here at all, or the limit cannot be set");
+        return;
+    }
+    report.assert_blocked(&["locked memory", "0 KiB", "ulimit -l"]);
+}
