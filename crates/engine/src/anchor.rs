@@ -1,0 +1,102 @@
+//! Anchors of kept tuples: values that outlive `execute`, may go to any thread, and end their tuple exactly once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::queue::SegQueue;
+use squall_tuple::AnchorEdge;
+
+/// What an anchor tells its cohort when it ends.
+pub(crate) struct AckReport {
+    pub(crate) roots: Vec<AnchorEdge>,
+    pub(crate) failed: Option<String>,
+}
+
+/// Mailbox of a cohort for the ends of its kept tuples. Bounded by the tuples that the component itself keeps.
+pub(crate) struct AckHome {
+    reports: SegQueue<AckReport>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl AckHome {
+    pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+        AckHome { reports: SegQueue::new(), wake }
+    }
+
+    pub(crate) fn pop(&self) -> Option<AckReport> {
+        self.reports.pop()
+    }
+
+    fn push(&self, report: AckReport) {
+        self.reports.push(report);
+        (self.wake)();
+    }
+}
+
+struct Root {
+    root: u64,
+    /// XOR to acknowledge: the tuple's own edge and those of all tuples emitted with this anchor. Relaxed: it is
+    /// read once, by the owner that ends the anchor, after every emit that used it.
+    xor: AtomicU64,
+}
+
+/// Ties emits to a kept input tuple, and ends it: [`Anchor::ack`] or [`Anchor::fail`]. Dropping it fails the tuple.
+///
+/// `Send`: it may be ended on another thread; the reactor that executed the tuple is woken.
+#[must_use = "a dropped anchor fails its tuple"]
+pub struct Anchor {
+    roots: Vec<Root>,
+    home: Option<Arc<AckHome>>,
+}
+
+impl Anchor {
+    pub(crate) fn new(roots: Vec<AnchorEdge>, home: Arc<AckHome>) -> Self {
+        let roots = roots.into_iter().map(|r| Root { root: r.root, xor: AtomicU64::new(r.edge) }).collect();
+        Anchor { roots, home: Some(home) }
+    }
+
+    /// Number of roots the tuple belongs to: 0 for an unanchored tuple, more than 1 after a join.
+    pub fn root_count(&self) -> usize {
+        self.roots.len()
+    }
+
+    /// Ends the tuple well.
+    pub fn ack(mut self) {
+        self.end(None);
+    }
+
+    /// Gives the tuple up, with the cause for the report.
+    pub fn fail(mut self, cause: impl std::fmt::Display) {
+        self.end(Some(cause.to_string()));
+    }
+
+    /// Adds an edge for each root to `edges` and returns the range it takes there.
+    pub(crate) fn extend(&self, edges: &mut Vec<AnchorEdge>, mut edge: impl FnMut() -> u64) {
+        edges.extend(self.roots.iter().map(|r| AnchorEdge { root: r.root, edge: edge() }));
+    }
+
+    pub(crate) fn has_root(&self, root: u64) -> bool {
+        self.roots.iter().any(|r| r.root == root)
+    }
+
+    /// Notes that `xor` was added to `root` by emits.
+    pub(crate) fn note(&self, root: u64, xor: u64) {
+        if let Some(r) = self.roots.iter().find(|r| r.root == root) {
+            r.xor.fetch_xor(xor, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&mut self, failed: Option<String>) {
+        if let Some(home) = self.home.take() {
+            let roots =
+                self.roots.iter().map(|r| AnchorEdge { root: r.root, edge: r.xor.load(Ordering::Relaxed) }).collect();
+            home.push(AckReport { roots, failed });
+        }
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        self.end(Some("its anchor was dropped without ack or fail".to_owned()));
+    }
+}

@@ -1,0 +1,105 @@
+//! Sender's side of credit: how many bytes are under way to each inbox of a link (D2).
+//!
+//! A batch is charged whole to every inbox of the destination that subscribes to its stream, whether or not one of
+//! its tuples is for that inbox: the sender cannot know before it routes, and a charge per batch costs nothing per
+//! tuple. The receiver gives back the same bytes when that inbox is done with the batch, so both sides agree.
+//!
+//! A batch may go when it fits the window, or when at most a quarter of the window is out: so a batch larger than the
+//! window (one large tuple) passes too, and a receiver that returns credit in quarters never leaves a sender waiting.
+
+use squall_tuple::ids::StreamIx;
+
+/// Bytes that `sent` and `consumed` leave under way, and whether `bytes` more may go.
+pub(crate) fn admits(sent: u64, consumed: u64, bytes: u64, window: u64) -> bool {
+    let out = sent - consumed;
+    out + bytes <= window || out <= window / 4
+}
+
+/// What one reactor has sent to the inboxes of another.
+pub(crate) struct LinkCredit {
+    /// Inboxes of the destination (plan index) and bytes sent to each.
+    pub(crate) inboxes: Vec<(u32, u64)>,
+    /// For each stream that leads there: indices into `inboxes` of its subscribers.
+    by_stream: Vec<(StreamIx, Vec<usize>)>,
+}
+
+impl LinkCredit {
+    /// `subscribers`: for each stream with subscribers at the destination, their inboxes.
+    pub(crate) fn new(subscribers: Vec<(StreamIx, Vec<u32>)>) -> Self {
+        let mut inboxes: Vec<(u32, u64)> = Vec::new();
+        let mut by_stream = Vec::new();
+        for (stream, subs) in subscribers {
+            let at = subs
+                .into_iter()
+                .map(|inbox| {
+                    inboxes.iter().position(|(i, _)| *i == inbox).unwrap_or_else(|| {
+                        inboxes.push((inbox, 0));
+                        inboxes.len() - 1
+                    })
+                })
+                .collect();
+            by_stream.push((stream, at));
+        }
+        LinkCredit { inboxes, by_stream }
+    }
+
+    fn of(&self, stream: StreamIx) -> &[usize] {
+        self.by_stream.iter().find(|(s, _)| *s == stream).map_or(&[], |(_, at)| at)
+    }
+
+    /// The inbox (plan index) that keeps a batch of `stream` from going, if one does.
+    pub(crate) fn short_of(
+        &self,
+        stream: StreamIx,
+        bytes: u64,
+        window: u64,
+        consumed: impl Fn(u32) -> u64,
+    ) -> Option<u32> {
+        let short = |at: &&usize| {
+            let (inbox, sent) = self.inboxes[**at];
+            !admits(sent, consumed(inbox), bytes, window)
+        };
+        self.of(stream).iter().find(short).map(|at| self.inboxes[*at].0)
+    }
+
+    /// Charges a batch that went.
+    pub(crate) fn charge(&mut self, stream: StreamIx, bytes: u64) {
+        let LinkCredit { inboxes, by_stream } = self;
+        if let Some((_, at)) = by_stream.iter().find(|(s, _)| *s == stream) {
+            for i in at {
+                inboxes[*i].1 += bytes;
+            }
+        }
+    }
+
+    /// Share of the window that is under way to `inbox`, 0..=100.
+    pub(crate) fn load(&self, inbox: u32, window: u64, consumed: u64) -> u8 {
+        let sent = self.inboxes.iter().find(|(i, _)| *i == inbox).map_or(0, |(_, s)| *s);
+        ((sent - consumed).min(window) * 100 / window) as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_waits_when_the_window_is_full_and_goes_when_a_quarter_is_left() {
+        let mut c = LinkCredit::new(vec![(7, vec![3])]);
+        c.charge(7, 900);
+        assert_eq!(c.short_of(7, 100, 1000, |_| 0), None, "fits exactly");
+        assert_eq!(c.short_of(7, 101, 1000, |_| 0), Some(3));
+        assert_eq!(c.short_of(7, 5000, 1000, |_| 649), Some(3));
+        assert_eq!(c.short_of(7, 5000, 1000, |_| 650), None, "larger than the window, a quarter out");
+    }
+
+    #[test]
+    fn every_subscriber_of_the_stream_is_charged() {
+        let mut c = LinkCredit::new(vec![(1, vec![10, 11]), (2, vec![11])]);
+        c.charge(1, 600);
+        c.charge(2, 300);
+        assert_eq!(c.inboxes, vec![(10, 600), (11, 900)]);
+        assert_eq!(c.short_of(1, 200, 1000, |i| if i == 10 { 600 } else { 0 }), Some(11));
+        assert_eq!(c.load(11, 1000, 0), 90);
+    }
+}

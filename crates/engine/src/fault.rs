@@ -1,0 +1,130 @@
+//! What ends an executor, a link or a run, with the words a user needs.
+
+use std::fmt;
+
+use squall_tuple::ids::TaskId;
+
+/// Why a component had to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The component returned a fatal error.
+    Fatal,
+    /// The component panicked.
+    Panic,
+    /// One call emitted more than the component's burst memory.
+    Burst,
+    /// A tuple is larger than the topology's limit.
+    TupleTooLarge,
+    /// `prepare` failed, so the component never ran.
+    Prepare,
+}
+
+/// The end of one executor: which, why, and on which tuple.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// Name of the component.
+    pub component: String,
+    /// The task that was running.
+    pub task: TaskId,
+    /// What happened.
+    pub kind: FaultKind,
+    /// The cause in the component's own words.
+    pub cause: String,
+    /// Where in its input it happened: stream, source task and position in the batch.
+    pub at: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { component, task, cause, .. } = self;
+        match self.kind {
+            FaultKind::Fatal => write!(f, "{component} (task {task}) ended with a fatal error: {cause}")?,
+            FaultKind::Panic => write!(f, "{component} (task {task}) panicked: {cause}")?,
+            FaultKind::Burst => write!(f, "{component} (task {task}) {cause}")?,
+            FaultKind::TupleTooLarge => write!(f, "{component} (task {task}) {cause}")?,
+            FaultKind::Prepare => write!(f, "{component} (task {task}) could not be prepared: {cause}")?,
+        }
+        if let Some(at) = &self.at {
+            write!(f, " (at {at})")?;
+        }
+        match self.kind {
+            FaultKind::Fatal | FaultKind::Prepare => {
+                write!(f, "; mend the cause and run again")
+            }
+            FaultKind::Panic => write!(
+                f,
+                "; this is a bug in {component}: its message and place are on stderr, RUST_BACKTRACE=1 shows the way there"
+            ),
+            FaultKind::Burst => write!(
+                f,
+                "; emit less per call (from `finish`: return Finish::More), or raise the component's burst bytes"
+            ),
+            FaultKind::TupleTooLarge => {
+                write!(f, "; emit smaller tuples, or raise the topology's max_tuple_bytes")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Thrown by an emit that cannot be honoured and cannot return: caught where panics of components are caught, so
+/// it ends the executor with its own message and without the panic hook's output.
+pub(crate) struct EmitRefused {
+    pub(crate) kind: FaultKind,
+    pub(crate) cause: String,
+}
+
+impl EmitRefused {
+    pub(crate) fn throw(kind: FaultKind, cause: String) -> ! {
+        std::panic::resume_unwind(Box::new(EmitRefused { kind, cause }))
+    }
+}
+
+/// A link that broke its protocol or lost its peer.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The bytes are not a well-formed batch.
+    #[error("link from reactor {from} closed: malformed batch: {cause}; both ends must run the same build")]
+    Malformed {
+        /// Sending reactor.
+        from: u32,
+        /// What is wrong with the batch.
+        cause: String,
+    },
+    /// A batch is missing or came twice.
+    #[error("link from reactor {from} closed: expected batch {expected}, got {got}; this is a bug in the link")]
+    Sequence {
+        /// Sending reactor.
+        from: u32,
+        /// Sequence number due.
+        expected: u64,
+        /// Sequence number read.
+        got: u64,
+    },
+    /// A batch of a stream that nobody here subscribes to, or for a task that is not here.
+    #[error(
+        "link from reactor {from} closed: {what} is not placed on reactor {here}; the two ends run different plans"
+    )]
+    Misrouted {
+        /// Sending reactor.
+        from: u32,
+        /// Receiving reactor.
+        here: u32,
+        /// The stream or task.
+        what: String,
+    },
+    /// The peer is gone.
+    #[error("link to reactor {peer} of worker {worker} broke: {cause}; that worker died or was killed")]
+    PeerLost {
+        /// Reactor at the other end.
+        peer: u32,
+        /// Its worker.
+        worker: u32,
+        /// What the kernel said.
+        cause: String,
+    },
+    /// The I/O driver failed.
+    #[error("I/O driver failed: {0}; run `squall doctor`, or use --io epoll")]
+    Driver(#[from] std::io::Error),
+}

@@ -1,0 +1,52 @@
+//! The dataplane: reactors that run cohorts and move batches over links.
+//!
+//! [`Core`] is the logic of one reactor without any I/O; [`Worker`] runs cores on pinned threads, with rings between
+//! them and sockets to other workers; [`MemCluster`] runs all cores of a plan on one thread, in any legal order, for
+//! the test harness and the simulator. Promises D1–D10 are in `docs/semantics.md`.
+//!
+//! Invariants: a tuple never waits for the control plane, a lock or a log line; every queue is bounded in bytes; one
+//! thread owns a cohort for its whole life.
+//!
+//! Deliberately absent: the typed API (crate `squall-api`), processes and the command line (crate `squall`), and the
+//! ledger of pending roots (it comes with at-least-once delivery).
+#![deny(unsafe_code)] // one exception, explained in `wires`
+
+mod anchor;
+mod clock;
+mod cohort;
+mod credit;
+mod env;
+mod fault;
+mod hook;
+mod inbox;
+mod logic;
+mod mem;
+mod net;
+mod outbox;
+mod pool;
+mod port;
+mod reactor;
+mod shared;
+mod stats;
+mod wait;
+mod wires;
+mod worker;
+
+pub use anchor::Anchor;
+pub use clock::{Clock, MonotonicClock, VirtualClock};
+pub use cohort::{BatchEnd, Cohort, Finish, SpoutTurn};
+pub use env::{CohortEnv, CohortFactory, GroupingFactory, Registry, Wake};
+pub use fault::{Fault, FaultKind, LinkError};
+pub use hook::{HookFactory, TaskHook};
+pub use logic::{Core, CoreConfig, ReceiveError, SpoutGate, Turn};
+pub use mem::{MemCluster, MemNet, Step};
+pub use net::{Net, Offered};
+pub use outbox::{Outbox, OutboxCounts, Sealed};
+pub use pool::BatchPool;
+pub use port::Port;
+pub use reactor::LinkCounters;
+pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared};
+pub use squall_io::{IoChoice, IoKind};
+pub use stats::{CohortStats, ComponentStats, DropReason};
+pub use wait::WaitStrategy;
+pub use worker::{SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

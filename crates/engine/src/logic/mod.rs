@@ -1,0 +1,453 @@
+//! The logic of one reactor as a value: it takes batches and `now`, runs cohorts, and offers batches to a [`Net`].
+//! It opens nothing, sleeps never and reads no clock but the one it is given, so the same code runs on a pinned
+//! thread, in a unit test and under the simulator.
+//!
+//! # How nothing deadlocks
+//! 1. What arrives is always taken: executed where it lies if its cohort is free, else moved to the cohort's inbox,
+//!    whose memory is bounded by the credit of the links that lead there. So no link ever stays full because of one
+//!    paused cohort, and nothing waits behind a batch that is not its own.
+//! 2. A cohort is paused exactly while a batch of its own could not leave (`pending`). Paused, it executes nothing
+//!    and emits nothing.
+//! 3. The topology without feedback edges has no cycle, so of all paused cohorts one is the most downstream; those
+//!    it waits for are not paused, they execute what they hold, their credit returns, and it goes on.
+//! 4. A feedback edge never makes its sender wait: without credit its tuples are failed and counted (D3).
+//!
+//! `crates/sim` hunts for a counter-example.
+
+mod receive;
+mod send;
+mod slot;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use squall_metrics::Histogram;
+use squall_topology::{ComponentKind, Plan};
+use squall_tuple::ids::{ComponentIx, ReactorIx, TaskId};
+use squall_tuple::{AckRecord, TupleType};
+
+use crate::clock::Clock;
+use crate::cohort::Finish;
+use crate::credit::LinkCredit;
+use crate::env::{CohortEnv, Registry, Wake};
+use crate::fault::{Fault, FaultKind};
+use crate::inbox::{EndTracker, Inbox};
+use crate::net::Net;
+use crate::outbox::Outbox;
+use crate::pool::BatchPool;
+use crate::shared::{Level, WorkerEvent, WorkerShared};
+use crate::stats::CohortStats;
+
+pub use receive::ReceiveError;
+pub(crate) use slot::{Life, Slot};
+
+/// Calls of `Spout::next` per turn and cohort, at most: a batch of the smallest tuples.
+const SPOUT_BUDGET: u32 = 512;
+/// Batches a link may hold before a batch that is not full waits for company (batching by arrival, design §3).
+const BACKLOG_BEFORE_BATCHING: usize = 2;
+/// How often load-aware groupings learn the load.
+const LOAD_REFRESH_NS: u64 = 100_000_000;
+/// How soon a component that can go on but has nothing to show (an idle spout, `Finish::More` without an emit) is
+/// asked again when the reactor sleeps.
+pub(crate) const IDLE_POLL_NS: u64 = 1_000_000;
+
+/// Who may emit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpoutGate {
+    /// Before the start: spouts wait.
+    Waiting,
+    /// Spouts run.
+    Open,
+    /// Spouts were told to end.
+    Stopped,
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Something was executed, emitted or sent.
+    pub progress: bool,
+    /// If nothing else happens, turn again at this time.
+    pub deadline_ns: Option<u64>,
+}
+
+/// What a reactor is made from.
+pub struct CoreConfig {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Which of its reactors this is.
+    pub reactor: ReactorIx,
+    /// Incarnation of the worker; batches of another are refused.
+    pub epoch: u32,
+    /// The code behind the plan.
+    pub registry: Arc<Registry>,
+    /// Time.
+    pub clock: Rc<dyn Clock>,
+    /// What the worker's components share.
+    pub shared: Arc<WorkerShared>,
+    /// Wakes this reactor from other threads.
+    pub wake: Wake,
+}
+
+/// See the module.
+pub struct Core {
+    plan: Arc<Plan>,
+    me: ReactorIx,
+    epoch: u32,
+    registry: Arc<Registry>,
+    clock: Rc<dyn Clock>,
+    shared: Arc<WorkerShared>,
+    pool: Rc<BatchPool>,
+    slots: Vec<Slot>,
+    /// By stream: slots here that subscribe to it, with the port it arrives on.
+    subscribers: Vec<Vec<(usize, u16)>>,
+    /// By reactor.
+    tx_seq: Vec<u64>,
+    tx_credit: Vec<LinkCredit>,
+    rx_seq: Vec<u64>,
+    window: u64,
+    gate: SpoutGate,
+    latency: Rc<RefCell<Histogram>>,
+    first_sink_ns: Option<u64>,
+    next_load_ns: u64,
+    has_load_aware: bool,
+    acks: Vec<AckRecord>,
+}
+
+impl Core {
+    /// Builds the cohorts of one reactor; [`Core::prepare`] comes next.
+    pub fn new(config: CoreConfig) -> Core {
+        let CoreConfig { plan, reactor: me, epoch, registry, clock, shared, wake } = config;
+        let pool = Rc::new(BatchPool::new());
+        let latency = Rc::new(RefCell::new(Histogram::new()));
+        let worker = plan.reactors[me as usize].worker;
+        let now = clock.now_ns();
+        let mut slots = Vec::new();
+        let mut subscribers = vec![Vec::new(); plan.spec.streams.len()];
+        for cohort in plan.cohorts_of(me) {
+            let spec = &plan.spec.components[cohort.component as usize];
+            let spout = spec.kind == ComponentKind::Spout;
+            let outbox = Rc::new(Outbox::new(
+                me,
+                epoch,
+                pool.clone(),
+                spec.burst_bytes,
+                plan.hash() ^ u64::from(cohort.tasks[0]) << 20,
+                wake.clone(),
+                registry
+                    .hooks
+                    .get(cohort.component as usize)
+                    .map_or_else(Vec::new, |h| h.iter().map(|f| f()).collect()),
+            ));
+            let is_sink = plan.streams_of(cohort.component).iter().all(|s| plan.subscribers_of(*s).is_empty());
+            let env = CohortEnv {
+                plan: plan.clone(),
+                component: cohort.component,
+                reactor: me,
+                worker,
+                tasks: cohort.tasks.clone(),
+                outbox: outbox.clone(),
+                clock: clock.clone(),
+                latency: (is_sink && !spout).then(|| latency.clone()),
+                shared: shared.clone(),
+                wake: wake.clone(),
+                registry: registry.clone(),
+            };
+            let mut expected = Vec::new();
+            for sub in plan.inputs_of(cohort.component) {
+                let sub = &plan.spec.subscriptions[*sub as usize];
+                subscribers[sub.stream as usize].push((slots.len(), sub.port));
+                if !sub.feedback {
+                    expected.push((sub.stream, plan.source_tasks(sub.stream).len()));
+                }
+            }
+            let tick_ns = spec.tick_ms.map(|ms| ms * 1_000_000);
+            slots.push(Slot {
+                component: cohort.component,
+                name: spec.name.clone(),
+                inbox_ix: plan.inbox_at(cohort.component, me),
+                tasks: cohort.tasks.clone(),
+                cohort: registry.cohorts[cohort.component as usize](env),
+                outbox,
+                inbox: Inbox::default(),
+                ends: EndTracker::new(&expected),
+                pending: Default::default(),
+                life: Life::Running,
+                spout,
+                is_sink: is_sink && !spout,
+                wake_at_ns: None,
+                tick_ns,
+                next_tick_ns: now + tick_ns.unwrap_or(0),
+                flushed_at: 0,
+                published: Default::default(),
+                stats: Arc::new(CohortStats::default()),
+            });
+        }
+        let reactors = plan.reactors.len();
+        let window = plan.spec.config.credit_bytes;
+        let load_aware =
+            |s: &squall_topology::SubscriptionSpec| matches!(s.grouping, squall_topology::Grouping::LoadAwareShuffle);
+        let has_load_aware = plan.spec.subscriptions.iter().any(load_aware);
+        let tx_credit = (0..reactors as ReactorIx).map(|to| LinkCredit::new(inboxes_by_stream(&plan, to))).collect();
+        Core {
+            plan,
+            me,
+            epoch,
+            registry,
+            clock,
+            shared,
+            pool,
+            slots,
+            subscribers,
+            tx_seq: vec![0; reactors],
+            tx_credit,
+            rx_seq: vec![0; reactors],
+            window,
+            gate: SpoutGate::Waiting,
+            latency,
+            first_sink_ns: None,
+            next_load_ns: 0,
+            has_load_aware,
+            acks: Vec::new(),
+        }
+    }
+
+    /// Prepares every task. Call once, before the first turn.
+    pub fn prepare(&mut self) -> Result<(), Fault> {
+        for slot in &mut self.slots {
+            slot.outbox.prepare_hooks(&slot.name, &slot.tasks);
+            slot.guarded(|c| c.prepare()).map_err(|f| Fault {
+                kind: if f.kind == FaultKind::Panic { f.kind } else { FaultKind::Prepare },
+                ..f
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Opens or stops the spouts. Stopping is final.
+    pub fn set_gate(&mut self, gate: SpoutGate) {
+        if self.gate == SpoutGate::Stopped || self.gate == gate {
+            return;
+        }
+        self.gate = gate;
+        for slot in self.slots.iter_mut().filter(|s| s.spout) {
+            slot.wake_at_ns = None;
+            if gate == SpoutGate::Stopped {
+                slot.cohort.stop_spout();
+            }
+        }
+    }
+
+    /// One turn: everything that waits gets its share. `flush_all`: batches that are not full leave whatever their
+    /// link's backlog (the last turn had nothing else to do).
+    pub fn turn(&mut self, now_ns: u64, net: &mut dyn Net, flush_all: bool) -> Result<Turn, Fault> {
+        let mut turn = Turn::default();
+        if self.has_load_aware && now_ns >= self.next_load_ns {
+            self.next_load_ns = now_ns + LOAD_REFRESH_NS;
+            self.refresh_load(net);
+        }
+        for at in 0..self.slots.len() {
+            turn.progress |= self.drain(at, now_ns, net);
+            turn.progress |= self.slots[at].outbox.drain_home() > 0;
+            turn.progress |= self.run_inbox(at, now_ns, net)?;
+            if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
+                self.tick(at, now_ns, &mut turn)?;
+                if self.slots[at].spout {
+                    self.run_spout(at, now_ns, net, &mut turn)?;
+                } else if self.slots[at].life == Life::Finishing {
+                    self.finish(at, now_ns, net, &mut turn)?;
+                }
+            }
+            turn.progress |= self.flush(at, now_ns, net, flush_all);
+            self.slots[at].publish();
+            if self.slots[at].published.failed > 0 {
+                self.report_causes(at);
+            }
+            self.acks.append(&mut self.slots[at].outbox.take_acks());
+        }
+        Ok(turn)
+    }
+
+    fn tick(&mut self, at: usize, now_ns: u64, turn: &mut Turn) -> Result<(), Fault> {
+        let slot = &mut self.slots[at];
+        let Some(period) = slot.tick_ns else {
+            return Ok(());
+        };
+        // A spout that waits for its start has not begun to live; ticks begin with the run.
+        if self.gate == SpoutGate::Waiting {
+            slot.next_tick_ns = now_ns + period;
+            return Ok(());
+        }
+        if now_ns >= slot.next_tick_ns {
+            // Ticks missed while the reactor was busy are not made up for: the next is a period from the last due time
+            // still ahead.
+            let missed = (now_ns - slot.next_tick_ns) / period;
+            slot.next_tick_ns += (missed + 1) * period;
+            slot.outbox.set_origin(now_ns);
+            slot.guarded(|c| c.tick())?;
+            turn.progress = true;
+        }
+        earliest(&mut turn.deadline_ns, slot.next_tick_ns);
+        Ok(())
+    }
+
+    fn run_spout(&mut self, at: usize, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) -> Result<(), Fault> {
+        let slot = &mut self.slots[at];
+        if self.gate == SpoutGate::Waiting {
+            return Ok(());
+        }
+        slot.outbox.set_origin(now_ns);
+        let end = slot.guarded(|c| c.run_spout(SPOUT_BUDGET))?;
+        let mut ended = Vec::new();
+        slot.cohort.take_ended(&mut ended);
+        if !ended.is_empty() {
+            slot.send_ends(&ended);
+        }
+        if end.ended {
+            slot.life = Life::Finished;
+            slot.guarded(|c| {
+                c.cleanup();
+                Ok(())
+            })?;
+        }
+        turn.progress |= end.progress || end.ended;
+        if let Some(wake) = end.wake_at_ns {
+            earliest(&mut turn.deadline_ns, wake);
+        }
+        if end.idle {
+            earliest(&mut turn.deadline_ns, now_ns + IDLE_POLL_NS);
+        }
+        self.drain(at, now_ns, net);
+        Ok(())
+    }
+
+    fn finish(&mut self, at: usize, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) -> Result<(), Fault> {
+        let slot = &mut self.slots[at];
+        slot.outbox.set_origin(now_ns);
+        slot.outbox.set_source(slot.tasks[0]);
+        let before = slot.outbox.counts().emitted;
+        let end = slot.finish_step()?;
+        if end == Finish::Done || slot.outbox.counts().emitted != before {
+            turn.progress = true;
+        } else {
+            earliest(&mut turn.deadline_ns, now_ns + IDLE_POLL_NS);
+        }
+        self.drain(at, now_ns, net);
+        Ok(())
+    }
+
+    fn report_causes(&mut self, at: usize) {
+        let slot = &self.slots[at];
+        for cause in slot.outbox.take_causes() {
+            self.shared.event(WorkerEvent::Log {
+                level: Level::Warn,
+                component: slot.name.clone(),
+                task: slot.outbox.source(),
+                text: format!("failed a tuple: {cause}"),
+            });
+        }
+    }
+
+    fn refresh_load(&mut self, net: &dyn Net) {
+        let Core { slots, plan, tx_credit, me, window, .. } = self;
+        let local: Vec<(ComponentIx, u64)> = slots.iter().map(|s| (s.component, s.inbox.local_bytes)).collect();
+        let load = |task: TaskId| {
+            let component = plan.tasks[task as usize].component;
+            let to = plan.tasks[task as usize].reactor;
+            let Some(inbox) = plan.inbox_at(component, to) else {
+                return 0;
+            };
+            if to == *me {
+                let waiting = local.iter().find(|(c, _)| *c == component).map_or(0, |(_, b)| *b);
+                return (waiting.min(*window) * 100 / *window) as u8;
+            }
+            tx_credit[to as usize].load(inbox, *window, net.consumed(to, inbox))
+        };
+        for slot in slots.iter_mut() {
+            slot.cohort.ports(&mut |p| p.set_load(load));
+        }
+    }
+
+    /// Every cohort has finished and everything it emitted has left.
+    pub fn finished(&self) -> bool {
+        self.slots.iter().all(|s| s.life == Life::Finished && !s.paused() && !s.outbox.has_sealed())
+    }
+
+    /// Whether a cohort waits for room or credit.
+    pub fn paused(&self) -> bool {
+        self.slots.iter().any(Slot::paused)
+    }
+
+    /// Who waits for whom: (waiting component, component whose inbox is full).
+    pub fn back_pressure(&self, net: &dyn Net) -> Vec<(String, String)> {
+        let name = |c: ComponentIx| self.plan.spec.components[c as usize].name.clone();
+        let waits_on = |slot: &Slot| {
+            let sealed = slot.pending.front()?;
+            let stream = sealed.batch.view().header().stream;
+            let to = sealed.to;
+            let inbox = if to == self.me {
+                self.local_short_of(stream, sealed.batch.len() as u64).and_then(|at| self.slots[at].inbox_ix)
+            } else {
+                let bytes = sealed.batch.len() as u64;
+                self.tx_credit[to as usize].short_of(stream, bytes, self.window, |i| net.consumed(to, i))
+            };
+            // No inbox is short: the link itself has no room, so name the stream's first subscriber there.
+            let on = inbox.map(|i| self.plan.inboxes[i as usize].component).or_else(|| {
+                let sub = self.plan.subscribers_of(stream).first()?;
+                Some(self.plan.spec.subscriptions[*sub as usize].to)
+            })?;
+            Some((slot.name.clone(), name(on)))
+        };
+        self.slots.iter().filter(|s| s.paused()).filter_map(waits_on).collect()
+    }
+
+    /// Counters of each cohort, by component.
+    pub fn stats(&self) -> impl Iterator<Item = (ComponentIx, Arc<CohortStats>)> + '_ {
+        self.slots.iter().map(|s| (s.component, s.stats.clone()))
+    }
+
+    /// End-to-end latencies recorded by the sinks here so far.
+    pub fn latency(&self) -> Histogram {
+        self.latency.borrow().clone()
+    }
+
+    /// When the first tuple was executed by a sink here.
+    pub fn first_sink_ns(&self) -> Option<u64> {
+        self.first_sink_ns
+    }
+
+    /// Acks and fails of anchored tuples since the last call.
+    pub fn take_acks(&mut self) -> Vec<AckRecord> {
+        std::mem::take(&mut self.acks)
+    }
+
+    /// Tuple type of a stream.
+    pub fn tuple_type(&self, stream: u32) -> Option<&TupleType> {
+        self.registry.types.get(stream as usize)
+    }
+
+    /// The reactor's index.
+    pub fn reactor(&self) -> ReactorIx {
+        self.me
+    }
+
+    /// Buffers that left through a link come back here.
+    pub fn pool(&self) -> &Rc<BatchPool> {
+        &self.pool
+    }
+}
+
+fn earliest(deadline: &mut Option<u64>, at: u64) {
+    *deadline = Some(deadline.map_or(at, |d| d.min(at)));
+}
+
+/// For each stream: the inboxes of `to` that subscribe to it.
+fn inboxes_by_stream(plan: &Plan, to: ReactorIx) -> Vec<(u32, Vec<u32>)> {
+    let inboxes = |stream: u32| {
+        let subs = plan.subscribers_of(stream).iter();
+        subs.filter_map(|s| plan.inbox_at(plan.spec.subscriptions[*s as usize].to, to)).collect::<Vec<u32>>()
+    };
+    let streams = 0..plan.spec.streams.len() as u32;
+    streams.map(|s| (s, inboxes(s))).filter(|(_, i)| !i.is_empty()).collect()
+}

@@ -1,0 +1,179 @@
+//! The way into a reactor: batches from links, executed where they lie whenever possible.
+
+use squall_tuple::ids::{ReactorIx, StreamIx};
+use squall_tuple::{Batch, BatchKind};
+
+use super::{Core, Life};
+use crate::cohort::BatchEnd;
+use crate::fault::{Fault, LinkError};
+use crate::inbox::{Held, Item};
+use crate::net::Net;
+use crate::stats::bump;
+
+/// Why a batch ended the link or an executor.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The link is broken.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A component ended.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl Core {
+    /// A batch of the link from `from`. Its bytes are free again when this returns: what could not be executed now has
+    /// been moved out.
+    pub fn on_batch(
+        &mut self,
+        from: ReactorIx,
+        batch: &Batch<'_>,
+        now_ns: u64,
+        net: &mut dyn Net,
+    ) -> Result<(), ReceiveError> {
+        let header = batch.header();
+        let expected = self.rx_seq[from as usize];
+        if header.link_seq != expected || header.epoch != self.epoch {
+            return Err(LinkError::Sequence { from, expected, got: header.link_seq }.into());
+        }
+        self.rx_seq[from as usize] += 1;
+        let stream = header.stream;
+        let count = self.subscribers.get(stream as usize).map_or(0, Vec::len);
+        if count == 0 {
+            let what = format!("a subscriber of stream {stream}");
+            return Err(LinkError::Misrouted { from, here: self.me, what }.into());
+        }
+        for i in 0..count {
+            let (at, port) = self.subscribers[stream as usize][i];
+            match header.kind {
+                BatchKind::Data => self.receive(at, port, from, batch, now_ns, net)?,
+                BatchKind::Mark => self.receive_marks(at, stream, batch)?,
+                // Acks have no ledger to go to yet, and control batches end in the link.
+                BatchKind::Ack | BatchKind::Control => {
+                    let cause = format!("a {:?} batch on a data link", header.kind);
+                    return Err(LinkError::Malformed { from, cause }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(
+        &mut self,
+        at: usize,
+        port: u16,
+        from: ReactorIx,
+        batch: &Batch<'_>,
+        now_ns: u64,
+        net: &mut dyn Net,
+    ) -> Result<(), Fault> {
+        let charge = batch.bytes().len() as u64;
+        let mut cursor = batch.cursor();
+        if self.slots[at].life == Life::Finished {
+            return self.drop_after_end(at, from, batch, net);
+        }
+        while self.slots[at].ready() {
+            if self.slots[at].run_batch(batch, &mut cursor, port)? == BatchEnd::Done {
+                self.executed_all(at, from, charge, now_ns, net);
+                return Ok(());
+            }
+            if !self.slots[at].outbox.has_sealed() {
+                break; // Its time for this turn is up.
+            }
+            self.drain(at, now_ns, net);
+        }
+        // Moved out, so that nothing behind it on the link waits (design §4).
+        let mut buf = self.pool.take(batch.bytes().len());
+        buf.copy_tail(batch, &cursor).expect("the buffer is as large as the batch");
+        let slot = &mut self.slots[at];
+        bump(&slot.stats.moved_bytes, buf.len() as u64);
+        let cursor = buf.view().cursor();
+        slot.inbox.queue.push_back(Item::Batch { held: Held::Own(buf), cursor, port, from, charge });
+        Ok(())
+    }
+
+    fn receive_marks(&mut self, at: usize, stream: StreamIx, batch: &Batch<'_>) -> Result<(), Fault> {
+        let slot = &mut self.slots[at];
+        for mark in batch.marks() {
+            debug_assert_eq!(mark.stream, stream, "marks travel with their stream");
+            if slot.inbox.queue.is_empty() && !slot.paused() {
+                slot.take_mark(&mark)?;
+            } else {
+                slot.inbox.queue.push_back(Item::Mark(mark));
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes what waits in the inbox, in order, until the cohort is paused or its time for this turn is up.
+    pub(super) fn run_inbox(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> Result<bool, Fault> {
+        let mut progress = false;
+        for _ in 0..self.slots[at].inbox.queue.len() {
+            if self.slots[at].paused() {
+                break;
+            }
+            let Some(item) = self.slots[at].inbox.queue.pop_front() else {
+                break;
+            };
+            progress = true;
+            let (held, mut cursor, port, from, charge) = match item {
+                Item::Mark(mark) => {
+                    self.slots[at].take_mark(&mark)?;
+                    continue;
+                }
+                Item::Batch { held, cursor, port, from, charge } => (held, cursor, port, from, charge),
+            };
+            if self.slots[at].life == Life::Finished {
+                let batch = held.view();
+                self.drop_after_end(at, from, &batch, net)?;
+                continue;
+            }
+            let mut end = BatchEnd::Yield;
+            while end == BatchEnd::Yield && !self.slots[at].paused() {
+                let slot = &mut self.slots[at];
+                end = slot.run_batch(&held.view(), &mut cursor, port)?;
+                let time_is_up = end == BatchEnd::Yield && !slot.outbox.has_sealed();
+                self.drain(at, now_ns, net);
+                if time_is_up {
+                    break;
+                }
+            }
+            if end == BatchEnd::Yield {
+                self.slots[at].inbox.queue.push_front(Item::Batch { held, cursor, port, from, charge });
+                break;
+            }
+            self.executed_all(at, from, charge, now_ns, net);
+            if let Some(buf) = held.into_buf() {
+                self.pool.give(buf);
+            }
+        }
+        Ok(progress)
+    }
+
+    /// The cohort is done with a batch: its credit goes back.
+    fn executed_all(&mut self, at: usize, from: ReactorIx, charge: u64, now_ns: u64, net: &mut dyn Net) {
+        let slot = &mut self.slots[at];
+        if from == self.me {
+            slot.inbox.local_bytes -= charge;
+        } else if let Some(inbox) = slot.inbox_ix {
+            net.consume(from, inbox, charge);
+        }
+        if self.first_sink_ns.is_none() && slot.is_sink {
+            self.first_sink_ns = Some(self.clock.now_ns().max(now_ns));
+        }
+    }
+
+    /// Only feedback edges can bring tuples to a component that has finished.
+    fn drop_after_end(
+        &mut self,
+        at: usize,
+        from: ReactorIx,
+        batch: &Batch<'_>,
+        net: &mut dyn Net,
+    ) -> Result<(), Fault> {
+        bump(&self.slots[at].stats.after_end, u64::from(batch.header().count));
+        let charge = batch.bytes().len() as u64;
+        self.executed_all(at, from, charge, 0, net);
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! The way out of a reactor: from a cohort's sealed batches to links, or to inboxes of the same reactor.
+
+use std::rc::Rc;
+
+use squall_tuple::ids::StreamIx;
+use squall_tuple::{AckKind, AckRecord, BatchKind};
+
+use super::{BACKLOG_BEFORE_BATCHING, Core, Life};
+use crate::credit::admits;
+use crate::inbox::{Held, Item};
+use crate::net::{Net, Offered};
+use crate::outbox::Sealed;
+use crate::stats::bump;
+
+impl Core {
+    /// Sends what the cohort sealed, in order per destination; what a link refuses stays in `pending` and pauses the
+    /// cohort. Returns whether a batch left.
+    pub(super) fn drain(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> bool {
+        let slot = &mut self.slots[at];
+        if slot.outbox.has_sealed() {
+            slot.outbox.drain_sealed(&mut slot.pending);
+        }
+        if slot.pending.is_empty() {
+            return false;
+        }
+        let mut waiting = std::mem::take(&mut slot.pending);
+        let mut kept = std::collections::VecDeque::new();
+        let mut refused: Vec<u32> = Vec::new();
+        let mut progress = false;
+        while let Some(sealed) = waiting.pop_front() {
+            // Behind a refused batch everything to that reactor keeps its place (D1).
+            if refused.contains(&sealed.to) && !sealed.feedback {
+                kept.push_back(sealed);
+                continue;
+            }
+            match self.offer(at, sealed, now_ns, net) {
+                Ok(()) => progress = true,
+                Err(back) => {
+                    refused.push(back.to);
+                    kept.push_back(back);
+                }
+            }
+        }
+        self.slots[at].pending = kept;
+        progress
+    }
+
+    fn offer(&mut self, at: usize, mut sealed: Sealed, now_ns: u64, net: &mut dyn Net) -> Result<(), Sealed> {
+        let header = sealed.batch.view();
+        let (stream, kind) = (header.header().stream, header.header().kind);
+        let bytes = sealed.batch.len() as u64;
+        let to = sealed.to;
+        if to == self.me {
+            return self.deliver_here(at, stream, kind, sealed);
+        }
+        // Marks have reserved credit: they are few and small, one per task and stream.
+        if kind == BatchKind::Data
+            && self.tx_credit[to as usize].short_of(stream, bytes, self.window, |i| net.consumed(to, i)).is_some()
+        {
+            return self.refuse(at, sealed);
+        }
+        sealed.batch.seal(self.tx_seq[to as usize], now_ns, false);
+        match net.offer(to, sealed.batch) {
+            Offered::Copied(buf) => self.pool.give(buf),
+            Offered::Taken => {}
+            Offered::Refused(batch) => return self.refuse(at, Sealed { batch, ..sealed }),
+        }
+        self.tx_seq[to as usize] += 1;
+        if kind == BatchKind::Data {
+            self.tx_credit[to as usize].charge(stream, bytes);
+        }
+        Ok(())
+    }
+
+    /// No room: wait, or over a feedback edge fail the tuples (D3).
+    fn refuse(&mut self, at: usize, sealed: Sealed) -> Result<(), Sealed> {
+        if !sealed.feedback {
+            return Err(sealed);
+        }
+        let slot = &mut self.slots[at];
+        let batch = sealed.batch.view();
+        let mut cursor = batch.cursor();
+        while let Some(frame) = batch.next(&mut cursor) {
+            let fails = frame.anchors().map(|a| AckRecord { root: a.root, xor: 0, kind: AckKind::Fail, reason: 0 });
+            self.acks.extend(fails);
+        }
+        bump(&slot.stats.feedback_full, u64::from(batch.header().count));
+        self.pool.give(sealed.batch);
+        Ok(())
+    }
+
+    /// A slot here that has no room for a batch of `stream`.
+    pub(super) fn local_short_of(&self, stream: StreamIx, bytes: u64) -> Option<usize> {
+        let full = |at: &usize| !admits(self.slots[*at].inbox.local_bytes, 0, bytes, self.window);
+        self.subscribers[stream as usize].iter().map(|(at, _)| *at).find(full)
+    }
+
+    /// The local link: the buffer itself moves to the inbox, shared when several cohorts subscribe.
+    fn deliver_here(&mut self, at: usize, stream: StreamIx, kind: BatchKind, sealed: Sealed) -> Result<(), Sealed> {
+        let charge = sealed.batch.len() as u64;
+        if kind == BatchKind::Mark {
+            let marks: Vec<_> = sealed.batch.view().marks().collect();
+            for (to, _) in self.subscribers[stream as usize].clone() {
+                self.slots[to].inbox.queue.extend(marks.iter().map(|m| Item::Mark(*m)));
+            }
+            self.pool.give(sealed.batch);
+            return Ok(());
+        }
+        if self.local_short_of(stream, charge).is_some() {
+            return self.refuse(at, sealed);
+        }
+        let cursor = sealed.batch.view().cursor();
+        let subs = &self.subscribers[stream as usize];
+        let mut enqueue = |to: usize, port: u16, held: Held| {
+            let inbox = &mut self.slots[to].inbox;
+            inbox.local_bytes += charge;
+            inbox.queue.push_back(Item::Batch { held, cursor: cursor.clone(), port, from: self.me, charge });
+        };
+        if let [(to, port)] = subs[..] {
+            enqueue(to, port, Held::Own(sealed.batch));
+            return Ok(());
+        }
+        let shared = Rc::new(sealed.batch);
+        for (to, port) in subs {
+            enqueue(*to, *port, Held::Shared(shared.clone()));
+        }
+        Ok(())
+    }
+
+    /// Lets open batches go: at once to this reactor and to links with little under way, else when full or when the
+    /// reactor has nothing better to do (batching by arrival, design §3: no timer).
+    pub(super) fn flush(&mut self, at: usize, now_ns: u64, net: &mut dyn Net, flush_all: bool) -> bool {
+        let me = self.me;
+        let slot = &mut self.slots[at];
+        let emitted = slot.outbox.counts().emitted;
+        if slot.flushed_at == emitted || (slot.paused() && slot.life != Life::Finished) {
+            return false;
+        }
+        let mut left = false;
+        slot.cohort.ports(&mut |port| {
+            left |= port.flush(|to| to == me || flush_all || net.backlog(to) < BACKLOG_BEFORE_BATCHING);
+        });
+        if !left {
+            slot.flushed_at = emitted;
+        }
+        self.drain(at, now_ns, net)
+    }
+}

@@ -1,0 +1,165 @@
+//! One cohort in its reactor: its inbox, its unsent batches, its place in the life of a run.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use squall_tuple::ids::{ComponentIx, StreamIx, TaskId};
+use squall_tuple::{Batch, Cursor, MarkKind, MarkRecord};
+
+use crate::cohort::{BatchEnd, Cohort, Finish};
+use crate::fault::{EmitRefused, Fault, FaultKind};
+use crate::inbox::{EndTracker, Inbox};
+use crate::outbox::{Outbox, OutboxCounts, Sealed};
+use crate::stats::{CohortStats, bump};
+
+/// Where a cohort is in its life. It only moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Taking input, or emitting as a spout.
+    Running,
+    /// All inputs ended: `finish` is being called.
+    Finishing,
+    /// Its own ends of stream are on their way; nothing will come from it any more.
+    Finished,
+}
+
+pub(crate) struct Slot {
+    pub(crate) component: ComponentIx,
+    pub(crate) name: String,
+    /// Inbox's index in the plan; spouts have none.
+    pub(crate) inbox_ix: Option<u32>,
+    pub(crate) tasks: Vec<TaskId>,
+    pub(crate) cohort: Box<dyn Cohort>,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) inbox: Inbox,
+    pub(crate) ends: EndTracker,
+    /// Batches that their links refused, in order. Not empty: the cohort is paused.
+    pub(crate) pending: VecDeque<Sealed>,
+    pub(crate) life: Life,
+    pub(crate) spout: bool,
+    /// A bolt whose output nobody subscribes to: where latencies end.
+    pub(crate) is_sink: bool,
+    /// Spouts only: nothing to do before then.
+    pub(crate) wake_at_ns: Option<u64>,
+    pub(crate) tick_ns: Option<u64>,
+    pub(crate) next_tick_ns: u64,
+    /// Emits since the last flush, by the outbox's count.
+    pub(crate) flushed_at: u64,
+    pub(crate) published: OutboxCounts,
+    pub(crate) stats: Arc<CohortStats>,
+}
+
+impl Slot {
+    pub(crate) fn paused(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// May execute a batch where it lies: nothing is before it and nothing holds the outputs back.
+    pub(crate) fn ready(&self) -> bool {
+        self.life == Life::Running && self.pending.is_empty() && self.inbox.queue.is_empty()
+    }
+
+    /// Runs the cohort on a batch and names the tuple should it fail.
+    pub(crate) fn run_batch(&mut self, batch: &Batch<'_>, cursor: &mut Cursor, port: u16) -> Result<BatchEnd, Fault> {
+        let mut executed = 0;
+        let cohort = &mut self.cohort;
+        let end = guard(&self.name, &self.outbox, || cohort.run_batch(batch, cursor, port, &mut executed));
+        bump(&self.stats.executed, executed);
+        end.map_err(|mut fault| {
+            let header = batch.header();
+            let at = header.count - cursor.left();
+            fault.at.get_or_insert_with(|| {
+                format!("tuple {at} of {} in a batch of stream {}", header.count, header.stream)
+            });
+            fault
+        })
+    }
+
+    pub(crate) fn guarded<R>(&mut self, call: impl FnOnce(&mut dyn Cohort) -> Result<R, Fault>) -> Result<R, Fault> {
+        let cohort = &mut *self.cohort;
+        guard(&self.name, &self.outbox, || call(cohort))
+    }
+
+    /// A mark in its place in the input.
+    pub(crate) fn take_mark(&mut self, mark: &MarkRecord) -> Result<(), Fault> {
+        if mark.kind != MarkKind::EndOfStream {
+            return self.guarded(|c| c.on_mark(mark));
+        }
+        self.ends.note(mark.stream, mark.source);
+        if self.ends.complete() && self.life == Life::Running {
+            self.life = Life::Finishing;
+        }
+        Ok(())
+    }
+
+    /// Calls `finish` once; when it is done, sends the ends of this cohort's streams.
+    pub(crate) fn finish_step(&mut self) -> Result<Finish, Fault> {
+        let end = self.guarded(|c| c.finish())?;
+        if end == Finish::Done {
+            self.life = Life::Finished;
+            let tasks = self.tasks.clone();
+            self.send_ends(&tasks);
+            self.guarded(|c| {
+                c.cleanup();
+                Ok(())
+            })?;
+        }
+        Ok(end)
+    }
+
+    /// Sends end-of-stream marks for `tasks` on every output stream.
+    pub(crate) fn send_ends(&mut self, tasks: &[TaskId]) {
+        self.cohort.ports(&mut |port| {
+            let end = |source: &TaskId| end_of_stream(port.stream(), *source);
+            let marks: Vec<MarkRecord> = tasks.iter().map(end).collect();
+            port.send_marks(&marks);
+        });
+    }
+
+    /// Writes the counts where other threads read them.
+    pub(crate) fn publish(&mut self) {
+        let now = self.outbox.counts();
+        if now == self.published {
+            return;
+        }
+        bump(&self.stats.emitted, now.emitted - self.published.emitted);
+        bump(&self.stats.acked, now.acked - self.published.acked);
+        bump(&self.stats.failed, now.failed - self.published.failed);
+        self.published = now;
+    }
+}
+
+fn end_of_stream(stream: StreamIx, source: TaskId) -> MarkRecord {
+    MarkRecord { kind: MarkKind::EndOfStream, stream, source, value: 0 }
+}
+
+/// Turns a panic of a component into a fault that names it.
+fn guard<R>(name: &str, outbox: &Outbox, call: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
+    // The cohort is not used again after a panic: its executor has ended.
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(r)) => Ok(r),
+        Ok(Err(mut fault)) => {
+            name.clone_into(&mut fault.component);
+            Err(fault)
+        }
+        Err(payload) => {
+            let (kind, cause) = match payload.downcast::<EmitRefused>() {
+                Ok(refused) => (refused.kind, refused.cause),
+                Err(payload) => (FaultKind::Panic, panic_message(&*payload)),
+            };
+            Err(Fault { component: name.to_owned(), task: outbox.source(), kind, cause, at: None })
+        }
+    }
+}
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    if let Some(s) = payload.downcast_ref::<&str>() {
+        (*s).to_owned()
+    } else if let Some(s) = payload.downcast_ref::<String>() {
+        s.clone()
+    } else {
+        "a panic whose message is not text".to_owned()
+    }
+}

@@ -1,0 +1,342 @@
+//! What the tasks of one cohort share while they run: who emits, since when, anchored to what, and the batches
+//! that are full and wait for the reactor.
+//!
+//! Invariants: one cohort, one thread. Between two calls of a component `anchors` is empty unless `anchored`.
+//! `sealed` keeps, per destination, the order of emission (D1). What a single call may add is bounded by the
+//! component's burst bytes (D2); the emit that would exceed it ends the executor.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
+use squall_tuple::{AckKind, AckRecord, AnchorEdge, BatchBuf, Frame, delivery_edge};
+
+use crate::anchor::{AckHome, Anchor};
+use crate::env::Wake;
+use crate::fault::{EmitRefused, FaultKind};
+use crate::hook::TaskHook;
+use crate::pool::BatchPool;
+
+/// Causes of failed tuples that are kept for the report, per cohort.
+const CAUSES_KEPT: usize = 4;
+
+/// A batch that left its port and waits for its link.
+pub struct Sealed {
+    /// Reactor it goes to.
+    pub to: ReactorIx,
+    /// Over a declared feedback edge: dropped and failed where there is no credit, instead of waiting.
+    pub feedback: bool,
+    /// The batch; its header's sequence and time are set when the link takes it.
+    pub batch: BatchBuf,
+}
+
+/// The roots of the tuple being executed, and what its emits have added to each.
+#[derive(Default)]
+pub(crate) struct InputRoots {
+    /// Root and, as `edge`, the XOR to acknowledge so far.
+    pub(crate) roots: Vec<AnchorEdge>,
+}
+
+/// Counts of one cohort that its reactor publishes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Tuples emitted (once per emit, however many tasks receive it).
+    pub emitted: u64,
+    /// Input tuples acknowledged.
+    pub acked: u64,
+    /// Input tuples failed.
+    pub failed: u64,
+}
+
+/// See the module. Shared by `Rc` between the cohort's ports and its loop.
+pub struct Outbox {
+    pub(crate) reactor: ReactorIx,
+    pub(crate) epoch: u32,
+    pub(crate) pool: Rc<BatchPool>,
+    source: Cell<TaskId>,
+    origin_ns: Cell<u64>,
+    anchored: Cell<bool>,
+    kept: Cell<bool>,
+    pub(crate) input: RefCell<InputRoots>,
+    sealed: RefCell<VecDeque<Sealed>>,
+    sealed_bytes: Cell<u64>,
+    burst_bytes: u64,
+    counts: Cell<OutboxCounts>,
+    acks: RefCell<Vec<AckRecord>>,
+    causes: RefCell<Vec<String>>,
+    causes_kept: Cell<usize>,
+    hooks: RefCell<Vec<Box<dyn TaskHook>>>,
+    hooked: bool,
+    random: Cell<u64>,
+    home: RefCell<Option<Arc<AckHome>>>,
+    wake: Wake,
+}
+
+impl Outbox {
+    pub(crate) fn new(
+        reactor: ReactorIx,
+        epoch: u32,
+        pool: Rc<BatchPool>,
+        burst_bytes: u64,
+        seed: u64,
+        wake: Wake,
+        hooks: Vec<Box<dyn TaskHook>>,
+    ) -> Self {
+        Outbox {
+            reactor,
+            epoch,
+            pool,
+            source: Cell::new(0),
+            origin_ns: Cell::new(0),
+            anchored: Cell::new(false),
+            kept: Cell::new(false),
+            input: RefCell::default(),
+            sealed: RefCell::default(),
+            sealed_bytes: Cell::new(0),
+            burst_bytes,
+            counts: Cell::default(),
+            acks: RefCell::default(),
+            causes: RefCell::default(),
+            causes_kept: Cell::new(0),
+            hooked: !hooks.is_empty(),
+            hooks: RefCell::new(hooks),
+            random: Cell::new(seed | 1),
+            home: RefCell::default(),
+            wake,
+        }
+    }
+
+    /// Task whose emits follow.
+    #[inline]
+    pub fn set_source(&self, task: TaskId) {
+        self.source.set(task);
+    }
+
+    /// Task that is running.
+    #[inline]
+    pub fn source(&self) -> TaskId {
+        self.source.get()
+    }
+
+    /// Origin time of the emits that follow.
+    #[inline]
+    pub fn set_origin(&self, ns: u64) {
+        self.origin_ns.set(ns);
+    }
+
+    /// Origin time of the running call's emits.
+    #[inline]
+    pub fn origin(&self) -> u64 {
+        self.origin_ns.get()
+    }
+
+    /// Whether emits carry anchors.
+    #[inline]
+    pub(crate) fn anchored(&self) -> bool {
+        self.anchored.get()
+    }
+
+    /// Whether a full batch waits for the reactor.
+    #[inline]
+    pub fn has_sealed(&self) -> bool {
+        self.sealed_bytes.get() != 0
+    }
+
+    #[inline]
+    pub(crate) fn count_emitted(&self) {
+        let mut c = self.counts.get();
+        c.emitted += 1;
+        self.counts.set(c);
+    }
+
+    /// Whether hooks listen, so that every emit, ack and fail must be told.
+    #[inline]
+    pub fn hooked(&self) -> bool {
+        self.hooked
+    }
+
+    /// Begins a call on an input tuple that has anchors, or that hooks want to know of.
+    #[cold]
+    pub fn begin_rare(&self, task: TaskId, stream: StreamIx, frame: &Frame<'_>) {
+        for hook in self.hooks.borrow_mut().iter_mut() {
+            hook.on_execute(task, stream, frame.source());
+        }
+        let roots = &mut self.input.borrow_mut().roots;
+        debug_assert!(roots.is_empty(), "the tuple before was not ended");
+        let own = frame.anchors().map(|a| AnchorEdge { root: a.root, edge: delivery_edge(a.edge, task) });
+        roots.extend(own);
+        self.anchored.set(!roots.is_empty());
+    }
+
+    /// The call on the current input tuple went well: acknowledges it, unless it was kept.
+    #[inline]
+    pub fn end_input(&self) {
+        if self.kept.get() || self.anchored.get() || self.hooked {
+            return self.end_input_rare();
+        }
+        let mut c = self.counts.get();
+        c.acked += 1;
+        self.counts.set(c);
+    }
+
+    #[cold]
+    fn end_input_rare(&self) {
+        self.anchored.set(false);
+        // A kept tuple is ended, and counted, by its anchor.
+        if self.kept.replace(false) {
+            return;
+        }
+        self.count_acked();
+        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
+        self.settle(&roots, AckKind::Ack);
+        self.recycle(roots);
+    }
+
+    /// The call on the current input tuple failed: fails it, unless it was kept (then its anchor decides).
+    #[cold]
+    pub fn fail_input(&self, cause: &dyn std::fmt::Display) {
+        self.anchored.set(false);
+        if self.kept.replace(false) {
+            return;
+        }
+        self.count_failed(cause);
+        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
+        self.settle(&roots, AckKind::Fail);
+        self.recycle(roots);
+    }
+
+    fn recycle(&self, mut roots: Vec<AnchorEdge>) {
+        roots.clear();
+        self.input.borrow_mut().roots = roots;
+    }
+
+    fn settle(&self, roots: &[AnchorEdge], kind: AckKind) {
+        let records = roots.iter().map(|r| AckRecord { root: r.root, xor: r.edge, kind, reason: 0 });
+        self.acks.borrow_mut().extend(records);
+    }
+
+    fn count_acked(&self) {
+        let mut c = self.counts.get();
+        c.acked += 1;
+        self.counts.set(c);
+        for hook in self.hooks.borrow_mut().iter_mut() {
+            hook.on_ack(self.source.get());
+        }
+    }
+
+    pub(crate) fn count_failed(&self, cause: &dyn std::fmt::Display) {
+        let mut c = self.counts.get();
+        c.failed += 1;
+        self.counts.set(c);
+        let mut causes = self.causes.borrow_mut();
+        let mut kept = self.causes_kept.get();
+        if kept < CAUSES_KEPT {
+            kept += 1;
+            self.causes_kept.set(kept);
+            causes.push(cause.to_string());
+        }
+        for hook in self.hooks.borrow_mut().iter_mut() {
+            hook.on_fail(self.source.get(), &cause.to_string());
+        }
+    }
+
+    /// Takes the current tuple out of automatic acknowledgement: the anchor ends it instead.
+    pub fn keep(&self) -> Anchor {
+        self.kept.set(true);
+        self.anchored.set(false);
+        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
+        Anchor::new(roots, self.ack_home())
+    }
+
+    /// Where anchors of this cohort report to, from any thread.
+    pub(crate) fn ack_home(&self) -> Arc<AckHome> {
+        self.home.borrow_mut().get_or_insert_with(|| Arc::new(AckHome::new(self.wake.clone()))).clone()
+    }
+
+    /// Takes in what kept anchors reported since the last call.
+    pub(crate) fn drain_home(&self) -> usize {
+        let Some(home) = self.home.borrow().clone() else {
+            return 0;
+        };
+        let mut n = 0;
+        while let Some(report) = home.pop() {
+            n += 1;
+            match &report.failed {
+                Some(cause) => {
+                    self.count_failed(cause);
+                    self.settle(&report.roots, AckKind::Fail);
+                }
+                None => {
+                    self.count_acked();
+                    self.settle(&report.roots, AckKind::Ack);
+                }
+            }
+        }
+        n
+    }
+
+    /// Queues a batch for its link; ends the executor when the burst memory is spent.
+    pub(crate) fn seal(&self, sealed: Sealed) {
+        let bytes = self.sealed_bytes.get() + sealed.batch.len() as u64;
+        if bytes > self.burst_bytes && !self.sealed.borrow().is_empty() {
+            EmitRefused::throw(
+                FaultKind::Burst,
+                format!("emitted more than its burst memory of {} bytes in one call", self.burst_bytes),
+            );
+        }
+        self.sealed_bytes.set(bytes);
+        self.sealed.borrow_mut().push_back(sealed);
+    }
+
+    /// Moves what is sealed to the reactor's side.
+    pub(crate) fn drain_sealed(&self, into: &mut VecDeque<Sealed>) {
+        into.append(&mut self.sealed.borrow_mut());
+        self.sealed_bytes.set(0);
+    }
+
+    /// A pseudo-random edge (SplitMix64); unique enough for XOR trees, and repeatable from the cohort's seed.
+    pub(crate) fn next_edge(&self) -> u64 {
+        let s = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(s);
+        let z = (s ^ (s >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn prepare_hooks(&self, component: &str, tasks: &[TaskId]) {
+        for hook in self.hooks.borrow_mut().iter_mut() {
+            for task in tasks {
+                hook.prepare(component, *task);
+            }
+        }
+    }
+
+    pub(crate) fn hook_emit(&self, stream: StreamIx, targets: impl Iterator<Item = TaskId> + Clone) {
+        for hook in self.hooks.borrow_mut().iter_mut() {
+            hook.on_emit(self.source.get(), stream, &mut targets.clone());
+        }
+    }
+
+    /// Tells the hooks that the cohort has ended.
+    pub fn cleanup_hooks(&self) {
+        for hook in self.hooks.borrow_mut().iter_mut() {
+            hook.cleanup();
+        }
+    }
+
+    /// Counts so far.
+    pub fn counts(&self) -> OutboxCounts {
+        self.counts.get()
+    }
+
+    /// Acks and fails since the last call.
+    pub(crate) fn take_acks(&self) -> Vec<AckRecord> {
+        self.acks.take()
+    }
+
+    pub(crate) fn take_causes(&self) -> Vec<String> {
+        self.causes.take()
+    }
+}

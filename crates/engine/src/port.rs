@@ -1,0 +1,409 @@
+//! The outgoing side of one stream of one cohort: route, then archive straight into the open batch of the
+//! destination reactor.
+//!
+//! The common case (one subscriber, one task picked, no anchors) is [`Port::emit`] alone: pick, write, return. All
+//! other shapes (several subscribers, all-grouping, anchors, a batch that is full, a tuple larger than a batch) go
+//! through [`Port::emit_general`], which serializes once per destination reactor whatever the number of tasks.
+//! Nothing here blocks and nothing is refused: what the links cannot take yet waits in the cohort's outbox, and the
+//! reactor pauses the cohort (design §4).
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use squall_topology::{Pick, RouteKey, Router};
+use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
+use squall_tuple::{
+    AnchorEdge, BatchBuf, BatchKind, Dest, Emit, Key, MarkRecord, OpenBatch, Tuple, TupleHead, delivery_edge, hash_key,
+    hash_keys,
+};
+
+use crate::anchor::Anchor;
+use crate::fault::{EmitRefused, FaultKind};
+use crate::outbox::{Outbox, Sealed};
+
+/// Bytes of the header at the start of every batch.
+const BATCH_HEADER_BYTES: usize = 64;
+
+/// One open batch: towards one reactor, over normal or feedback edges.
+pub(crate) struct Lane {
+    pub(crate) to: ReactorIx,
+    pub(crate) feedback: bool,
+    /// Capacity of its batches.
+    pub(crate) batch_bytes: usize,
+    pub(crate) open: Option<BatchBuf>,
+}
+
+/// A task that a subscription can pick, and the lane towards it.
+pub(crate) struct LaneTarget {
+    pub(crate) task: TaskId,
+    pub(crate) lane: u32,
+}
+
+/// One subscriber of the stream.
+pub(crate) struct PortSub {
+    pub(crate) router: Router,
+    /// The grouping picks exactly one task each time (not all-grouping, custom or direct).
+    pub(crate) picks_one: bool,
+    /// The grouping wants to know the targets' load.
+    pub(crate) load_aware: bool,
+    pub(crate) targets: Vec<LaneTarget>,
+    /// For all-grouping: the task set of each lane.
+    pub(crate) sets: Vec<(u32, u32)>,
+}
+
+/// See the module.
+pub struct Port {
+    pub(crate) stream: StreamIx,
+    pub(crate) schema_id: u64,
+    pub(crate) dynamic: bool,
+    pub(crate) max_tuple_bytes: usize,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) subs: Vec<PortSub>,
+    pub(crate) lanes: Vec<Lane>,
+    /// Exactly one subscriber whose grouping picks one task, and no hook listens: the common case.
+    pub(crate) fast: bool,
+    /// Scratch of `emit_general`: lane, task, and the task set when the whole lane was picked.
+    picked: Vec<Picked>,
+    edges: Vec<AnchorEdge>,
+    tasks: Vec<TaskId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Picked {
+    lane: u32,
+    task: TaskId,
+    set: Option<u32>,
+}
+
+/// Reads the key fields of a value that is about to be emitted.
+struct Keyed<'e, T, E: ?Sized>(&'e E, PhantomData<fn() -> T>);
+
+impl<T: Tuple, E: Emit<T> + ?Sized> RouteKey for Keyed<'_, T, E> {
+    #[inline]
+    fn key_hash(&self, fields: &[u16]) -> u64 {
+        match fields {
+            [one] => hash_key(self.0.key(*one)),
+            many => hash_keys(many.iter().map(|f| self.0.key(*f))),
+        }
+    }
+
+    fn key(&self, field: u16) -> Key<'_> {
+        self.0.key(field)
+    }
+}
+
+impl Port {
+    pub(crate) fn new(
+        stream: StreamIx,
+        schema_id: u64,
+        dynamic: bool,
+        max_tuple_bytes: usize,
+        outbox: Rc<Outbox>,
+        subs: Vec<PortSub>,
+        lanes: Vec<Lane>,
+    ) -> Self {
+        let fast = matches!(subs.as_slice(), [one] if one.picks_one) && !outbox.hooked();
+        Port {
+            stream,
+            schema_id,
+            dynamic,
+            max_tuple_bytes,
+            outbox,
+            subs,
+            lanes,
+            fast,
+            picked: Vec::new(),
+            edges: Vec::new(),
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Emits a tuple anchored to the input being executed (spouts: to nothing).
+    #[inline]
+    pub fn emit<T: Tuple, E: Emit<T> + ?Sized>(&mut self, value: &E) {
+        self.outbox.count_emitted();
+        if self.fast && !self.outbox.anchored() {
+            let sub = &mut self.subs[0];
+            if let Pick::One(i) = sub.router.pick(&Keyed(value, PhantomData::<fn() -> T>)) {
+                let LaneTarget { task, lane } = sub.targets[i as usize];
+                if let Some(open) = &mut self.lanes[lane as usize].open
+                    && open.push_plain::<T, E>(self.outbox.source(), task, self.outbox.origin(), value).is_ok()
+                {
+                    return;
+                }
+                return self.write_unanchored::<T, E>(lane, Dest::Task(task), value);
+            }
+            unreachable!("a router that picks one task picked several");
+        }
+        self.emit_general::<T, E>(value, Anchoring::Input);
+    }
+
+    /// Emits without anchors: what happens to it does not matter to the input tuple.
+    pub fn emit_unanchored<T: Tuple, E: Emit<T> + ?Sized>(&mut self, value: &E) {
+        self.outbox.count_emitted();
+        self.emit_general::<T, E>(value, Anchoring::Nothing);
+    }
+
+    /// Emits anchored to kept tuples: the new tuple belongs to the trees of all of them.
+    pub fn emit_anchored<T: Tuple, E: Emit<T> + ?Sized>(&mut self, anchors: &[&Anchor], value: &E) {
+        self.outbox.count_emitted();
+        self.emit_general::<T, E>(value, Anchoring::Kept(anchors));
+    }
+
+    /// Emits to one task of a direct stream. `false`, and nothing emitted, when `task` does not subscribe to it.
+    #[must_use = "false: the task does not subscribe to this stream and nothing was emitted"]
+    pub fn emit_direct<T: Tuple, E: Emit<T> + ?Sized>(&mut self, task: TaskId, value: &E) -> bool {
+        self.picked.clear();
+        for sub in &self.subs {
+            if let Some(t) = sub.targets.iter().find(|t| t.task == task) {
+                self.picked.push(Picked { lane: t.lane, task, set: None });
+            }
+        }
+        if self.picked.is_empty() {
+            return false;
+        }
+        self.outbox.count_emitted();
+        self.write_picked::<T, E>(value, Anchoring::Input);
+        true
+    }
+
+    /// Any number of subscribers and picks: gathers the deliveries, then writes one archive per lane.
+    #[inline(never)]
+    fn emit_general<T: Tuple, E: Emit<T> + ?Sized>(&mut self, value: &E, anchoring: Anchoring<'_>) {
+        self.picked.clear();
+        for sub in &mut self.subs {
+            match sub.router.pick(&Keyed(value, PhantomData::<fn() -> T>)) {
+                Pick::One(i) => {
+                    let t = &sub.targets[i as usize];
+                    self.picked.push(Picked { lane: t.lane, task: t.task, set: None });
+                }
+                Pick::Many(list) => {
+                    let targets = list.iter().map(|i| &sub.targets[*i as usize]);
+                    self.picked.extend(targets.map(|t| Picked { lane: t.lane, task: t.task, set: None }));
+                }
+                Pick::All => {
+                    let set_of = |lane| sub.sets.iter().find(|(l, _)| *l == lane).map(|(_, set)| *set);
+                    let targets = sub.targets.iter();
+                    self.picked.extend(targets.map(|t| Picked { lane: t.lane, task: t.task, set: set_of(t.lane) }));
+                }
+            }
+        }
+        self.write_picked::<T, E>(value, anchoring);
+    }
+
+    fn write_picked<T: Tuple, E: Emit<T> + ?Sized>(&mut self, value: &E, anchoring: Anchoring<'_>) {
+        if self.outbox.hooked() {
+            self.outbox.hook_emit(self.stream, self.picked.iter().map(|p| p.task));
+        }
+        self.picked.sort_unstable();
+        let mut edges = std::mem::take(&mut self.edges);
+        edges.clear();
+        match anchoring {
+            Anchoring::Nothing => {}
+            Anchoring::Input => {
+                if self.outbox.anchored() {
+                    let input = self.outbox.input.borrow();
+                    let fresh = input.roots.iter().map(|r| AnchorEdge { root: r.root, edge: self.outbox.next_edge() });
+                    edges.extend(fresh);
+                }
+            }
+            Anchoring::Kept(anchors) => {
+                for anchor in anchors {
+                    anchor.extend(&mut edges, || self.outbox.next_edge());
+                }
+            }
+        }
+        self.note_edges(&edges, anchoring);
+        let mut at = 0;
+        while at < self.picked.len() {
+            let lane = self.picked[at].lane;
+            let end = at + self.picked[at..].iter().take_while(|p| p.lane == lane).count();
+            self.write_lane::<T, E>(lane, at..end, &edges, value);
+            at = end;
+        }
+        self.edges = edges;
+    }
+
+    /// Adds the edges of all deliveries to what ends the input (or the kept tuples).
+    fn note_edges(&self, edges: &[AnchorEdge], anchoring: Anchoring<'_>) {
+        for e in edges {
+            let xor = self.picked.iter().fold(0, |x, p| x ^ delivery_edge(e.edge, p.task));
+            match anchoring {
+                Anchoring::Nothing => {}
+                Anchoring::Input => {
+                    let mut input = self.outbox.input.borrow_mut();
+                    if let Some(r) = input.roots.iter_mut().find(|r| r.root == e.root) {
+                        r.edge ^= xor;
+                    }
+                }
+                // Two kept tuples of one root: the edge was made for both, it must count in one of them only.
+                Anchoring::Kept(anchors) => {
+                    if let Some(a) = anchors.iter().find(|a| a.has_root(e.root)) {
+                        a.note(e.root, xor);
+                    }
+                }
+            }
+        }
+    }
+
+    fn write_lane<T: Tuple, E: Emit<T> + ?Sized>(
+        &mut self,
+        lane: u32,
+        range: std::ops::Range<usize>,
+        edges: &[AnchorEdge],
+        value: &E,
+    ) {
+        let picked = &self.picked[range];
+        let mut tasks = std::mem::take(&mut self.tasks);
+        tasks.clear();
+        tasks.extend(picked.iter().map(|p| p.task));
+        // A set stands for all tasks of one subscriber on that reactor, so it can replace the list only when
+        // nothing else was picked there.
+        let set = picked[0].set.filter(|s| picked.iter().all(|p| p.set == Some(*s)));
+        let dest = match (tasks.as_slice(), set) {
+            ([one], _) => Dest::Task(*one),
+            (_, Some(set)) => Dest::Set(set),
+            (list, None) => Dest::List(list),
+        };
+        self.write::<T, E>(lane, dest, edges, value);
+        self.tasks = tasks;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_unanchored<T: Tuple, E: Emit<T> + ?Sized>(&mut self, lane: u32, dest: Dest<'_>, value: &E) {
+        self.write::<T, E>(lane, dest, &[], value);
+    }
+
+    fn write<T: Tuple, E: Emit<T> + ?Sized>(&mut self, lane: u32, dest: Dest<'_>, anchors: &[AnchorEdge], value: &E) {
+        let head = TupleHead {
+            source: self.outbox.source(),
+            dest,
+            origin_ns: self.outbox.origin(),
+            anchors,
+            event_time: None,
+            key_group: None,
+            trace: None,
+        };
+        for _ in 0..2 {
+            if self.open(lane).push::<T, E>(&head, value).is_ok() {
+                return;
+            }
+            self.seal(lane);
+        }
+        self.write_large::<T, E>(lane, &head, value);
+    }
+
+    /// A tuple that no batch of the normal size holds travels alone.
+    #[cold]
+    fn write_large<T: Tuple, E: Emit<T> + ?Sized>(&mut self, lane: u32, head: &TupleHead<'_>, value: &E) {
+        let limit = self.max_tuple_bytes + BATCH_HEADER_BYTES;
+        let mut bytes = self.lanes[lane as usize].batch_bytes;
+        while bytes < limit {
+            bytes = (bytes * 2).min(limit);
+            let mut buf = self.outbox.pool.take(bytes);
+            self.open_batch(&mut buf, BatchKind::Data);
+            if buf.push::<T, E>(head, value).is_ok() {
+                self.lanes[lane as usize].open = Some(buf);
+                return self.seal(lane);
+            }
+        }
+        EmitRefused::throw(
+            FaultKind::TupleTooLarge,
+            format!("emitted a {} tuple above the limit of {} bytes", T::NAME, self.max_tuple_bytes),
+        );
+    }
+
+    fn open_batch(&self, buf: &mut BatchBuf, kind: BatchKind) {
+        buf.open(&OpenBatch {
+            kind,
+            stream: self.stream,
+            schema_id: self.schema_id,
+            dynamic: self.dynamic,
+            source_reactor: self.outbox.reactor,
+            epoch: self.outbox.epoch,
+        });
+    }
+
+    fn open(&mut self, lane: u32) -> &mut BatchBuf {
+        let l = &self.lanes[lane as usize];
+        if l.open.is_none() {
+            let mut buf = self.outbox.pool.take(l.batch_bytes);
+            self.open_batch(&mut buf, BatchKind::Data);
+            self.lanes[lane as usize].open = Some(buf);
+        }
+        self.lanes[lane as usize].open.as_mut().expect("opened above")
+    }
+
+    fn seal(&mut self, lane: u32) {
+        let l = &mut self.lanes[lane as usize];
+        if let Some(batch) = l.open.take_if(|b| !b.is_empty()) {
+            self.outbox.seal(Sealed { to: l.to, feedback: l.feedback, batch });
+        }
+    }
+
+    /// Seals the open batches whose reactor `ready` accepts. Returns whether tuples stay behind.
+    pub(crate) fn flush(&mut self, mut ready: impl FnMut(ReactorIx) -> bool) -> bool {
+        let mut left = false;
+        for lane in 0..self.lanes.len() as u32 {
+            let l = &self.lanes[lane as usize];
+            if l.open.as_ref().is_none_or(BatchBuf::is_empty) {
+                continue;
+            }
+            if ready(l.to) {
+                self.seal(lane);
+            } else {
+                left = true;
+            }
+        }
+        left
+    }
+
+    /// Sends marks behind everything emitted so far, once per reactor that hosts a subscriber.
+    pub(crate) fn send_marks(&mut self, marks: &[MarkRecord]) {
+        self.flush(|_| true);
+        for lane in 0..self.lanes.len() {
+            // Feedback edges do not take part in the end of a run, nor in watermarks: they would wait for themselves.
+            if self.lanes[lane].feedback {
+                continue;
+            }
+            let mut buf = self.outbox.pool.take(self.lanes[lane].batch_bytes);
+            self.open_batch(&mut buf, BatchKind::Mark);
+            for mark in marks {
+                if buf.push_mark(mark).is_err() {
+                    let full = std::mem::replace(&mut buf, self.outbox.pool.take(self.lanes[lane].batch_bytes));
+                    self.outbox.seal(Sealed { to: self.lanes[lane].to, feedback: false, batch: full });
+                    self.open_batch(&mut buf, BatchKind::Mark);
+                    buf.push_mark(mark).expect("an empty batch holds a mark");
+                }
+            }
+            self.outbox.seal(Sealed { to: self.lanes[lane].to, feedback: false, batch: buf });
+        }
+    }
+
+    /// Refreshes what load-aware groupings know: `load(task)` is 0..=100.
+    pub(crate) fn set_load(&mut self, mut load: impl FnMut(TaskId) -> u8) {
+        for sub in self.subs.iter_mut().filter(|s| s.load_aware) {
+            let loads: Vec<u8> = sub.targets.iter().map(|t| load(t.task)).collect();
+            sub.router.set_load(&loads);
+        }
+    }
+
+    /// Index of the stream in the topology.
+    pub fn stream(&self) -> StreamIx {
+        self.stream
+    }
+
+    /// Tasks that subscribe to this stream.
+    pub fn subscriber_tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.subs.iter().flat_map(|s| s.targets.iter().map(|t| t.task))
+    }
+}
+
+/// Which roots an emit belongs to.
+#[derive(Clone, Copy)]
+enum Anchoring<'a> {
+    Nothing,
+    Input,
+    Kept(&'a [&'a Anchor]),
+}

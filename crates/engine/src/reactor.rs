@@ -1,0 +1,205 @@
+//! The thread of one reactor: take what arrived, turn the core, wake who waits for us, and sleep when there is nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use squall_metrics::Histogram;
+use squall_ring::{CommandReceiver, SleepFlag};
+use squall_tuple::ids::ReactorIx;
+
+use crate::clock::{Clock, MonotonicClock};
+use crate::logic::{Core, ReceiveError, SpoutGate};
+use crate::shared::{WorkerEvent, WorkerShared};
+use crate::wait::{Idle, Waiter};
+use crate::wires::Wires;
+
+/// What the control plane asks of a reactor.
+pub(crate) enum Command {
+    /// Spouts may run.
+    Begin,
+    /// Spouts end; the rest drains.
+    StopSpouts,
+    /// Report.
+    Snapshot(Sender<ReactorSnapshot>),
+    /// End the thread.
+    Exit,
+}
+
+/// What a reactor knows that is not in shared counters.
+#[derive(Clone)]
+pub(crate) struct ReactorSnapshot {
+    pub(crate) reactor: ReactorIx,
+    pub(crate) latency: Histogram,
+    pub(crate) first_sink_ns: Option<u64>,
+    pub(crate) back_pressure: Vec<(String, String)>,
+    pub(crate) links: LinkCounters,
+}
+
+/// Counts of one reactor's links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LinkCounters {
+    /// Batches sent over rings and sockets.
+    pub batches: u64,
+    /// Times another reactor of the worker was woken.
+    pub wakeups_sent: u64,
+    /// Times this reactor slept in the kernel.
+    pub sleeps: u64,
+    /// System calls of the I/O driver.
+    pub syscalls: u64,
+    /// Bytes received from sockets.
+    pub bytes_in: u64,
+    /// Bytes sent to sockets.
+    pub bytes_out: u64,
+}
+
+impl LinkCounters {
+    /// Sums two reactors.
+    pub fn add(&mut self, other: &LinkCounters) {
+        self.batches += other.batches;
+        self.wakeups_sent += other.wakeups_sent;
+        self.sleeps += other.sleeps;
+        self.syscalls += other.syscalls;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+/// Longest sleep: a bound on the harm of a lost wake-up, far above anything that matters for idle cost.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+
+pub(crate) struct Reactor {
+    pub(crate) core: Core,
+    pub(crate) wires: Wires,
+    pub(crate) commands: CommandReceiver<Command>,
+    /// Taken from the queue by the look before a sleep.
+    pub(crate) next_command: Option<Command>,
+    pub(crate) sleep: SleepFlag,
+    pub(crate) waiter: Waiter,
+    pub(crate) shared: Arc<WorkerShared>,
+    /// Reactors of the worker that have not finished.
+    pub(crate) unfinished: Arc<AtomicUsize>,
+    pub(crate) sleeps: u64,
+}
+
+/// What the loop does after the commands.
+#[derive(PartialEq, Eq)]
+enum Go {
+    On,
+    Exit,
+}
+
+impl Reactor {
+    /// Runs until told to exit. A fault ends the work of this reactor, and is told; the thread stays for commands.
+    pub(crate) fn run(mut self) {
+        if let Err(e) = self.work() {
+            self.shared.event_certain(WorkerEvent::Failed(e.to_string()));
+            self.linger();
+        }
+    }
+
+    fn work(&mut self) -> Result<(), ReceiveError> {
+        let clock = MonotonicClock;
+        let mut finished = false;
+        let mut flush_all = false;
+        loop {
+            let now = clock.now_ns();
+            if self.obey() == Go::Exit {
+                return Ok(());
+            }
+            let mut progress = self.wires.poll(&mut self.core, now)?;
+            let turn = self.core.turn(now, &mut self.wires.tx, flush_all)?;
+            progress |= turn.progress;
+            self.wires.tx.publish();
+            if !finished && self.core.finished() && self.wires.tx.all_sent() {
+                finished = true;
+                // AcqRel: whoever counts to zero has seen every reactor's last writes.
+                if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.shared.event_certain(WorkerEvent::Finished);
+                }
+            }
+            flush_all = !progress;
+            if progress {
+                self.waiter.busy();
+                continue;
+            }
+            match self.waiter.idle(now) {
+                Idle::Spin => std::hint::spin_loop(),
+                Idle::Yield => std::thread::yield_now(),
+                Idle::Sleep => self.sleep(&clock, turn.deadline_ns)?,
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do. Announces it first, then looks once more at everything that is published
+    /// without a system call; whoever publishes after that look sees the announcement and rings (see `SleepFlag`).
+    fn sleep(&mut self, clock: &MonotonicClock, deadline_ns: Option<u64>) -> Result<(), ReceiveError> {
+        let now = clock.now_ns();
+        self.sleep.prepare();
+        // Only who waits for room asks to be woken when there is some: a wake-up costs the other side 6–9 µs.
+        let starving = self.core.paused();
+        if starving {
+            self.wires.tx.set_starving(true);
+        }
+        let turn = self.core.turn(now, &mut self.wires.tx, true)?;
+        self.next_command = self.commands.pop();
+        // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
+        let unasked = self.core.paused() && !starving;
+        let pending = unasked || turn.progress || self.wires.rings_pending() || self.next_command.is_some();
+        if pending {
+            self.wires.tx.publish();
+        } else {
+            let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
+            let timeout = deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));
+            self.sleeps += 1;
+            self.wires.wait(&mut self.core, Some(timeout), now)?;
+        }
+        self.sleep.cancel();
+        if starving {
+            self.wires.tx.set_starving(false);
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self) -> Go {
+        while let Some(command) = self.next_command.take().or_else(|| self.commands.pop()) {
+            match command {
+                Command::Begin => self.core.set_gate(SpoutGate::Open),
+                Command::StopSpouts => self.core.set_gate(SpoutGate::Stopped),
+                // The asker may have stopped waiting.
+                Command::Snapshot(to) => drop(to.try_send(self.snapshot())),
+                Command::Exit => {
+                    self.wires.closing = true;
+                    return Go::Exit;
+                }
+            }
+        }
+        Go::On
+    }
+
+    fn snapshot(&self) -> ReactorSnapshot {
+        let io = self.wires.tx.driver.counters();
+        ReactorSnapshot {
+            reactor: self.core.reactor(),
+            latency: self.core.latency(),
+            first_sink_ns: self.core.first_sink_ns(),
+            back_pressure: self.core.back_pressure(&self.wires.tx),
+            links: LinkCounters {
+                batches: self.wires.tx.batches,
+                wakeups_sent: self.wires.tx.wakeups_sent,
+                sleeps: self.sleeps,
+                syscalls: io.syscalls,
+                bytes_in: io.bytes_in,
+                bytes_out: io.bytes_out,
+            },
+        }
+    }
+
+    /// After a fault: answers commands until the worker ends.
+    fn linger(&mut self) {
+        while self.obey() == Go::On {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The outgoing side of a reactor's rings and sockets.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use squall_io::{Bell, Driver, StreamId};
+use squall_ring::{CreditSource, CreditView, Producer, SleepFlag};
+use squall_topology::Plan;
+use squall_tuple::ids::ReactorIx;
+use squall_tuple::{BatchBuf, BatchKind, CreditRecord, OpenBatch};
+
+use crate::net::{Net, Offered};
+use crate::pool::BatchPool;
+
+/// Buffers a socket may have queued: one vectored send takes them all.
+const SOCKET_QUEUE_MAX: usize = 16;
+/// Tag of a ring record that is a batch.
+pub(crate) const TAG_BATCH: u32 = 0;
+/// Tag of a ring record that stands for a batch too large for the ring, which waits in the queue beside it.
+pub(crate) const TAG_LARGE: u32 = 1;
+/// Large batches under way between two reactors, at most.
+pub(crate) const LARGE_MAX: usize = 4;
+
+/// How to wake the reactor at the other end of a ring.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) sleep: SleepFlag,
+    pub(crate) bell: Bell,
+}
+
+impl Peer {
+    /// Rings if the peer sleeps; call after publishing.
+    fn wake_if_asleep(&self) -> bool {
+        let asleep = self.sleep.claim_wake_after_publish();
+        if asleep {
+            self.bell.ring();
+        }
+        asleep
+    }
+}
+
+/// Batches to a reactor of the same worker.
+pub(crate) struct RingTx {
+    pub(crate) producer: Producer,
+    pub(crate) credit: CreditView,
+    pub(crate) large: Arc<ArrayQueue<BatchBuf>>,
+    pub(crate) peer: Peer,
+    pub(crate) dirty: bool,
+}
+
+/// Credit that goes back to a reactor of the same worker.
+pub(crate) struct RingCredit {
+    pub(crate) source: CreditSource,
+    pub(crate) peer: Peer,
+    pub(crate) dirty: bool,
+}
+
+/// Batches and credit to a reactor of another worker.
+pub(crate) struct SocketTx {
+    pub(crate) stream: StreamId,
+    /// By inbox of the peer: what it has told us to be done with.
+    pub(crate) consumed: Vec<(u32, u64)>,
+    /// By inbox of ours: bytes done with, and how many of those the peer knows of.
+    owed: Vec<(u32, u64, u64)>,
+}
+
+impl SocketTx {
+    pub(crate) fn new(stream: StreamId) -> Self {
+        SocketTx { stream, consumed: Vec::new(), owed: Vec::new() }
+    }
+
+    /// The peer says how far an inbox of its has come.
+    pub(crate) fn on_credit(&mut self, credit: &CreditRecord) {
+        match self.consumed.iter_mut().find(|(i, _)| *i == credit.inbox) {
+            Some((_, c)) => *c = (*c).max(credit.consumed),
+            None => self.consumed.push((credit.inbox, credit.consumed)),
+        }
+    }
+}
+
+pub(crate) enum LinkTx {
+    None,
+    Ring(RingTx),
+    Socket(SocketTx),
+}
+
+/// See the module.
+pub(crate) struct Tx {
+    pub(crate) me: ReactorIx,
+    pub(crate) links: Vec<LinkTx>,
+    pub(crate) ring_credit: Vec<Option<RingCredit>>,
+    pub(crate) driver: Box<dyn Driver<BatchBuf>>,
+    pub(crate) pool: Rc<BatchPool>,
+    /// By inbox of the plan: its place among the inboxes of its reactor.
+    inbox_place: Vec<u32>,
+    window: u64,
+    pub(crate) wakeups_sent: u64,
+    pub(crate) batches: u64,
+}
+
+impl Tx {
+    pub(crate) fn new(plan: &Plan, me: ReactorIx, driver: Box<dyn Driver<BatchBuf>>, pool: Rc<BatchPool>) -> Self {
+        let mut inbox_place = vec![0; plan.inboxes.len()];
+        for r in 0..plan.reactors.len() as ReactorIx {
+            for (place, inbox) in plan.inboxes_of_reactor(r).iter().enumerate() {
+                inbox_place[*inbox as usize] = place as u32;
+            }
+        }
+        let count = plan.reactors.len();
+        Tx {
+            me,
+            links: (0..count).map(|_| LinkTx::None).collect(),
+            ring_credit: (0..count).map(|_| None).collect(),
+            driver,
+            pool,
+            inbox_place,
+            window: plan.spec.config.credit_bytes,
+            wakeups_sent: 0,
+            batches: 0,
+        }
+    }
+
+    /// Wakes the peers that sleep and got something since the last call: batches, room, or credit they wait for.
+    pub(crate) fn publish(&mut self) {
+        for link in &mut self.links {
+            if let LinkTx::Ring(ring) = link
+                && std::mem::take(&mut ring.dirty)
+            {
+                self.wakeups_sent += u64::from(ring.peer.wake_if_asleep());
+            }
+        }
+        for credit in self.ring_credit.iter_mut().flatten() {
+            if std::mem::take(&mut credit.dirty) && credit.source.take_starving() {
+                self.wakeups_sent += u64::from(credit.peer.wake_if_asleep());
+            }
+        }
+    }
+
+    /// Asks the peers for a wake-up when room or credit comes back; take another turn before sleeping.
+    pub(crate) fn set_starving(&mut self, starving: bool) {
+        for link in &self.links {
+            if let LinkTx::Ring(ring) = link {
+                ring.credit.set_starving(starving);
+            }
+        }
+    }
+
+    /// Everything offered has left this process (sockets) or lies in the peer's memory (rings).
+    pub(crate) fn all_sent(&self) -> bool {
+        self.links.iter().all(|l| match l {
+            LinkTx::Socket(s) => self.driver.queued(s.stream) == 0,
+            LinkTx::None | LinkTx::Ring(_) => true,
+        })
+    }
+
+    fn send_credit(&mut self, to: ReactorIx) {
+        let LinkTx::Socket(socket) = &mut self.links[to as usize] else {
+            return;
+        };
+        let mut buf = self.pool.take(0);
+        buf.open(&OpenBatch {
+            kind: BatchKind::Control,
+            stream: 0,
+            schema_id: 0,
+            dynamic: false,
+            source_reactor: self.me,
+            epoch: 0,
+        });
+        for (inbox, done, told) in &mut socket.owed {
+            if *done != *told && buf.push_credit(&CreditRecord { inbox: *inbox, consumed: *done }).is_ok() {
+                *told = *done;
+            }
+        }
+        buf.seal(0, 0, false);
+        self.driver.send(socket.stream, buf);
+    }
+}
+
+impl Net for Tx {
+    fn offer(&mut self, to: ReactorIx, batch: BatchBuf) -> Offered {
+        match &mut self.links[to as usize] {
+            LinkTx::Ring(ring) => {
+                if batch.len() > ring.producer.max_record() {
+                    // Only this thread pushes, so a queue that is not full stays so until the push below. The record
+                    // first: the receiver that sees it early looks again.
+                    if ring.large.is_full() || ring.producer.try_push(TAG_LARGE, &[0; 8]).is_err() {
+                        return Offered::Refused(batch);
+                    }
+                    let pushed = ring.large.push(batch);
+                    debug_assert!(pushed.is_ok(), "this thread alone pushes");
+                    ring.dirty = true;
+                    self.batches += 1;
+                    return Offered::Taken;
+                }
+                if ring.producer.try_push(TAG_BATCH, &batch).is_err() {
+                    return Offered::Refused(batch);
+                }
+                ring.dirty = true;
+                self.batches += 1;
+                Offered::Copied(batch)
+            }
+            LinkTx::Socket(socket) => {
+                if self.driver.queued(socket.stream) >= SOCKET_QUEUE_MAX {
+                    return Offered::Refused(batch);
+                }
+                self.driver.send(socket.stream, batch);
+                self.batches += 1;
+                Offered::Taken
+            }
+            LinkTx::None => unreachable!("the plan has a link for every subscription"),
+        }
+    }
+
+    fn backlog(&self, to: ReactorIx) -> usize {
+        match &self.links[to as usize] {
+            LinkTx::Ring(ring) => ring.producer.unread() as usize,
+            LinkTx::Socket(socket) => self.driver.queued(socket.stream),
+            LinkTx::None => 0,
+        }
+    }
+
+    fn consumed(&self, to: ReactorIx, inbox: u32) -> u64 {
+        match &self.links[to as usize] {
+            LinkTx::Ring(ring) => ring.credit.consumed(self.inbox_place[inbox as usize] as usize),
+            LinkTx::Socket(socket) => socket.consumed.iter().find(|(i, _)| *i == inbox).map_or(0, |(_, c)| *c),
+            LinkTx::None => 0,
+        }
+    }
+
+    fn consume(&mut self, from: ReactorIx, inbox: u32, bytes: u64) {
+        if let Some(credit) = &mut self.ring_credit[from as usize] {
+            credit.source.add(self.inbox_place[inbox as usize] as usize, bytes);
+            credit.dirty = true;
+            return;
+        }
+        let LinkTx::Socket(socket) = &mut self.links[from as usize] else {
+            return;
+        };
+        let at = socket.owed.iter().position(|(i, ..)| *i == inbox).unwrap_or_else(|| {
+            socket.owed.push((inbox, 0, 0));
+            socket.owed.len() - 1
+        });
+        let (_, done, told) = &mut socket.owed[at];
+        *done += bytes;
+        // In quarters of the window: the sender may go on with a quarter out, so it never waits for less.
+        if *done - *told >= self.window / 4 {
+            self.send_credit(from);
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! One worker: its reactor threads, the rings between them, and the handle by which the main thread steers them.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::{Deserialize, Serialize};
+use squall_io::{Bell, IoChoice, IoError, IoKind};
+use squall_metrics::Histogram;
+use squall_ring::{
+    CommandSender, Consumer, CreditSource, CreditView, Producer, SleepFlag, byte_ring, command_queue, credit_board,
+};
+use squall_topology::{LinkKind, Plan};
+use squall_tuple::BatchBuf;
+use squall_tuple::ids::{ComponentIx, ReactorIx, WorkerIx};
+
+use crate::clock::MonotonicClock;
+use crate::env::{Registry, Wake};
+use crate::fault::Fault;
+use crate::logic::{Core, CoreConfig};
+use crate::reactor::{Command, LinkCounters, Reactor, ReactorSnapshot};
+use crate::shared::{WorkerEvent, WorkerReceivers, WorkerShared};
+use crate::stats::{CohortStats, ComponentStats};
+use crate::wait::{WaitStrategy, Waiter};
+use crate::wires::{LARGE_MAX, Peer, RingCredit, RingRx, RingTx, Wires};
+
+/// Commands a reactor may have waiting.
+const COMMANDS_MAX: usize = 64;
+/// How long a snapshot waits for a busy reactor before it takes the last one.
+const SNAPSHOT_WAIT: Duration = Duration::from_millis(20);
+
+/// What a worker is started with.
+pub struct WorkerConfig {
+    /// The plan, equal in all workers.
+    pub plan: Arc<Plan>,
+    /// Which of its workers this process is.
+    pub worker: WorkerIx,
+    /// I/O driver wanted for sockets.
+    pub io: IoChoice,
+    /// What idle reactors do.
+    pub wait: WaitStrategy,
+    /// Pin reactors to the cores of the plan.
+    pub pin: bool,
+}
+
+/// One end of the stream socket between two reactors in different workers.
+pub struct SocketLink {
+    /// One reactor.
+    pub a: ReactorIx,
+    /// The other.
+    pub b: ReactorIx,
+    /// This worker's end.
+    pub fd: OwnedFd,
+}
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A component could not be prepared.
+    #[error(transparent)]
+    Component(#[from] Fault),
+    /// No I/O driver.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A socket could not be used.
+    #[error(
+        "a socket between workers could not be used: {0}; raise the limit of open files (ulimit -n) if it names it"
+    )]
+    Socket(std::io::Error),
+    /// No thread.
+    #[error("could not start a reactor thread: {0}; raise the limit of processes (ulimit -u)")]
+    Thread(std::io::Error),
+    /// A reactor's thread ended before it was ready.
+    #[error("a reactor ended while starting: {0}")]
+    Ended(String),
+}
+
+/// What a worker has counted so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStats {
+    /// By component of the plan.
+    pub components: Vec<ComponentStats>,
+    /// End-to-end latencies at the sinks here.
+    pub latency: Histogram,
+    /// When the first tuple was executed by a sink, on `CLOCK_MONOTONIC`.
+    pub first_tuple_ns: Option<u64>,
+    /// (waiting component, component it waits for).
+    pub back_pressure: Vec<(String, String)>,
+    /// User counters by component and name.
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    /// User gauges by component and name.
+    pub gauges: BTreeMap<String, BTreeMap<String, i64>>,
+    /// User histograms by component and name.
+    pub histograms: BTreeMap<String, BTreeMap<String, Histogram>>,
+    /// I/O driver in use.
+    pub io: String,
+    /// Wait strategy in use.
+    pub wait: String,
+    /// Sums over the worker's links.
+    pub links: LinkCounters,
+    /// Log lines and warnings that were dropped because nobody read them in time.
+    pub events_dropped: u64,
+}
+
+/// The main thread's handle. Dropping it ends the threads.
+pub struct Worker {
+    plan: Arc<Plan>,
+    shared: Arc<WorkerShared>,
+    receivers: WorkerReceivers,
+    threads: Vec<ReactorHandle>,
+    io: IoKind,
+    wait: WaitStrategy,
+}
+
+struct ReactorHandle {
+    commands: CommandSender<Command>,
+    peer: Peer,
+    stats: Vec<(ComponentIx, Arc<CohortStats>)>,
+    last: std::cell::RefCell<Option<ReactorSnapshot>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a reactor thread tells before it works: first its doorbell, then that its components are prepared.
+enum Hello {
+    Bell(Bell, IoKind, Option<String>),
+    Ready(Vec<(ComponentIx, Arc<CohortStats>)>),
+    Failed(StartError),
+}
+
+/// Rings of one reactor, made by the main thread.
+#[derive(Default)]
+struct RingEnds {
+    tx: Vec<(ReactorIx, Producer, CreditView, Arc<ArrayQueue<BatchBuf>>)>,
+    rx: Vec<(ReactorIx, Consumer, CreditSource, Arc<ArrayQueue<BatchBuf>>)>,
+}
+
+struct ThreadSetup {
+    config: ReactorConfig,
+    rings: RingEnds,
+    sockets: Vec<(ReactorIx, OwnedFd)>,
+    commands: squall_ring::CommandReceiver<Command>,
+    sleep: SleepFlag,
+    hello: Sender<Hello>,
+    peers: Receiver<Vec<(ReactorIx, Peer)>>,
+    unfinished: Arc<AtomicUsize>,
+}
+
+#[derive(Clone)]
+struct ReactorConfig {
+    plan: Arc<Plan>,
+    reactor: ReactorIx,
+    registry: Arc<Registry>,
+    shared: Arc<WorkerShared>,
+    io: IoChoice,
+    wait: WaitStrategy,
+    own_core: bool,
+    pin: bool,
+}
+
+impl Worker {
+    /// Starts the threads and prepares the components. Spouts wait for [`Worker::begin`].
+    ///
+    /// # Errors
+    /// The first thing that kept a reactor from becoming ready.
+    pub fn start(
+        config: WorkerConfig,
+        registry: Arc<Registry>,
+        sockets: Vec<SocketLink>,
+    ) -> Result<Worker, StartError> {
+        let plan = config.plan.clone();
+        let (shared, receivers) = WorkerShared::new(config.worker);
+        let reactors = plan.workers[config.worker as usize].reactors.clone();
+        let unfinished = Arc::new(AtomicUsize::new(reactors.len()));
+        let own_core = cores_suffice(&plan);
+        let mut rings = make_rings(&plan, &reactors);
+        let mut ends: Vec<Vec<(ReactorIx, OwnedFd)>> = reactors.iter().map(|_| Vec::new()).collect();
+        for link in sockets {
+            let mine = |r: ReactorIx| reactors.iter().position(|m| *m == r);
+            match (mine(link.a), mine(link.b)) {
+                (Some(at), None) => ends[at].push((link.b, link.fd)),
+                (None, Some(at)) => ends[at].push((link.a, link.fd)),
+                _ => unreachable!("a socket leads from one of this worker's reactors to another worker's"),
+            }
+        }
+        let mut worker = Worker {
+            plan: plan.clone(),
+            shared: shared.clone(),
+            receivers,
+            threads: Vec::new(),
+            io: IoKind::IoUring,
+            wait: config.wait,
+        };
+        let mut hellos = Vec::new();
+        let mut peer_senders = Vec::new();
+        for (at, reactor) in reactors.iter().enumerate() {
+            let (commands_tx, commands) = command_queue(COMMANDS_MAX);
+            let (hello_tx, hello) = bounded(2);
+            let (peers_tx, peers) = bounded(1);
+            let sleep = SleepFlag::new();
+            let setup = ThreadSetup {
+                config: ReactorConfig {
+                    plan: plan.clone(),
+                    reactor: *reactor,
+                    registry: registry.clone(),
+                    shared: shared.clone(),
+                    io: config.io,
+                    wait: config.wait,
+                    own_core,
+                    pin: config.pin,
+                },
+                rings: std::mem::take(&mut rings[at]),
+                sockets: std::mem::take(&mut ends[at]),
+                commands,
+                sleep: sleep.clone(),
+                hello: hello_tx,
+                peers,
+                unfinished: unfinished.clone(),
+            };
+            let name = if plan.reactors[*reactor as usize].side { "side" } else { "reactor" };
+            let thread = std::thread::Builder::new()
+                .name(format!("{name}-{reactor}"))
+                .spawn(move || thread_main(setup))
+                .map_err(StartError::Thread)?;
+            hellos.push(hello);
+            peer_senders.push(peers_tx);
+            worker.await_bell(&hellos[at], commands_tx, sleep, thread)?;
+        }
+        let peers: Vec<(ReactorIx, Peer)> =
+            reactors.iter().zip(&worker.threads).map(|(r, t)| (*r, t.peer.clone())).collect();
+        for sender in peer_senders {
+            // A thread that is gone has said why in its hello.
+            let _ = sender.send(peers.clone());
+        }
+        for (at, hello) in hellos.iter().enumerate() {
+            match hello.recv() {
+                Ok(Hello::Ready(stats)) => worker.threads[at].stats = stats,
+                Ok(Hello::Failed(e)) => return Err(e),
+                Ok(Hello::Bell(..)) | Err(_) => {
+                    return Err(StartError::Ended(format!("reactor {} is gone", reactors[at])));
+                }
+            }
+        }
+        Ok(worker)
+    }
+
+    fn await_bell(
+        &mut self,
+        hello: &Receiver<Hello>,
+        commands: CommandSender<Command>,
+        sleep: SleepFlag,
+        thread: JoinHandle<()>,
+    ) -> Result<(), StartError> {
+        match hello.recv() {
+            Ok(Hello::Bell(bell, kind, warning)) => {
+                if kind == IoKind::Epoll {
+                    self.io = IoKind::Epoll;
+                }
+                if let Some(w) = warning {
+                    self.shared.event(WorkerEvent::Warning(w));
+                }
+                self.threads.push(ReactorHandle {
+                    commands,
+                    peer: Peer { sleep, bell },
+                    stats: Vec::new(),
+                    last: Default::default(),
+                    thread: Some(thread),
+                });
+                Ok(())
+            }
+            Ok(Hello::Failed(e)) => Err(e),
+            Ok(Hello::Ready(_)) | Err(_) => Err(StartError::Ended("a reactor is gone".to_owned())),
+        }
+    }
+
+    fn command(&self, make: impl Fn() -> Command) {
+        for t in &self.threads {
+            let mut command = make();
+            // A full queue means a reactor that is busy in one call of a component: wait, commands are few.
+            while let Err(full) = t.commands.try_push(command) {
+                if full.receiver_gone {
+                    break;
+                }
+                command = full.command;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if t.peer.sleep.claim_wake_after_publish() {
+                t.peer.bell.ring();
+            }
+        }
+    }
+
+    /// Spouts may run.
+    pub fn begin(&self) {
+        self.command(|| Command::Begin);
+    }
+
+    /// Ends all spouts; what they have emitted drains as at a normal end.
+    pub fn stop_spouts(&self) {
+        self.command(|| Command::StopSpouts);
+    }
+
+    /// The next log line, warning or end, waiting at most `timeout`.
+    pub fn next_event(&self, timeout: Duration) -> Option<WorkerEvent> {
+        self.receivers.events.recv_timeout(timeout).ok()
+    }
+
+    /// The next result row, waiting at most `timeout`. Components that publish rows wait while nobody takes them.
+    pub fn next_result(&self, timeout: Duration) -> Option<WorkerEvent> {
+        self.receivers.results.recv_timeout(timeout).ok()
+    }
+
+    /// The channels behind [`Worker::next_event`] and [`Worker::next_result`], to wait on both.
+    pub fn receivers(&self) -> &WorkerReceivers {
+        &self.receivers
+    }
+
+    /// Counts so far. A reactor that is busy in one long call shows its last histogram; its counts are always fresh.
+    pub fn snapshot(&self) -> WorkerStats {
+        let (reply, replies) = bounded(self.threads.len());
+        for t in &self.threads {
+            // A full queue: the last snapshot will do.
+            let _ = t.commands.try_push(Command::Snapshot(reply.clone()));
+            if t.peer.sleep.claim_wake_after_publish() {
+                t.peer.bell.ring();
+            }
+        }
+        drop(reply);
+        let deadline = Instant::now() + SNAPSHOT_WAIT;
+        let reactors = &self.plan.workers[self.shared.worker() as usize].reactors;
+        let mut missing = self.threads.len();
+        while missing > 0
+            && let Ok(s) = replies.recv_deadline(deadline)
+        {
+            missing -= 1;
+            if let Some(at) = reactors.iter().position(|r| *r == s.reactor) {
+                *self.threads[at].last.borrow_mut() = Some(s);
+            }
+        }
+        self.sum()
+    }
+
+    fn sum(&self) -> WorkerStats {
+        let named = |c: &squall_topology::ComponentSpec| ComponentStats { name: c.name.clone(), ..Default::default() };
+        let mut stats = WorkerStats {
+            components: self.plan.spec.components.iter().map(named).collect(),
+            io: self.io.to_string(),
+            wait: self.wait.to_string(),
+            events_dropped: self.shared.events_dropped(),
+            ..Default::default()
+        };
+        for t in &self.threads {
+            for (component, cohort) in &t.stats {
+                cohort.add_to(&mut stats.components[*component as usize]);
+            }
+            if let Some(s) = &*t.last.borrow() {
+                stats.latency.merge(&s.latency);
+                stats.links.add(&s.links);
+                stats.back_pressure.extend(s.back_pressure.iter().cloned());
+                stats.first_tuple_ns = match (stats.first_tuple_ns, s.first_sink_ns) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+        stats.back_pressure.sort();
+        stats.back_pressure.dedup();
+        stats.counters = nested(self.shared.counters());
+        stats.gauges = nested(self.shared.gauges());
+        stats.histograms = nested(self.shared.histograms());
+        stats
+    }
+
+    /// Ends the threads and returns the last counts.
+    pub fn join(mut self) -> WorkerStats {
+        let stats = self.snapshot();
+        self.end();
+        stats
+    }
+
+    fn end(&mut self) {
+        self.command(|| Command::Exit);
+        for t in &mut self.threads {
+            if let Some(thread) = t.thread.take() {
+                // Its panics were caught and told.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // A reactor that is stuck in a component must not keep the process: ask, do not wait. `join` waits.
+        for t in &self.threads {
+            let _ = t.commands.try_push(Command::Exit);
+            t.peer.bell.ring();
+        }
+    }
+}
+
+fn nested<V>(flat: BTreeMap<(String, String), V>) -> BTreeMap<String, BTreeMap<String, V>> {
+    let mut nested: BTreeMap<String, BTreeMap<String, V>> = BTreeMap::new();
+    for ((component, name), value) in flat {
+        nested.entry(component).or_default().insert(name, value);
+    }
+    nested
+}
+
+/// Whether every thread of the run, side threads included, can have a core of its own.
+fn cores_suffice(plan: &Plan) -> bool {
+    let mut cores: Vec<usize> = plan.reactors.iter().filter_map(|r| r.core).collect();
+    cores.sort_unstable();
+    cores.dedup();
+    let pinned = plan.reactors.iter().filter(|r| !r.side).count();
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.len() == pinned && plan.reactors.len() <= available.max(cores.len())
+}
+
+fn make_rings(plan: &Plan, reactors: &[ReactorIx]) -> Vec<RingEnds> {
+    let mut ends: Vec<RingEnds> = reactors.iter().map(|_| RingEnds::default()).collect();
+    let place = |r: ReactorIx| reactors.iter().position(|m| *m == r);
+    for link in plan.links.iter().filter(|l| l.kind == LinkKind::Ring) {
+        let (Some(from), Some(to)) = (place(link.from), place(link.to)) else {
+            continue;
+        };
+        let (producer, consumer) = byte_ring(plan.spec.config.ring_bytes as usize);
+        let (source, view) = credit_board(plan.inboxes_of_reactor(link.to).len());
+        let large = Arc::new(ArrayQueue::new(LARGE_MAX));
+        ends[from].tx.push((link.to, producer, view, large.clone()));
+        ends[to].rx.push((link.from, consumer, source, large));
+    }
+    ends
+}
+
+fn thread_main(setup: ThreadSetup) {
+    let shared = setup.config.shared.clone();
+    let reactor = setup.config.reactor;
+    // A panic that gets here is the engine's own: components' panics are caught where they are called.
+    let end = catch_unwind(AssertUnwindSafe(|| {
+        let hello = setup.hello.clone();
+        match build(setup) {
+            Ok(reactor) => reactor.run(),
+            Err(e) => drop(hello.send(Hello::Failed(e))),
+        }
+    }));
+    if end.is_err() {
+        shared.event_certain(WorkerEvent::Failed(format!(
+            "reactor {reactor} panicked: this is a bug in Squall's engine; its message and place are on stderr"
+        )));
+    }
+}
+
+fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
+    let ThreadSetup { config, rings, sockets, commands, sleep, hello, peers, unfinished } = setup;
+    let ReactorConfig { plan, reactor, registry, shared, .. } = config;
+    if config.pin
+        && let Some(core) = plan.reactors[reactor as usize].core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+    {
+        shared.event(WorkerEvent::Warning(format!(
+            "reactor {reactor} could not be pinned to core {core}: it runs unpinned and latencies will vary; \
+             check taskset, cgroup cpusets, or use --no-pin"
+        )));
+    }
+    let (driver, warning) =
+        if sockets.is_empty() { (squall_io::parker(), None) } else { squall_io::open(config.io, sockets.len())? };
+    // A reactor without sockets has no say in which driver the worker is said to use.
+    let kind = if sockets.is_empty() && config.io != IoChoice::Epoll { IoKind::IoUring } else { driver.kind() };
+    let bell = driver.bell();
+    // The receiver waits for exactly these messages; if it is gone, so is the run.
+    let _ = hello.send(Hello::Bell(bell.clone(), kind, warning));
+    let Ok(peers) = peers.recv() else {
+        return Err(StartError::Ended("the worker gave up".to_owned()));
+    };
+    let peer = |r: ReactorIx| {
+        let (_, p) = peers.iter().find(|(p, _)| *p == r).expect("rings lead to reactors of this worker");
+        p.clone()
+    };
+    let wake: Wake = {
+        let sleep = sleep.clone();
+        Arc::new(move || {
+            if sleep.claim_wake_after_publish() {
+                bell.ring();
+            }
+        })
+    };
+    let mut core = Core::new(CoreConfig {
+        plan: plan.clone(),
+        reactor,
+        epoch: 0,
+        registry,
+        clock: Rc::new(MonotonicClock),
+        shared: shared.clone(),
+        wake,
+    });
+    core.prepare()?;
+    let mut wires = Wires::new(plan.clone(), reactor, driver, core.pool().clone());
+    for (to, producer, credit, large) in rings.tx {
+        wires.add_ring_tx(to, RingTx { producer, credit, large, peer: peer(to), dirty: false });
+    }
+    for (from, consumer, source, large) in rings.rx {
+        let credit = RingCredit { source, peer: peer(from), dirty: false };
+        wires.add_ring_rx(RingRx { from, consumer, large }, credit);
+    }
+    for (to, fd) in sockets {
+        wires.add_socket(to, fd).map_err(StartError::Socket)?;
+    }
+    let _ = hello.send(Hello::Ready(core.stats().collect()));
+    let side = plan.reactors[reactor as usize].side;
+    let strategy = if side { WaitStrategy::Park } else { config.wait };
+    let waiter = Waiter::new(strategy, config.own_core);
+    Ok(Reactor { core, wires, commands, next_command: None, sleep, waiter, shared, unfinished, sleeps: 0 })
+}
