@@ -1,0 +1,245 @@
+//! All tasks of one bolt on one reactor, as the monomorphised loop that the engine calls once per batch.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use squall_engine::{BatchEnd, Cohort, CohortEnv, Fault, Finish, Outbox, Port};
+use squall_metrics::Histogram;
+use squall_tuple::ids::TaskId;
+use squall_tuple::{Batch, Cursor, DestRef, Frame, MarkRecord};
+
+use crate::cohort::{TaskIndex, context, fatal};
+use crate::{Bolt, BoltError, Input, Inputs, Outputs, OutputsBuilder};
+
+/// A call on a batch hands the reactor back after about this long, so that one slow bolt does not keep links,
+/// commands and other bolts waiting for the rest of its batch.
+const CALL_NS_MAX: u64 = 1_000_000;
+/// Tuples between two looks at the clock, at most.
+const STRIDE_MAX: u32 = 256;
+
+pub(crate) struct BoltCohort<B: Bolt> {
+    env: Rc<CohortEnv>,
+    outbox: Rc<Outbox>,
+    index: TaskIndex,
+    tasks: Vec<B>,
+    out: B::Out,
+    pace: Pace,
+    latency: Option<Rc<RefCell<Histogram>>>,
+}
+
+/// Decides when a call has taken long enough, with few looks at the clock.
+struct Pace {
+    stride: u32,
+    left: u32,
+    began_ns: u64,
+}
+
+impl Pace {
+    fn begin(&mut self, now_ns: u64) {
+        self.began_ns = now_ns;
+        self.left = self.stride;
+    }
+
+    /// Called when `left` has reached zero. Strides grow while tuples are quick and start over when they are not.
+    #[cold]
+    fn is_over(&mut self, now_ns: u64) -> bool {
+        let over = now_ns - self.began_ns >= CALL_NS_MAX;
+        self.stride = if over { 1 } else { (self.stride * 2).min(STRIDE_MAX) };
+        self.left = self.stride;
+        over
+    }
+}
+
+impl<B: Bolt> BoltCohort<B> {
+    pub(crate) fn new(env: CohortEnv, factory: &dyn Fn() -> B) -> Self {
+        let tasks = env.tasks.iter().map(|_| factory()).collect();
+        let out = B::Out::build(&mut OutputsBuilder { env: &env });
+        BoltCohort {
+            outbox: env.outbox.clone(),
+            index: TaskIndex::new(&env.tasks),
+            tasks,
+            out,
+            pace: Pace { stride: 1, left: 1, began_ns: 0 },
+            latency: env.latency.clone(),
+            env: Rc::new(env),
+        }
+    }
+
+    /// One tuple on one task.
+    #[inline(always)]
+    fn execute(&mut self, at: usize, task: TaskId, port: u16, stream: u32, frame: &Frame<'_>) -> Result<(), Fault> {
+        let outbox = &*self.outbox;
+        outbox.set_source(task);
+        if !frame.anchors().is_empty() || outbox.hooked() {
+            outbox.begin_rare(task, stream, frame);
+        }
+        let input = Input { view: B::In::view(port, frame), frame, outbox, stream };
+        match self.tasks[at].execute(input, &mut self.out) {
+            Ok(()) => outbox.end_input(),
+            Err(BoltError::Fail(cause)) => outbox.fail_input(&cause),
+            Err(BoltError::Fatal(cause)) => {
+                outbox.fail_input(&cause);
+                return Err(fatal(task, &cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// One tuple on all of its tasks that are here.
+    #[inline(always)]
+    fn deliver(&mut self, port: u16, stream: u32, frame: &Frame<'_>, executed: &mut u64) -> Result<u64, Fault> {
+        if let DestRef::Task(task) = frame.dest() {
+            let Some(at) = self.index.place(task) else {
+                return Ok(0);
+            };
+            *executed += 1;
+            return self.execute(at, task, port, stream, frame).map(|()| 1);
+        }
+        self.deliver_many(port, stream, frame, executed)
+    }
+
+    fn deliver_many(&mut self, port: u16, stream: u32, frame: &Frame<'_>, executed: &mut u64) -> Result<u64, Fault> {
+        let before = *executed;
+        let mut one = |me: &mut Self, task| {
+            let Some(at) = me.index.place(task) else {
+                return Ok(());
+            };
+            *executed += 1;
+            me.execute(at, task, port, stream, frame)
+        };
+        match frame.dest() {
+            DestRef::Task(task) => one(self, task)?,
+            DestRef::List(list) => {
+                for task in list {
+                    one(self, task)?;
+                }
+            }
+            DestRef::Set(set) => {
+                let env = self.env.clone();
+                // A set that the plan does not know was refused with its batch; between threads it cannot occur.
+                let tasks = env.plan.task_sets.get(set as usize).map_or(&[][..], |s| &s.tasks);
+                for task in tasks {
+                    one(self, *task)?;
+                }
+            }
+        }
+        Ok(*executed - before)
+    }
+
+    /// Calls `call` on each task in turn, as the source of what it emits.
+    fn each(&mut self, mut call: impl FnMut(&mut B, &mut B::Out) -> Result<(), BoltError>) -> Result<(), Fault> {
+        for (at, task) in self.env.tasks.iter().enumerate() {
+            self.outbox.set_source(*task);
+            match call(&mut self.tasks[at], &mut self.out) {
+                Ok(()) => {}
+                // Outside of `execute` there is no tuple to fail, so any error is the executor's.
+                Err(e) => return Err(fatal(*task, e.cause())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Latencies of a run of tuples with one origin, recorded at once (D10).
+struct Runs<'h> {
+    histogram: Option<&'h RefCell<Histogram>>,
+    origin_ns: u64,
+    count: u64,
+}
+
+impl Runs<'_> {
+    /// Records the run that ends here.
+    fn close(&mut self, now_ns: impl FnOnce() -> u64) {
+        if let Some(histogram) = self.histogram
+            && self.count > 0
+        {
+            histogram.borrow_mut().record_n(now_ns().saturating_sub(self.origin_ns), self.count);
+        }
+        self.count = 0;
+    }
+}
+
+impl<B: Bolt> Cohort for BoltCohort<B> {
+    fn prepare(&mut self) -> Result<(), Fault> {
+        for (at, task) in self.env.tasks.iter().enumerate() {
+            self.outbox.set_source(*task);
+            let (ctx, _) = context(&self.env, *task);
+            self.tasks[at].prepare(&ctx).map_err(|e| fatal(*task, e.cause()))?;
+        }
+        Ok(())
+    }
+
+    fn run_batch(
+        &mut self,
+        batch: &Batch<'_>,
+        cursor: &mut Cursor,
+        port: u16,
+        executed: &mut u64,
+    ) -> Result<BatchEnd, Fault> {
+        let stream = batch.header().stream;
+        let clock = self.env.clock.clone();
+        let latency = self.latency.clone();
+        let mut runs = Runs { histogram: latency.as_deref(), origin_ns: cursor.origin_ns(), count: 0 };
+        self.pace.begin(clock.now_ns());
+        self.outbox.set_origin(cursor.origin_ns());
+        let mut end = BatchEnd::Done;
+        while let Some(frame) = batch.next(cursor) {
+            if frame.origin_ns() != runs.origin_ns {
+                runs.close(|| clock.now_ns());
+                runs.origin_ns = frame.origin_ns();
+                self.outbox.set_origin(runs.origin_ns);
+            }
+            runs.count += self.deliver(port, stream, &frame, executed)?;
+            self.pace.left -= 1;
+            if self.outbox.has_sealed() || (self.pace.left == 0 && self.pace.is_over(clock.now_ns())) {
+                end = if cursor.left() == 0 { BatchEnd::Done } else { BatchEnd::Yield };
+                if end == BatchEnd::Yield {
+                    break;
+                }
+            }
+        }
+        runs.close(|| clock.now_ns());
+        if end == BatchEnd::Done {
+            self.each(|bolt, out| bolt.batch_end(out))?;
+        }
+        Ok(end)
+    }
+
+    fn run_spout(&mut self, _: u32) -> Result<squall_engine::SpoutTurn, Fault> {
+        unreachable!("a bolt has no spout turn")
+    }
+
+    fn stop_spout(&mut self) {}
+
+    fn take_ended(&mut self, _: &mut Vec<TaskId>) {}
+
+    fn on_mark(&mut self, mark: &MarkRecord) -> Result<(), Fault> {
+        self.each(|bolt, out| bolt.on_mark(mark, out))
+    }
+
+    fn tick(&mut self) -> Result<(), Fault> {
+        self.each(|bolt, out| bolt.tick(out))
+    }
+
+    fn finish(&mut self) -> Result<Finish, Fault> {
+        let mut end = Finish::Done;
+        self.each(|bolt, out| {
+            if bolt.finish(out)? == Finish::More {
+                end = Finish::More;
+            }
+            Ok(())
+        })?;
+        Ok(end)
+    }
+
+    fn ports(&mut self, f: &mut dyn FnMut(&mut Port)) {
+        self.out.visit(f);
+    }
+
+    fn cleanup(&mut self) {
+        for bolt in &mut self.tasks {
+            bolt.cleanup();
+        }
+        self.outbox.cleanup_hooks();
+    }
+}

@@ -1,0 +1,62 @@
+//! What bolt and spout cohorts have in common.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use squall_engine::{CohortEnv, Fault, FaultKind};
+use squall_tuple::ids::TaskId;
+
+use crate::{Cause, Context};
+
+/// Finds a task's place in its cohort without a search: tasks of a component are contiguous in the topology.
+pub(crate) struct TaskIndex {
+    first: TaskId,
+    /// By task − first: place in the cohort, or `ABSENT`.
+    place: Vec<u32>,
+}
+
+const ABSENT: u32 = u32::MAX;
+
+impl TaskIndex {
+    pub(crate) fn new(tasks: &[TaskId]) -> Self {
+        let first = tasks[0];
+        let mut place = vec![ABSENT; (tasks[tasks.len() - 1] - first) as usize + 1];
+        for (i, t) in tasks.iter().enumerate() {
+            place[(t - first) as usize] = i as u32;
+        }
+        TaskIndex { first, place }
+    }
+
+    /// The task's place, if it is one of the cohort's.
+    #[inline(always)]
+    pub(crate) fn place(&self, task: TaskId) -> Option<usize> {
+        match self.place.get(task.wrapping_sub(self.first) as usize) {
+            Some(&p) if p != ABSENT => Some(p as usize),
+            _ => None,
+        }
+    }
+}
+
+/// A context for one task, and the flag that its waker raises.
+pub(crate) fn context(env: &Rc<CohortEnv>, task: TaskId) -> (Context, Arc<AtomicBool>) {
+    let woken = Arc::new(AtomicBool::new(false));
+    (Context { env: env.clone(), task, woken: woken.clone() }, woken)
+}
+
+/// The end of an executor; the engine adds the component's name.
+pub(crate) fn fatal(task: TaskId, cause: &Cause) -> Fault {
+    Fault { component: String::new(), task, kind: FaultKind::Fatal, cause: cause.to_string(), at: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_another_cohort_has_no_place() {
+        let index = TaskIndex::new(&[4, 6, 9]);
+        assert_eq!([4, 6, 9].map(|t| index.place(t)), [Some(0), Some(1), Some(2)]);
+        assert_eq!([0, 3, 5, 7, 10, u32::MAX].map(|t| index.place(t)), [None; 6]);
+    }
+}

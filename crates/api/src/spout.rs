@@ -1,0 +1,219 @@
+//! All tasks of one spout on one reactor.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use squall_engine::{BatchEnd, Cohort, CohortEnv, Fault, Finish, Outbox, Port, SpoutTurn};
+use squall_tuple::ids::TaskId;
+use squall_tuple::{Batch, Cursor, MarkRecord};
+
+use crate::cohort::{context, fatal};
+use crate::{Next, Outputs, OutputsBuilder, Spout};
+
+/// The clock is read so often that the origin time of a tuple is at most about this old (design §4, Clocks).
+const ORIGIN_AGE_NS: u64 = 2_000;
+/// Emits between two readings, at most.
+const EMITS_PER_READING_MAX: u32 = 64;
+
+/// When a task has something again.
+enum State {
+    Ready,
+    Sleeping { until_ns: u64 },
+    Parked,
+    Ended,
+}
+
+struct SpoutTask<S> {
+    id: TaskId,
+    spout: S,
+    state: State,
+    woken: Arc<AtomicBool>,
+}
+
+pub(crate) struct SpoutCohort<S: Spout> {
+    env: Rc<CohortEnv>,
+    outbox: Rc<Outbox>,
+    tasks: Vec<SpoutTask<S>>,
+    out: S::Out,
+    origin: OriginClock,
+    /// Task whose turn it is.
+    first: usize,
+    ended: Vec<TaskId>,
+}
+
+/// Reads the clock every k emits, with k such that the last k took about [`ORIGIN_AGE_NS`] at most.
+struct OriginClock {
+    every: u32,
+    left: u32,
+    read_ns: u64,
+}
+
+impl OriginClock {
+    #[cold]
+    fn read(&mut self, now_ns: u64) -> u64 {
+        let took = now_ns - self.read_ns;
+        if took > ORIGIN_AGE_NS {
+            self.every = (self.every / 2).max(1);
+        } else if took < ORIGIN_AGE_NS / 2 {
+            self.every = (self.every * 2).min(EMITS_PER_READING_MAX);
+        }
+        self.left = self.every;
+        self.read_ns = now_ns;
+        now_ns
+    }
+}
+
+impl<S: Spout> SpoutCohort<S> {
+    pub(crate) fn new(env: CohortEnv, factory: &dyn Fn() -> S) -> Self {
+        let tasks = env.tasks.iter();
+        let tasks = tasks.map(|id| SpoutTask {
+            id: *id,
+            spout: factory(),
+            state: State::Ready,
+            woken: Arc::new(AtomicBool::new(false)),
+        });
+        let tasks = tasks.collect();
+        let out = S::Out::build(&mut OutputsBuilder { env: &env });
+        SpoutCohort {
+            outbox: env.outbox.clone(),
+            env: Rc::new(env),
+            tasks,
+            out,
+            origin: OriginClock { every: 1, left: 0, read_ns: 0 },
+            first: 0,
+            ended: Vec::new(),
+        }
+    }
+
+    fn end(&mut self, at: usize) {
+        let task = &mut self.tasks[at];
+        task.state = State::Ended;
+        self.ended.push(task.id);
+    }
+
+    /// Calls one task until it has nothing, a batch is full, or its calls are used up.
+    fn run_task(&mut self, at: usize, calls: u32, turn: &mut SpoutTurn) -> Result<(), Fault> {
+        let task = &mut self.tasks[at];
+        self.outbox.set_source(task.id);
+        for _ in 0..calls {
+            if self.origin.left == 0 {
+                self.outbox.set_origin(self.origin.read(self.env.clock.now_ns()));
+            }
+            self.origin.left -= 1;
+            let next = task.spout.next(&mut self.out).map_err(|e| fatal(task.id, e.cause()))?;
+            match next {
+                Next::Emitted => turn.progress = true,
+                Next::Idle => {
+                    turn.idle = true;
+                    return Ok(());
+                }
+                Next::WakeAt(time) => {
+                    task.state = State::Sleeping { until_ns: time.as_nanos() };
+                    return Ok(());
+                }
+                Next::Parked => {
+                    task.state = State::Parked;
+                    return Ok(());
+                }
+                Next::End => {
+                    turn.progress = true;
+                    self.end(at);
+                    return Ok(());
+                }
+            }
+            if self.outbox.has_sealed() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Spout> Cohort for SpoutCohort<S> {
+    fn prepare(&mut self) -> Result<(), Fault> {
+        for task in &mut self.tasks {
+            self.outbox.set_source(task.id);
+            let (ctx, woken) = context(&self.env, task.id);
+            task.woken = woken;
+            task.spout.prepare(&ctx).map_err(|e| fatal(task.id, e.cause()))?;
+        }
+        Ok(())
+    }
+
+    fn run_batch(&mut self, _: &Batch<'_>, _: &mut Cursor, _: u16, _: &mut u64) -> Result<BatchEnd, Fault> {
+        unreachable!("a spout has no input")
+    }
+
+    fn run_spout(&mut self, budget: u32) -> Result<SpoutTurn, Fault> {
+        let mut turn = SpoutTurn::default();
+        let count = self.tasks.len();
+        let calls = (budget / count as u32).max(1);
+        // The origin of a turn's first emit is never older than the turn.
+        self.origin.left = 0;
+        for i in 0..count {
+            let at = (self.first + i) % count;
+            let now_ns = if count > 1 || i == 0 { self.env.clock.now_ns() } else { self.origin.read_ns };
+            let task = &mut self.tasks[at];
+            match task.state {
+                State::Ended => continue,
+                State::Sleeping { until_ns } if now_ns < until_ns => {}
+                // Acquire pairs with the Release in `Waker::wake`.
+                State::Parked if !task.woken.swap(false, Ordering::Acquire) => {}
+                State::Ready | State::Sleeping { .. } | State::Parked => {
+                    task.state = State::Ready;
+                    self.run_task(at, calls, &mut turn)?;
+                }
+            }
+            if let State::Sleeping { until_ns } = self.tasks[at].state {
+                turn.wake_at_ns = Some(turn.wake_at_ns.map_or(until_ns, |w| w.min(until_ns)));
+            }
+            if self.outbox.has_sealed() {
+                self.first = (at + 1) % count;
+                break;
+            }
+        }
+        turn.ended = self.tasks.iter().all(|t| matches!(t.state, State::Ended));
+        Ok(turn)
+    }
+
+    fn stop_spout(&mut self) {
+        for at in 0..self.tasks.len() {
+            if !matches!(self.tasks[at].state, State::Ended) {
+                self.tasks[at].spout.deactivate();
+                self.end(at);
+            }
+        }
+    }
+
+    fn take_ended(&mut self, into: &mut Vec<TaskId>) {
+        into.append(&mut self.ended);
+    }
+
+    fn on_mark(&mut self, _: &MarkRecord) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Fault> {
+        for task in &mut self.tasks {
+            self.outbox.set_source(task.id);
+            task.spout.tick(&mut self.out).map_err(|e| fatal(task.id, e.cause()))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Finish, Fault> {
+        Ok(Finish::Done)
+    }
+
+    fn ports(&mut self, f: &mut dyn FnMut(&mut Port)) {
+        self.out.visit(f);
+    }
+
+    fn cleanup(&mut self) {
+        for task in &mut self.tasks {
+            task.spout.cleanup();
+        }
+        self.outbox.cleanup_hooks();
+    }
+}

@@ -1,0 +1,183 @@
+//! The outgoing streams of a component.
+
+use std::marker::PhantomData;
+
+use squall_engine::{Anchor, CohortEnv, Port};
+use squall_topology::{SchemaSpec, StreamSpec};
+use squall_tuple::ids::{ComponentIx, StreamIx, TaskId};
+use squall_tuple::{Emit, Tuple, TupleType};
+
+use crate::builder::{Inner, StreamHandle};
+use crate::component::DEFAULT_STREAM;
+
+/// An outgoing stream of `T`. Emits never block and never fail: what the links cannot take waits in memory of declared
+/// size, and the component is paused until it is gone.
+pub struct Stream<T> {
+    port: Port,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T: Tuple> Stream<T> {
+    /// Emits a tuple, anchored to the input being executed: `T`, `&T`, its borrowed twin, or an incoming tuple.
+    #[inline]
+    pub fn emit(&mut self, tuple: impl Emit<T>) {
+        self.port.emit::<T, _>(&tuple);
+    }
+
+    /// Emits a tuple whose fate does not matter to the input.
+    pub fn unanchored(&mut self, tuple: impl Emit<T>) {
+        self.port.emit_unanchored::<T, _>(&tuple);
+    }
+
+    /// Emits a tuple anchored to kept tuples (joins, aggregations): if it fails, so do they.
+    pub fn anchored(&mut self, anchors: &[&Anchor], tuple: impl Emit<T>) {
+        self.port.emit_anchored::<T, _>(anchors, &tuple);
+    }
+}
+
+/// An outgoing stream whose emitter names the receiving task (Storm's `emitDirect`).
+pub struct DirectStream<T> {
+    port: Port,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T: Tuple> DirectStream<T> {
+    /// Emits to `task`. `false`, and nothing emitted, if it does not subscribe to this stream.
+    #[must_use = "false: the task does not subscribe to this stream and nothing was emitted"]
+    pub fn emit_to(&mut self, task: TaskId, tuple: impl Emit<T>) -> bool {
+        self.port.emit_direct::<T, _>(task, &tuple)
+    }
+
+    /// Tasks that subscribe to this stream, ascending per subscriber.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.port.subscriber_tasks()
+    }
+}
+
+/// The streams of a component: `()`, `Stream<T>`, or a struct of streams with `#[derive(Outputs)]`.
+pub trait Outputs: Sized + 'static {
+    /// What the builder returns for subscriptions.
+    type Handles: Clone + 'static;
+
+    /// Declares the streams.
+    fn declare(d: &mut OutputsDecl<'_>) -> Self::Handles;
+
+    /// Builds the ports.
+    fn build(b: &mut OutputsBuilder<'_>) -> Self;
+
+    /// Calls `f` with each port.
+    fn visit(&mut self, f: &mut dyn FnMut(&mut Port));
+}
+
+/// One stream of an [`Outputs`] struct: [`Stream`] or [`DirectStream`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an output stream",
+    label = "expected `Stream<T>` or `DirectStream<T>`"
+)]
+pub trait OutputStream: Sized + 'static {
+    /// Its handle in the builder.
+    type Handle: Clone + 'static;
+
+    /// Declares it under `name`.
+    fn declare(name: &str, d: &mut OutputsDecl<'_>) -> Self::Handle;
+
+    /// Builds its port.
+    fn build(name: &str, b: &mut OutputsBuilder<'_>) -> Self;
+
+    /// Its port.
+    fn port(&mut self) -> &mut Port;
+}
+
+/// Collects the streams of a component that is being declared.
+pub struct OutputsDecl<'a> {
+    pub(crate) inner: &'a mut Inner,
+    pub(crate) component: ComponentIx,
+    pub(crate) builder: crate::builder::Shared,
+}
+
+impl OutputsDecl<'_> {
+    fn stream<T: Tuple>(&mut self, name: &str, direct: bool) -> StreamHandle<T> {
+        let ty = type_of::<T>();
+        let stream = self.inner.spec.streams.len() as StreamIx;
+        self.inner.spec.streams.push(stream_spec(self.component, name, &ty, direct));
+        self.inner.types.push(ty);
+        StreamHandle::new(stream, self.builder.clone())
+    }
+}
+
+pub(crate) fn type_of<T: Tuple>() -> TupleType {
+    if T::DYNAMIC { TupleType::row(&[] as &[&str]) } else { TupleType::of::<T>() }
+}
+
+pub(crate) fn stream_spec(component: ComponentIx, name: &str, ty: &TupleType, direct: bool) -> StreamSpec {
+    let schema = SchemaSpec {
+        name: ty.name().to_owned(),
+        fields: ty.fields().to_vec(),
+        id: ty.schema_id(),
+        dynamic: ty.dynamic(),
+    };
+    StreamSpec { component, name: name.to_owned(), schema, direct }
+}
+
+/// Builds the ports of a cohort, in the order in which its streams were declared.
+pub struct OutputsBuilder<'a> {
+    pub(crate) env: &'a CohortEnv,
+}
+
+impl OutputsBuilder<'_> {
+    fn port(&mut self, name: &str) -> Port {
+        let plan = &self.env.plan;
+        let streams = plan.streams_of(self.env.component);
+        let stream = streams.iter().find(|s| plan.spec.streams[**s as usize].name == name);
+        self.env.port(*stream.expect("declared by the same type"))
+    }
+}
+
+impl Outputs for () {
+    type Handles = ();
+
+    fn declare(_: &mut OutputsDecl<'_>) {}
+
+    fn build(_: &mut OutputsBuilder<'_>) {}
+
+    fn visit(&mut self, _: &mut dyn FnMut(&mut Port)) {}
+}
+
+macro_rules! output_stream {
+    ($stream:ident, $direct:expr) => {
+        impl<T: Tuple> OutputStream for $stream<T> {
+            type Handle = StreamHandle<T>;
+
+            fn declare(name: &str, d: &mut OutputsDecl<'_>) -> StreamHandle<T> {
+                d.stream::<T>(name, $direct)
+            }
+
+            fn build(name: &str, b: &mut OutputsBuilder<'_>) -> Self {
+                $stream { port: b.port(name), of: PhantomData }
+            }
+
+            fn port(&mut self) -> &mut Port {
+                &mut self.port
+            }
+        }
+
+        impl<T: Tuple> Outputs for $stream<T> {
+            type Handles = StreamHandle<T>;
+
+            fn declare(d: &mut OutputsDecl<'_>) -> StreamHandle<T> {
+                <Self as OutputStream>::declare(DEFAULT_STREAM, d)
+            }
+
+            fn build(b: &mut OutputsBuilder<'_>) -> Self {
+                <Self as OutputStream>::build(DEFAULT_STREAM, b)
+            }
+
+            fn visit(&mut self, f: &mut dyn FnMut(&mut Port)) {
+                f(&mut self.port);
+            }
+        }
+    };
+}
+
+output_stream!(Stream, false);
+output_stream!(DirectStream, true);
