@@ -1,0 +1,25 @@
+//! Stock spouts and bolts, written against the public API only: what they do, any author's crate can do.
+//!
+//! - [`Lines`]: the lines of files and folders, shared among the spout's tasks.
+//! - [`Print`]: shows tuples on standard output or any other writer.
+//! - [`Null`]: takes tuples and does nothing, as the end of a topology whose counts are all that matters.
+//!
+//! One-line components (`map`, `filter`, `flat_map`) need no type of their own: the topology builder
+//! makes them from closures.
+//!
+//! Deliberately absent: anything that needs a crate beyond the API and a byte search; connectors live in
+//! crates of their own.
+
+#![forbid(unsafe_code)]
+
+// The derives' code says `::squall::…`, whichever crate re-exports the API.
+extern crate squall_api as squall;
+
+mod lines;
+mod sinks;
+
+pub use lines::{
+    BINARY_TEST_BYTES, Line, LineReader, LineRef, LineText, Lines, LinesInput, LinesOptions, ReadCounts, ReadError,
+    Share,
+};
+pub use sinks::{Null, Print};

@@ -1,0 +1,173 @@
+//! The spout around [`LineReader`].
+
+use squall::{Context, Counter, Level, Logger, Next, Placement, Spout, SpoutError, Stream, Tuple};
+
+use super::ranges::Share;
+use super::reader::{LineReader, LinesOptions, ReadCounts};
+use super::walk::LinesInput;
+
+/// What a tuple of a line has in its batch beside the text: tuple header, sections, the archived string
+/// and padding, with some to spare.
+const TUPLE_OVERHEAD_BYTES: usize = 1024;
+
+/// Lines read between two updates of the counters that others see.
+const LINES_PER_PUBLISH: u64 = 64;
+
+/// One line of text, without its newline.
+#[derive(Debug, Clone, PartialEq, Eq, Tuple)]
+pub struct Line {
+    /// The text; may end with `\r`.
+    pub text: String,
+}
+
+/// Emits the lines of files, folders and lists of them, then ends.
+///
+/// All tasks read the same inputs and share them: each file belongs to one task, a large one in ranges
+/// to all of them, so that every line is emitted exactly once. Lines of one range keep their order.
+/// See [`LinesOptions`] for what can be set; a topology whose `max_tuple_bytes` is smaller than
+/// `line_bytes_max` has its way.
+///
+/// Reading a file may block, so it runs on a side thread unless told otherwise. It counts `lines`,
+/// `bytes`, `files`, `skipped_binary`, `skipped_special` and `invalid_utf8` (see [`ReadCounts`]) and
+/// logs the first text of each task that is not UTF-8.
+///
+/// ```
+/// # extern crate squall_api as squall;
+/// use squall::prelude::*;
+/// use squall_components::Lines;
+///
+/// let topology = Topology::new("show");
+/// let lines = topology.spout("lines", || Lines::over(["Cargo.toml"])).tasks(2).streams();
+/// ```
+#[derive(Debug)]
+pub struct Lines {
+    options: LinesOptions,
+    open: Option<Open>,
+}
+
+struct Open {
+    reader: LineReader,
+    logger: Logger,
+    counters: Counters,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.reader.fmt(f)
+    }
+}
+
+/// The reader's counts as counters of the task.
+struct Counters {
+    published: ReadCounts,
+    lines: Counter,
+    bytes: Counter,
+    files: Counter,
+    skipped_binary: Counter,
+    skipped_special: Counter,
+    invalid_utf8: Counter,
+}
+
+impl Lines {
+    /// Lines as the options say.
+    pub fn new(options: LinesOptions) -> Lines {
+        Lines { options, open: None }
+    }
+
+    /// Lines of files, folders, or `@FILE` for a file that lists them, with default options.
+    pub fn over<I: Into<LinesInput>>(inputs: impl IntoIterator<Item = I>) -> Lines {
+        Lines::new(LinesOptions::over(inputs))
+    }
+}
+
+impl Counters {
+    fn new(ctx: &Context) -> Counters {
+        Counters {
+            published: ReadCounts::default(),
+            lines: ctx.counter("lines"),
+            bytes: ctx.counter("bytes"),
+            files: ctx.counter("files"),
+            skipped_binary: ctx.counter("skipped_binary"),
+            skipped_special: ctx.counter("skipped_special"),
+            invalid_utf8: ctx.counter("invalid_utf8"),
+        }
+    }
+
+    /// Whether the task's counters should follow the reader's counts now: not for every line, but at once
+    /// when something is to be reported.
+    fn is_due(&self, counts: ReadCounts) -> bool {
+        counts.lines - self.published.lines >= LINES_PER_PUBLISH || counts.invalid_utf8 > self.published.invalid_utf8
+    }
+
+    /// Publishes what was read since the last call.
+    fn publish(&mut self, counts: ReadCounts) {
+        let last = std::mem::replace(&mut self.published, counts);
+        self.lines.add(counts.lines - last.lines);
+        self.bytes.add(counts.bytes - last.bytes);
+        self.files.add(counts.files - last.files);
+        self.skipped_binary.add(counts.skipped_binary - last.skipped_binary);
+        self.skipped_special.add(counts.skipped_special - last.skipped_special);
+        self.invalid_utf8.add(counts.invalid_utf8 - last.invalid_utf8);
+    }
+}
+
+impl Open {
+    fn publish(&mut self) {
+        let clean = self.counters.published.invalid_utf8 == 0;
+        self.counters.publish(self.reader.counts());
+        if clean && self.counters.published.invalid_utf8 > 0 {
+            let path = self.reader.path().map(|path| path.display().to_string());
+            self.logger.log(
+                Level::Warn,
+                format_args!(
+                    "{} is not UTF-8: what cannot be decoded is read as U+FFFD and counted as \
+                     invalid_utf8; further files are not named",
+                    path.unwrap_or_default()
+                ),
+            );
+        }
+    }
+}
+
+impl Spout for Lines {
+    type Out = Stream<Line>;
+
+    fn prepare(&mut self, ctx: &Context) -> Result<(), SpoutError> {
+        let tuple_bytes_max = ctx.plan().spec.config.max_tuple_bytes as usize;
+        let mut options = self.options.clone();
+        options.line_bytes_max = options.line_bytes_max.min(tuple_bytes_max.saturating_sub(TUPLE_OVERHEAD_BYTES));
+        let share = Share { index: ctx.task_index(), count: ctx.task_count() };
+        self.open = Some(Open {
+            reader: LineReader::new(&options, share)?,
+            logger: ctx.logger(),
+            counters: Counters::new(ctx),
+        });
+        Ok(())
+    }
+
+    fn next(&mut self, out: &mut Stream<Line>) -> Result<Next, SpoutError> {
+        let open = self.open.as_mut().expect("`prepare` comes before `next`");
+        // One tuple a call: the spout's turn reads the clock so often that origin times stay exact.
+        match open.reader.next_line()? {
+            Some(line) => out.emit(LineRef { text: line.text }),
+            None => {
+                open.publish();
+                return Ok(Next::End);
+            }
+        }
+        if open.counters.is_due(open.reader.counts()) {
+            open.publish();
+        }
+        Ok(Next::Emitted)
+    }
+
+    fn deactivate(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.publish();
+        }
+    }
+
+    fn placement() -> Placement {
+        Placement::SideThread
+    }
+}
