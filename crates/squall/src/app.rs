@@ -1,0 +1,295 @@
+//! A topology as a program: what [`main!`](crate::main) makes of a topology function.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use squall_api::Topology;
+use squall_engine::Registry;
+use squall_topology::{Machine, Plan};
+
+use crate::cli::{self, Command, EXIT_FAILED, EXIT_USAGE, Identity, PlaceFlags, RunCommand};
+use crate::plan_cmd;
+use crate::report::Verdict;
+use crate::report::file::ReportFile;
+use crate::run::dataplane::{Dataplane, Settings};
+use crate::run::engine::Program;
+use crate::run::error::RunError;
+use crate::run::job::{AfterRun, Job, complain};
+use crate::run::live::Show;
+use crate::run::outcome::Outcome;
+use crate::run::parent::Launch;
+use crate::run::watch::Progress;
+use crate::run::{job, system, worker};
+
+/// Any error of an app's own functions.
+pub type BoxError = Box<dyn Error>;
+
+/// No options of its own: the argument type of a topology that takes none.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct NoArgs {}
+
+/// What a topology function may return: nothing, or a result.
+pub trait Declared {
+    /// The error to show, if there is one.
+    fn declared(self) -> Result<(), BoxError>;
+}
+
+impl Declared for () {
+    fn declared(self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<BoxError>> Declared for Result<(), E> {
+    fn declared(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
+type Build<A> = dyn Fn(&mut Topology, &A) -> Result<(), BoxError>;
+type InputBytes<A> = dyn Fn(&A) -> Option<u64>;
+type Hook<A> = dyn Fn(&A, &mut Outcome<'_>) -> Result<Verdict, BoxError>;
+
+/// A topology as a program with the subcommands `run`, `plan` and `graph`, and a worker of its own runs.
+///
+/// ```no_run
+/// use squall::prelude::*;
+///
+/// fn topology(t: &mut Topology) {
+///     // t.spout(…), t.bolt(…)
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     squall::App::new("my-topology", |t, _: &squall::NoArgs| topology(t)).main()
+/// }
+/// ```
+///
+/// Make it the first thing in `main`: start-up time is counted from [`App::new`]. `A` holds the author's own options.
+pub struct App<A: Args + Clone = NoArgs> {
+    identity: Identity,
+    build: Box<Build<A>>,
+    input_bytes: Option<Box<InputBytes<A>>>,
+    input_counter: Option<(String, String)>,
+    after_run: Option<Box<Hook<A>>>,
+    process_start_ns: u64,
+}
+
+impl<A: Args + Clone> App<A> {
+    /// A program of this name around a topology function.
+    ///
+    /// The function is called in every process of a run and must declare the same topology each time: let it depend on
+    /// its arguments only. The topology is named after the program unless the function or `--name` says otherwise.
+    pub fn new<D: Declared>(name: &'static str, build: impl Fn(&mut Topology, &A) -> D + 'static) -> Self {
+        App {
+            process_start_ns: system::now_ns(),
+            identity: Identity { name, version: env!("CARGO_PKG_VERSION"), about: "A Squall topology" },
+            build: Box::new(move |topology, args| build(topology, args).declared()),
+            input_bytes: None,
+            input_counter: None,
+            after_run: None,
+        }
+    }
+
+    /// Version shown by `--version`; Squall's own by default.
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.identity.version = version;
+        self
+    }
+
+    /// First line of the help.
+    pub fn about(mut self, about: &'static str) -> Self {
+        self.identity.about = about;
+        self
+    }
+
+    /// How many bytes the input has, for the progress line; `None` where that is not known. Called in the parent only.
+    pub fn input_bytes(mut self, total: impl Fn(&A) -> Option<u64> + 'static) -> Self {
+        self.input_bytes = Some(Box::new(total));
+        self
+    }
+
+    /// The user counter that counts input bytes, for the progress line: component and name.
+    pub fn input_counter(mut self, component: &str, name: &str) -> Self {
+        self.input_counter = Some((component.to_owned(), name.to_owned()));
+        self
+    }
+
+    /// What to do with the results. Called in the parent when the first result row is here, or at the end if there are
+    /// none; not called for a run that failed before that. See [`Outcome`].
+    ///
+    /// An error makes the run fail; a [`Verdict::Mismatch`] too, and enters `verified: false` in the report.
+    pub fn after_run(mut self, hook: impl Fn(&A, &mut Outcome<'_>) -> Result<Verdict, BoxError> + 'static) -> Self {
+        self.after_run = Some(Box::new(hook));
+        self
+    }
+
+    /// Does what the command line asks for. The exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+    pub fn main(self) -> ExitCode {
+        let args: Vec<OsString> = std::env::args_os().collect();
+        let cli = match cli::parse::<A>(self.identity, &args) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // A closed output is no reason to fail in another way.
+                let _ = error.print();
+                return ExitCode::from(error.exit_code() as u8);
+            }
+        };
+        match cli.command {
+            Command::Run(command) => self.run(&command, &args),
+            Command::Worker(command) => self.worker(&command),
+            Command::Plan(command) => {
+                self.with_plan(&command.place, &command.author, |plan| plan_cmd::plan(plan, command.output))
+            }
+            Command::Graph(command) => {
+                self.with_plan(&command.place, &command.author, |plan| plan_cmd::graph(plan, command.output))
+            }
+        }
+    }
+
+    fn run(&self, command: &RunCommand<A>, args: &[OsString]) -> ExitCode {
+        let settings = match settings(command) {
+            Ok(settings) => settings,
+            Err(usage) => return refuse(&usage),
+        };
+        let report = command.run.report.as_deref().map(|path| {
+            ReportFile::check(path).map_err(|source| RunError::ReportPath { path: path.to_owned(), source })
+        });
+        let report = match report.transpose() {
+            Ok(report) => report,
+            Err(error) => return fail(&error),
+        };
+        let program = match self.load(command, settings, &system::usable_cores()) {
+            Ok(program) => program,
+            Err(cause) => return fail(&RunError::Topology(cause)),
+        };
+        let author = &command.author;
+        let after_run: Option<Box<AfterRun<'_>>> = match &self.after_run {
+            Some(hook) => Some(Box::new(move |outcome: &mut Outcome<'_>| hook(author, outcome))),
+            None => None,
+        };
+        job::run(Job {
+            outline: program.outline(),
+            launch: Launch { program: "/proc/self/exe".into(), args: cli::worker_args(args), env: Vec::new() },
+            show: Show::choose(command.run.quiet, command.run.plain),
+            report,
+            progress: Progress {
+                counter: self.input_counter.clone(),
+                total_bytes: self.input_bytes.as_ref().and_then(|total| total(author)),
+            },
+            process_start_ns: self.process_start_ns,
+            after_run: after_run.as_deref(),
+        })
+    }
+
+    fn worker(&self, command: &RunCommand<A>) -> ExitCode {
+        match settings(command) {
+            Ok(settings) => worker::main(&|cores| {
+                self.load(command, settings, cores).map(|program| Box::new(program) as Box<dyn Program>)
+            }),
+            Err(usage) => refuse(&usage),
+        }
+    }
+
+    fn load(&self, command: &RunCommand<A>, settings: Settings, cores: &[usize]) -> Result<Dataplane, String> {
+        let (plan, registry, machine) = self.plan(&command.place, &command.author, cores)?;
+        Ok(Dataplane::new(plan, registry, &machine, settings))
+    }
+
+    fn with_plan(&self, place: &PlaceFlags, author: &A, show: impl FnOnce(&Plan) -> ExitCode) -> ExitCode {
+        match self.plan(place, author, &system::usable_cores()) {
+            Ok((plan, _, _)) => show(&plan),
+            Err(cause) => fail(&RunError::Topology(cause)),
+        }
+    }
+
+    fn plan(&self, place: &PlaceFlags, author: &A, cores: &[usize]) -> Result<(Plan, Arc<Registry>, Machine), String> {
+        let mut topology = Topology::new(self.identity.name);
+        (self.build)(&mut topology, author).map_err(|error| error.to_string())?;
+        if let Some(name) = &place.name {
+            topology.set_name(name);
+        }
+        topology.configure(|config| {
+            config.workers = place.workers.unwrap_or(config.workers);
+            config.reactors = place.reactors.or(config.reactors);
+        });
+        let built = topology.build().map_err(|error| error.to_string())?;
+        let machine = Machine { cores: cores.to_vec() };
+        let plan = built.plan(&machine).map_err(|error| error.to_string())?;
+        Ok((plan, built.registry, machine))
+    }
+}
+
+fn settings<A: Args>(command: &RunCommand<A>) -> Result<Settings, String> {
+    let io = command.run.io_choice(std::env::var_os("SQUALL_IO").as_deref())?;
+    Ok(Settings { io, wait: command.run.wait, pin: !command.run.no_pin })
+}
+
+fn fail(error: &RunError) -> ExitCode {
+    complain(error);
+    ExitCode::from(EXIT_FAILED)
+}
+
+fn refuse(usage: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr().lock(), "error: {usage}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Makes a program of a topology function: `run` it, show its `plan`, draw its `graph`, and be a worker of its runs.
+///
+/// ```no_run
+/// use squall::prelude::*;
+///
+/// fn topology(t: &mut Topology) {
+///     // t.spout(…), t.bolt(…)
+/// }
+/// squall::main!(topology);
+/// ```
+///
+/// With options of its own (any `clap::Args` type), which all subcommands then take:
+///
+/// ```no_run
+/// use squall::prelude::*;
+///
+/// #[derive(clap::Args, Clone)]
+/// struct Options {
+///     /// Number of counting tasks
+///     #[arg(long, default_value_t = 2)]
+///     counters: u32,
+/// }
+///
+/// fn topology(t: &mut Topology, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+///     // t.bolt(…).tasks(options.counters)
+///     Ok(())
+/// }
+/// squall::main!(topology, Options);
+/// ```
+///
+/// Name, version and description are the package's. [`App`] does the same with more to set.
+#[macro_export]
+macro_rules! main {
+    ($topology:path) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::__app!(|t, _: &$crate::NoArgs| $topology(t)).main()
+        }
+    };
+    ($topology:path, $args:ty) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::__app!(|t, args: &$args| $topology(t, args)).main()
+        }
+    };
+}
+
+/// An [`App`] with the identity of the package that expands it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __app {
+    ($build:expr) => {
+        $crate::App::new(env!("CARGO_PKG_NAME"), $build)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(env!("CARGO_PKG_DESCRIPTION"))
+    };
+}

@@ -1,0 +1,167 @@
+//! The report as JSON, for programs.
+//!
+//! One object; fields that are not known are `null`, lists and maps are empty rather than absent. Durations of
+//! latencies are whole nanoseconds. The app's sections are further fields of the same object.
+
+use serde_json::{Map, Value, json};
+use squall_metrics::Percentiles;
+
+use super::{End, Report};
+
+/// Version of the report's shape: a field that goes or changes its meaning raises it, a new one does not.
+const REPORT_VERSION: u32 = 1;
+
+/// The runner's fields: an app's section cannot have such a name.
+pub(crate) const FIELDS: &[&str] = &[
+    "report_version",
+    "topology",
+    "workers",
+    "end",
+    "error",
+    "elapsed_ms",
+    "components",
+    "latency_ns",
+    "rate",
+    "cores",
+    "rss_bytes",
+    "startup_ms",
+    "io",
+    "wait",
+    "verified",
+    "warnings",
+    "back_pressure",
+    "counters",
+    "gauges",
+    "histograms_ns",
+    "links",
+    "left_over",
+];
+
+/// The whole report as one object.
+pub(crate) fn value(report: &Report) -> Value {
+    let end = match report.end {
+        End::Finished => "finished",
+        End::Interrupted => "interrupted",
+        End::Failed => "failed",
+    };
+    let components: Map<_, _> = report
+        .components
+        .iter()
+        .map(|row| {
+            let counts = json!({
+                "tasks": row.tasks,
+                "emitted": row.emitted,
+                "executed": row.executed,
+                "acked": row.acked,
+                "failed": row.failed,
+                "dropped": row.dropped,
+                "moved_bytes": row.moved_bytes,
+            });
+            (row.name.clone(), counts)
+        })
+        .collect();
+    let waits: Vec<_> = report
+        .waits
+        .iter()
+        .map(|wait| json!({ "waiting": wait.waiting, "on": wait.on, "share": thousandths(wait.share) }))
+        .collect();
+    let mut object = json!({
+        "report_version": REPORT_VERSION,
+        "topology": report.topology,
+        "workers": report.workers,
+        "end": end,
+        "error": report.problem,
+        "elapsed_ms": thousandths(report.elapsed_ns as f64 / 1e6),
+        "components": components,
+        "latency_ns": percentiles(&report.latency),
+        "rate": report.rate.round(),
+        "cores": thousandths(report.cores),
+        "rss_bytes": report.rss_bytes.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "startup_ms": report.startup_ns.map(|ns| thousandths(ns as f64 / 1e6)),
+        "io": report.io,
+        "wait": report.wait,
+        "verified": report.verified,
+        "warnings": report.warnings,
+        "back_pressure": waits,
+        "counters": report.counters,
+        "gauges": report.gauges,
+        "histograms_ns": report.histograms,
+        "links": report.links,
+        "left_over": report.left_over.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+    });
+    let fields = object.as_object_mut().expect("an object was just made");
+    fields.extend(report.sections.fields.clone());
+    object
+}
+
+/// The object as indented text with a line end.
+pub(crate) fn render(report: &Report) -> String {
+    let mut text = serde_json::to_string_pretty(&value(report)).expect("a value always prints");
+    text.push('\n');
+    text
+}
+
+fn percentiles(percentiles: &Percentiles) -> Value {
+    serde_json::to_value(percentiles).expect("numbers always print")
+}
+
+/// Three digits after the point: more would be noise.
+fn thousandths(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::*;
+
+    #[test]
+    fn the_json_report_has_the_promised_fields() {
+        let value = value(&sample());
+        assert_eq!(value["components"]["count"]["executed"], 31_234_567);
+        assert_eq!(value["components"]["count"]["failed"], 2);
+        assert_eq!(value["components"]["count"]["dropped"]["feedback full"], 3);
+        assert_eq!(value["latency_ns"]["count"], 5_000_400);
+        assert_eq!(value["latency_ns"]["p50"], 8_407);
+        assert_eq!(value["rate"], 15_739_835.0);
+        assert_eq!(value["cores"], 1.87);
+        assert_eq!(value["rss_bytes"], json!({ "0": 47_185_920, "1": null, "parent": 12_582_912 }));
+        assert_eq!(value["startup_ms"], 84.2);
+        assert_eq!((&value["io"], &value["wait"]), (&json!("io_uring"), &json!("hybrid")));
+        assert_eq!(
+            (&value["verified"], &value["end"], &value["error"]),
+            (&json!(true), &json!("finished"), &Value::Null)
+        );
+        assert_eq!(value["warnings"], json!(["core 1 could not be pinned: EPERM"]));
+        assert_eq!(value["back_pressure"], json!([{ "waiting": "lines", "on": "count", "share": 0.452 }]));
+        assert_eq!(value["counters"], json!({ "lines": { "bytes": 200_000_000 } }));
+        assert_eq!(value["histograms_ns"]["split"]["line"]["count"], 5_000_400);
+        assert_eq!(value["links"]["bytes_out"], 1_000);
+        assert_eq!(value["lines"], 5_123_456, "the app's section");
+    }
+
+    #[test]
+    fn every_field_of_the_runner_is_reserved_and_nothing_else_is() {
+        let mut report = sample();
+        report.sections = Default::default();
+        let value = value(&report);
+        let mut names: Vec<_> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut reserved = FIELDS.to_vec();
+        names.sort_unstable();
+        reserved.sort_unstable();
+        assert_eq!(names, reserved);
+    }
+
+    #[test]
+    fn a_failed_run_names_its_cause_and_an_unsupported_percentile_is_null() {
+        let mut report = sample();
+        report.end = End::Failed;
+        report.problem = Some("worker 1 died".into());
+        report.latency = Percentiles { max: Some(5), count: 1, ..Percentiles::default() };
+        report.verified = None;
+        let value = value(&report);
+        assert_eq!((&value["end"], &value["error"]), (&json!("failed"), &json!("worker 1 died")));
+        assert_eq!((&value["latency_ns"]["p50"], &value["verified"]), (&Value::Null, &Value::Null));
+        assert!(render(&report).ends_with("}\n"));
+    }
+}

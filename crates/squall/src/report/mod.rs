@@ -1,0 +1,281 @@
+//! What a run reports at its end, as values: [`text`] and [`json`] write it, [`file`] keeps it.
+//!
+//! An app adds its own parts through [`Sections`]. Invariants: the text and the JSON are made of the same [`Report`], so
+//! they never disagree; numbers that are not known are `None` (`–`, `null`), never 0.
+
+pub(crate) mod file;
+pub(crate) mod json;
+pub(crate) mod text;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use squall_metrics::Percentiles;
+
+use crate::run::course::Course;
+use crate::run::engine::Outline;
+use crate::run::stats::{ByComponent, LinkCounters, Total, Usage};
+use crate::run::watch::{Wait, Watch, rate};
+
+/// What the app found out about its results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing was checked.
+    Unverified,
+    /// The results are right.
+    Verified,
+    /// The results are wrong: the reason, shown to the user. The run exits with 1.
+    Mismatch(String),
+}
+
+/// Parts of the report that the app adds: JSON fields and lines of text.
+#[derive(Debug, Clone, Default)]
+pub struct Sections {
+    fields: Map<String, Value>,
+    lines: Vec<String>,
+}
+
+impl Sections {
+    /// Adds a field to the JSON report, beside the runner's own.
+    ///
+    /// # Panics
+    /// If `name` is a field of the runner (`components`, `latency_ns`, …): the report would be ambiguous.
+    pub fn section(&mut self, name: &str, value: impl Into<Value>) {
+        assert!(!json::FIELDS.contains(&name), "`{name}` is a field of every report; choose another name");
+        self.fields.insert(name.to_owned(), value.into());
+    }
+
+    /// Adds a line to the text report, above the runner's own.
+    pub fn line(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+}
+
+/// How the run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Finished,
+    Interrupted,
+    Failed,
+}
+
+/// One line of the component table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ComponentRow {
+    pub name: String,
+    pub tasks: u32,
+    pub spout: bool,
+    pub emitted: u64,
+    pub executed: u64,
+    pub acked: u64,
+    pub failed: u64,
+    pub dropped: BTreeMap<String, u64>,
+    pub moved_bytes: u64,
+}
+
+/// Everything a report says.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub topology: String,
+    pub workers: u32,
+    pub end: End,
+    /// What is wrong with the run, the first thing only.
+    pub problem: Option<String>,
+    pub elapsed_ns: u64,
+    pub components: Vec<ComponentRow>,
+    pub latency: Percentiles,
+    /// Tuples executed a second, all components together.
+    pub rate: f64,
+    /// CPU time of all processes over the time.
+    pub cores: f64,
+    /// Largest resident size by process; `parent` is the one that started the run.
+    pub rss_bytes: Vec<(String, Option<u64>)>,
+    pub startup_ns: Option<u64>,
+    pub io: String,
+    pub wait: String,
+    pub verified: Option<bool>,
+    pub warnings: Vec<String>,
+    pub waits: Vec<Wait>,
+    pub counters: ByComponent<u64>,
+    pub gauges: ByComponent<i64>,
+    pub histograms: ByComponent<Percentiles>,
+    pub links: LinkCounters,
+    /// Tuples emitted to a component and not executed there, after an end that was cut short.
+    pub left_over: Vec<(String, u64)>,
+    pub sections: Sections,
+}
+
+impl Report {
+    /// The report of a run that is over, or settled.
+    pub(crate) fn new(outline: &Outline, course: &Course, watch: &Watch, process_start_ns: u64) -> Report {
+        let total = watch.total();
+        let elapsed_ns = watch.elapsed_ns();
+        let end = match course.failure() {
+            Some(_) => End::Failed,
+            None if course.interrupted() => End::Interrupted,
+            None => End::Finished,
+        };
+        let cut_short = course.drain_cut() || end == End::Failed;
+        let cpu_ns: u64 = watch.usage().iter().flatten().chain([&watch.parent_usage()]).map(|usage| usage.cpu_ns).sum();
+        Report {
+            topology: outline.name.clone(),
+            workers: outline.workers,
+            end,
+            problem: None,
+            elapsed_ns,
+            components: rows(outline, &total),
+            latency: total.stats.latency.percentiles(),
+            rate: rate(total.executed(), watch.processing_ns()),
+            cores: if elapsed_ns == 0 { 0.0 } else { (cpu_ns as f64) / elapsed_ns as f64 },
+            rss_bytes: rss(watch.usage(), watch.parent_usage()),
+            startup_ns: total.stats.first_tuple_ns.map(|first| first.saturating_sub(process_start_ns)),
+            io: total.stats.io.clone(),
+            wait: total.stats.wait.clone(),
+            verified: None,
+            warnings: watch.warnings(&total),
+            waits: watch.waits(),
+            left_over: if cut_short { left_over(outline, &total) } else { Vec::new() },
+            histograms: percentiles(&total.stats.histograms),
+            counters: total.stats.counters,
+            gauges: total.stats.gauges,
+            links: total.stats.links,
+            sections: Sections::default(),
+        }
+    }
+
+    /// Tuples failed in all components.
+    pub(crate) fn failed(&self) -> u64 {
+        self.components.iter().map(|row| row.failed).sum()
+    }
+}
+
+fn percentiles(histograms: &ByComponent<squall_metrics::Histogram>) -> ByComponent<Percentiles> {
+    let of = |values: &BTreeMap<String, squall_metrics::Histogram>| {
+        values.iter().map(|(name, histogram)| (name.clone(), histogram.percentiles())).collect()
+    };
+    histograms.iter().map(|(component, values)| (component.clone(), of(values))).collect()
+}
+
+/// The components of the plan in its order, with their counts; those that never counted show zeros.
+fn rows(outline: &Outline, total: &Total) -> Vec<ComponentRow> {
+    let row = |component: &crate::run::engine::ComponentOutline| {
+        let counts = total.component(&component.name).cloned().unwrap_or_default();
+        ComponentRow {
+            name: component.name.clone(),
+            tasks: component.tasks,
+            spout: component.spout,
+            emitted: counts.emitted,
+            executed: counts.executed,
+            acked: counts.acked,
+            failed: counts.failed,
+            dropped: counts.dropped,
+            moved_bytes: counts.moved_bytes,
+        }
+    };
+    outline.components.iter().map(row).collect()
+}
+
+fn rss(workers: &[Option<Usage>], parent: Usage) -> Vec<(String, Option<u64>)> {
+    let known = |usage: Usage| (usage.rss_max_bytes > 0).then_some(usage.rss_max_bytes);
+    let workers = workers.iter().enumerate().map(|(worker, usage)| (worker.to_string(), usage.and_then(known)));
+    workers.chain([("parent".to_owned(), known(parent))]).collect()
+}
+
+/// Tuples that were emitted to a component and never executed there, where the groupings tell how many those are.
+fn left_over(outline: &Outline, total: &Total) -> Vec<(String, u64)> {
+    let emitted = |name: &str| total.component(name).map_or(0, |c| c.emitted);
+    let executed = |name: &str| total.component(name).map_or(0, |c| c.executed);
+    let left = |component: &crate::run::engine::ComponentOutline| {
+        let inputs = component.inputs.as_ref()?;
+        let sent: u64 = inputs.iter().map(|input| emitted(&input.from) * input.per_tuple).sum();
+        let left = sent.saturating_sub(executed(&component.name));
+        (left > 0).then(|| (component.name.clone(), left))
+    };
+    outline.components.iter().filter_map(left).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::run::engine::{ComponentOutline, InputOutline};
+    use crate::run::stats::{ComponentStats, WorkerStats};
+
+    /// A report with something in every field.
+    pub(crate) fn sample() -> Report {
+        let mut latency = squall_metrics::Histogram::new();
+        latency.record_n(8_400, 5_000_000);
+        latency.record_n(1_250_000, 400);
+        let component = |name: &str, tasks, spout, emitted, executed| ComponentRow {
+            name: name.into(),
+            tasks,
+            spout,
+            emitted,
+            executed,
+            ..ComponentRow::default()
+        };
+        let mut count = component("count", 4, false, 0, 31_234_567);
+        count.failed = 2;
+        count.dropped.insert("feedback full".into(), 3);
+        let mut sections = Sections::default();
+        sections.section("lines", 5_123_456);
+        sections.line("verified against a plain loop: 3.1 times its speed");
+        Report {
+            topology: "word-count".into(),
+            workers: 2,
+            end: End::Finished,
+            problem: None,
+            elapsed_ns: 2_310_000_000,
+            components: vec![
+                component("lines", 2, true, 5_123_456, 0),
+                component("split", 2, false, 31_234_567, 5_123_456),
+                count,
+            ],
+            latency: latency.percentiles(),
+            rate: 15_739_835.0,
+            cores: 1.87,
+            rss_bytes: vec![("0".into(), Some(47_185_920)), ("1".into(), None), ("parent".into(), Some(12_582_912))],
+            startup_ns: Some(84_200_000),
+            io: "io_uring".into(),
+            wait: "hybrid".into(),
+            verified: Some(true),
+            warnings: vec!["core 1 could not be pinned: EPERM".into()],
+            waits: vec![Wait { waiting: "lines".into(), on: "count".into(), share: 0.452 }],
+            counters: [("lines".to_owned(), [("bytes".to_owned(), 200_000_000)].into())].into(),
+            gauges: ByComponent::new(),
+            histograms: [("split".to_owned(), [("line".to_owned(), latency.percentiles())].into())].into(),
+            links: LinkCounters { bytes_out: 1_000, ..LinkCounters::default() },
+            left_over: vec![],
+            sections,
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_what_was_sent_and_never_executed() {
+        let input = |from: &str, per_tuple| InputOutline { from: from.into(), per_tuple };
+        let component = |name: &str, inputs| ComponentOutline { name: name.into(), inputs, ..Default::default() };
+        let outline = Outline {
+            components: vec![
+                component("lines", Some(vec![])),
+                component("split", Some(vec![input("lines", 1)])),
+                component("all", Some(vec![input("split", 3)])),
+                component("direct", None),
+            ],
+            ..Outline::default()
+        };
+        let counts = |name: &str, emitted, executed| ComponentStats {
+            name: name.into(),
+            emitted,
+            executed,
+            ..ComponentStats::default()
+        };
+        let components = vec![counts("lines", 10, 0), counts("split", 40, 10), counts("all", 0, 100)];
+        let total = Total::of(&[WorkerStats { components, ..WorkerStats::default() }]);
+        assert_eq!(left_over(&outline, &total), [("all".to_owned(), 20)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`rate` is a field of every report")]
+    fn an_app_cannot_take_the_name_of_a_field_of_every_report() {
+        Sections::default().section("rate", 1);
+    }
+}

@@ -1,0 +1,212 @@
+//! The report as text, for people.
+//!
+//! The app's own lines first, then what happened in every run: components, latency, and a list of facts. Columns are
+//! as wide as their content; a percentile that too few samples support is `–`.
+
+use std::fmt::Write as _;
+
+use squall_metrics::{Percentiles, format};
+
+use super::{ComponentRow, End, Report};
+
+/// The whole report, each line ended.
+pub(crate) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    for line in &report.sections.lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    if !report.sections.lines.is_empty() {
+        text.push('\n');
+    }
+    let _ = writeln!(text, "{}", headline(report));
+    text.push('\n');
+    table(&mut text, &component_rows(&report.components));
+    text.push('\n');
+    table(&mut text, &latency_rows(report));
+    text.push('\n');
+    for (name, value) in facts(report) {
+        let _ = writeln!(text, "{name:<14}{value}");
+    }
+    text
+}
+
+fn headline(report: &Report) -> String {
+    let Report { topology, workers, .. } = report;
+    let time = format::duration_ns(report.elapsed_ns);
+    let plural = if *workers == 1 { "" } else { "s" };
+    let end = match report.end {
+        End::Finished => "finished in",
+        End::Interrupted => "interrupted after",
+        End::Failed => "failed after",
+    };
+    format!("{topology} on {workers} worker{plural}: {end} {time}")
+}
+
+/// Right-aligned columns, the first one left-aligned, two spaces between them.
+fn table(text: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            let _ = if column == 0 { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
+fn component_rows(components: &[ComponentRow]) -> Vec<Vec<String>> {
+    let any_acked = components.iter().any(|row| row.acked > 0);
+    let any_dropped = components.iter().any(|row| !row.dropped.is_empty());
+    let mut head = vec!["component", "tasks", "emitted", "executed"];
+    head.extend(any_acked.then_some("acked"));
+    head.push("failed");
+    head.extend(any_dropped.then_some("dropped"));
+    let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for row in components {
+        let executed = if row.spout { format::NONE.to_owned() } else { format::count(row.executed) };
+        let mut cells = vec![row.name.clone(), row.tasks.to_string(), format::count(row.emitted), executed];
+        cells.extend(any_acked.then(|| format::count(row.acked)));
+        cells.push(format::count(row.failed));
+        cells.extend(any_dropped.then(|| format::count(row.dropped.values().sum())));
+        rows.push(cells);
+    }
+    rows
+}
+
+fn latency_rows(report: &Report) -> Vec<Vec<String>> {
+    let mut head = vec!["latency".to_owned()];
+    head.extend(report.latency.rows().map(|(name, _)| name.to_owned()));
+    head.push("samples".into());
+    let mut rows = vec![head, percentile_row("end to end", &report.latency)];
+    for (component, histograms) in &report.histograms {
+        rows.extend(histograms.iter().map(|(name, value)| percentile_row(&format!("{component}.{name}"), value)));
+    }
+    rows
+}
+
+fn percentile_row(name: &str, percentiles: &Percentiles) -> Vec<String> {
+    let mut row = vec![name.to_owned()];
+    row.extend(percentiles.rows().map(|(_, value)| format::duration_ns_or_none(value)));
+    row.push(format::count(percentiles.count));
+    row
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("rate", format!("{} executed tuples", format::rate(report.rate))),
+        ("cores used", format!("{:.2} (all processes)", report.cores)),
+        ("start-up", start_up(report)),
+        ("memory", memory(report)),
+        ("i/o", format!("{}, waiting: {}", or_none(&report.io), or_none(&report.wait))),
+    ];
+    if let Some(verified) = report.verified {
+        facts.push(("verified", if verified { "yes" } else { "no" }.to_owned()));
+    }
+    for wait in &report.waits {
+        let share = format!("{} waited for {} {:.0} % of the time", wait.waiting, wait.on, wait.share * 100.0);
+        facts.push(("back-pressure", share));
+    }
+    for row in &report.components {
+        for (reason, count) in &row.dropped {
+            facts.push(("dropped", format!("{} in {}: {reason}", format::count(*count), row.name)));
+        }
+        if row.moved_bytes > 0 {
+            let moved = format::bytes(row.moved_bytes);
+            facts.push(("set aside", format!("{moved} for {} while it was paused", row.name)));
+        }
+    }
+    for (component, counters) in &report.counters {
+        let fact = |(name, value): (&String, &u64)| format!("{component}.{name} {}", format::count(*value));
+        facts.extend(counters.iter().map(|counter| ("counter", fact(counter))));
+    }
+    for (component, gauges) in &report.gauges {
+        facts.extend(gauges.iter().map(|(name, value)| ("gauge", format!("{component}.{name} {value}"))));
+    }
+    for (component, count) in &report.left_over {
+        facts.push(("left over", format!("{} tuples sent to {component} were not executed", format::count(*count))));
+    }
+    for warning in &report.warnings {
+        facts.push(("warning", warning.clone()));
+    }
+    facts
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { format::NONE } else { text }
+}
+
+fn start_up(report: &Report) -> String {
+    match report.startup_ns {
+        Some(ns) => format!("{} (process start to first tuple executed)", format::duration_ns(ns)),
+        None => format!("{} (no tuple was executed)", format::NONE),
+    }
+}
+
+fn memory(report: &Report) -> String {
+    let one = |(process, bytes): &(String, Option<u64>)| {
+        let bytes = bytes.map_or_else(|| format::NONE.into(), format::bytes);
+        if process == "parent" { format!("parent {bytes}") } else { format!("worker {process} {bytes}") }
+    };
+    let all: Vec<_> = report.rss_bytes.iter().map(one).collect();
+    format!("{} (largest resident size)", all.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_report_is_aligned_and_complete() {
+        let want = "\
+verified against a plain loop: 3.1 times its speed
+
+word-count on 2 workers: finished in 2.3 s
+
+component  tasks     emitted    executed  failed  dropped
+lines          2   5,123,456           –       0        0
+split          2  31,234,567   5,123,456       0        0
+count          4           0  31,234,567       2        3
+
+latency        p50     p90     p99   p99.9  p99.99     max    samples
+end to end  8.4 µs  8.4 µs  8.4 µs  8.4 µs  8.4 µs  1.3 ms  5,000,400
+split.line  8.4 µs  8.4 µs  8.4 µs  8.4 µs  8.4 µs  1.3 ms  5,000,400
+
+rate          15.7 M/s executed tuples
+cores used    1.87 (all processes)
+start-up      84.2 ms (process start to first tuple executed)
+memory        worker 0 45.0 MiB, worker 1 –, parent 12.0 MiB (largest resident size)
+i/o           io_uring, waiting: hybrid
+verified      yes
+back-pressure lines waited for count 45 % of the time
+dropped       3 in count: feedback full
+counter       lines.bytes 200,000,000
+warning       core 1 could not be pinned: EPERM
+";
+        assert_eq!(render(&sample()), want);
+    }
+
+    #[test]
+    fn unknown_numbers_are_dashes_and_a_cut_run_says_what_was_left() {
+        let mut report = sample();
+        report.sections = Default::default();
+        report.latency = Percentiles { max: Some(900), count: 3, ..Percentiles::default() };
+        report.histograms.clear();
+        report.startup_ns = None;
+        report.io.clear();
+        report.end = End::Interrupted;
+        report.workers = 1;
+        report.left_over = vec![("count".into(), 1_234)];
+        let text = render(&report);
+        assert!(text.starts_with("word-count on 1 worker: interrupted after 2.3 s\n"), "{text}");
+        assert!(text.contains("\nend to end    –    –    –      –       –  900 ns        3\n"), "{text}");
+        assert!(text.contains("start-up      – (no tuple was executed)\n"), "{text}");
+        assert!(text.contains("i/o           –, waiting: hybrid\n"), "{text}");
+        assert!(text.contains("left over     1,234 tuples sent to count were not executed\n"), "{text}");
+    }
+}

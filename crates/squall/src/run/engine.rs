@@ -1,0 +1,118 @@
+//! The seam between the runner and what it runs.
+//!
+//! The parent needs an [`Outline`] of the plan, a worker needs to start its share of it and to hear what happens there.
+//! Everything else here (processes, sockets, signals, reports) works the same over the real engine and over the one in
+//! the tests.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::stats::WorkerStats;
+
+/// What the parent of a run needs to know of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// Name of the topology.
+    pub name: String,
+    /// Number of worker processes.
+    pub workers: u32,
+    /// The plan as text, equal in all processes of a run.
+    pub canonical: String,
+    /// Hash of the canonical plan.
+    pub hash: u64,
+    /// CPUs the plan was made for.
+    pub cores: Vec<usize>,
+    /// Pairs of reactors in different workers between which anything may travel.
+    pub socket_pairs: Vec<SocketPair>,
+    /// Components in the order of the topology.
+    pub components: Vec<ComponentOutline>,
+    /// Bound of all buffers (D2).
+    pub memory_bytes: u64,
+    pub tasks: u32,
+    pub reactors: u32,
+}
+
+/// Two reactors of different workers, the lower reactor first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SocketPair {
+    pub reactors: (u32, u32),
+    pub workers: (u32, u32),
+}
+
+/// One component of an [`Outline`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ComponentOutline {
+    pub name: String,
+    pub tasks: u32,
+    pub spout: bool,
+    /// Components whose every emitted tuple is executed here exactly `per_tuple` times; `None` where the grouping
+    /// leaves that to the tuple or to the author.
+    pub inputs: Option<Vec<InputOutline>>,
+}
+
+/// One input of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InputOutline {
+    pub from: String,
+    pub per_tuple: u64,
+}
+
+/// A stream socket that joins a reactor of this worker with one of another.
+#[derive(Debug)]
+pub(crate) struct SocketEnd {
+    /// Both reactors, the lower one first.
+    pub reactors: (u32, u32),
+    pub fd: OwnedFd,
+}
+
+/// What a started worker says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    Log {
+        level: String,
+        component: String,
+        task: u32,
+        text: String,
+    },
+    Result {
+        key: String,
+        task: u32,
+        bytes: Vec<u8>,
+    },
+    Warning(String),
+    /// Cause and remedy.
+    Failed(String),
+    /// All components are done and every result row has been given out.
+    Finished,
+}
+
+/// A plan with the code behind it, in one process.
+pub(crate) trait Program {
+    /// The plan for the parent's eyes.
+    fn outline(&self) -> &Outline;
+    /// The first place where this program's plan differs from another canonical one.
+    fn first_difference(&self, canonical: &str) -> Option<String>;
+    /// Starts one worker's share: threads up, components prepared, spouts waiting. The error names cause and remedy.
+    fn start(self: Box<Self>, worker: u32, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String>;
+}
+
+/// A started worker, as its main thread holds it. To end it at once, end the process.
+pub(crate) trait Engine {
+    /// What it says from now on; asked for once, used by another thread.
+    fn events(&self) -> Box<dyn Events>;
+    /// Spouts may run.
+    fn begin(&self);
+    /// Spouts end; the rest ends as at a normal end.
+    fn stop_spouts(&self);
+    /// Counts so far.
+    fn snapshot(&self) -> WorkerStats;
+    /// Ends all threads; after `Finished`.
+    fn join(self: Box<Self>) -> WorkerStats;
+}
+
+/// Events of a started worker.
+pub(crate) trait Events: Send {
+    /// The next event, if one comes in time. Result rows are given out only with `results`; other events never wait
+    /// behind them, and `Finished` comes after the last of them.
+    fn next(&mut self, timeout: Duration, results: bool) -> Option<Event>;
+}

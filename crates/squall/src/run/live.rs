@@ -1,0 +1,266 @@
+//! What a run shows while it goes: one updating line on a terminal, a plain line every few seconds otherwise.
+//!
+//! It goes to standard error: standard output is for results. Errors of writing are ignored, since a run does not
+//! depend on being watched.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use squall_metrics::format;
+
+const TERMINAL_EVERY_NS: u64 = 250_000_000;
+const PLAIN_EVERY_NS: u64 = 5_000_000_000;
+/// Chains of waiting components that fit a line.
+const CHAINS_MAX: usize = 3;
+
+/// How much to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// No progress, only errors, warnings and log lines.
+    Quiet,
+    /// Whole lines.
+    Plain,
+    /// One line, rewritten in place.
+    Terminal,
+}
+
+impl Show {
+    /// What the flags and standard error ask for.
+    pub(crate) fn choose(quiet: bool, plain: bool) -> Show {
+        match (quiet, plain || !io::stderr().is_terminal()) {
+            (true, _) => Show::Quiet,
+            (false, true) => Show::Plain,
+            (false, false) => Show::Terminal,
+        }
+    }
+}
+
+/// The numbers of a live line.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct View {
+    pub elapsed_ns: u64,
+    /// Tuples executed a second since the last line.
+    pub rate: f64,
+    pub p50_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+    /// Input bytes read, and of how many.
+    pub input: Option<(u64, Option<u64>)>,
+    /// Which component waits, and on which.
+    pub back_pressure: Vec<(String, String)>,
+    /// The spouts were told to stop.
+    pub draining: bool,
+}
+
+impl View {
+    /// The line, without padding or line end.
+    pub(crate) fn line(&self) -> String {
+        let mut line =
+            format!("{:>6}  {:>7} tuples/s", seconds(self.elapsed_ns), format::count_short(self.rate as u64));
+        let _ = write!(line, "  p50 {}", format::duration_ns_or_none(self.p50_ns));
+        let _ = write!(line, "  p99 {}", format::duration_ns_or_none(self.p99_ns));
+        match self.input {
+            Some((read, Some(of))) => {
+                let _ = write!(line, "  {} of {} MB", megabytes(read), megabytes(of));
+            }
+            Some((read, None)) => {
+                let _ = write!(line, "  {} MB", megabytes(read));
+            }
+            None => {}
+        }
+        if self.draining {
+            line.push_str("  draining");
+        }
+        let chains = chains(&self.back_pressure);
+        if !chains.is_empty() {
+            let _ = write!(line, "  back-pressure: {}", chains.join("; "));
+        }
+        line
+    }
+}
+
+fn seconds(ns: u64) -> String {
+    format!("{:.1} s", ns as f64 / 1e9)
+}
+
+fn megabytes(bytes: u64) -> String {
+    let mb = bytes as f64 / 1e6;
+    if mb < 10.0 { format!("{mb:.1}") } else { format!("{mb:.0}") }
+}
+
+/// Who waits for whom, from those nobody waits for down to the one that holds all up: `lines waits for split waits
+/// for count`. At most three chains, then `…`.
+pub(crate) fn chains(waits: &[(String, String)]) -> Vec<String> {
+    let waited_for = |name: &str| waits.iter().any(|(_, on)| on == name);
+    let mut heads: Vec<&str> = Vec::new();
+    for (waiting, _) in waits {
+        if !waited_for(waiting) && !heads.contains(&waiting.as_str()) {
+            heads.push(waiting);
+        }
+    }
+    // Nothing but a circle (declared feedback): start anywhere.
+    if heads.is_empty() {
+        heads.extend(waits.first().map(|(waiting, _)| waiting.as_str()));
+    }
+    let mut found = Vec::new();
+    for head in heads {
+        follow(waits, vec![head], &mut found);
+    }
+    if found.len() > CHAINS_MAX {
+        found.truncate(CHAINS_MAX);
+        found.push("…".into());
+    }
+    found
+}
+
+fn follow<'a>(waits: &'a [(String, String)], path: Vec<&'a str>, found: &mut Vec<String>) {
+    if found.len() > CHAINS_MAX {
+        return;
+    }
+    let end = path[path.len() - 1];
+    let mut ends_here = true;
+    for (_, on) in waits.iter().filter(|(waiting, on)| waiting == end && !path.contains(&on.as_str())) {
+        ends_here = false;
+        follow(waits, [path.as_slice(), &[on.as_str()]].concat(), found);
+    }
+    if ends_here {
+        found.push(path.join(" waits for "));
+    }
+}
+
+/// Where the lines go. Holds what it takes to rewrite one.
+pub(crate) struct Screen {
+    show: Show,
+    due_ns: u64,
+    dirty: bool,
+}
+
+impl Screen {
+    /// Nothing shown yet; the first line is due one interval after `now_ns`.
+    pub(crate) fn new(show: Show, now_ns: u64) -> Self {
+        let mut screen = Screen { show, due_ns: 0, dirty: false };
+        screen.skip(now_ns);
+        screen
+    }
+
+    fn every_ns(&self) -> u64 {
+        match self.show {
+            Show::Quiet => u64::MAX,
+            Show::Plain => PLAIN_EVERY_NS,
+            Show::Terminal => TERMINAL_EVERY_NS,
+        }
+    }
+
+    /// When the next live line is due.
+    pub(crate) fn due_ns(&self) -> u64 {
+        self.due_ns
+    }
+
+    /// Sets the next due time without showing anything.
+    pub(crate) fn skip(&mut self, now_ns: u64) {
+        self.due_ns = now_ns.saturating_add(self.every_ns());
+    }
+
+    /// Shows a live line and sets the next due time.
+    pub(crate) fn update(&mut self, view: &View, now_ns: u64) {
+        self.skip(now_ns);
+        let line = view.line();
+        let mut err = io::stderr().lock();
+        let _ = match self.show {
+            Show::Quiet => Ok(()),
+            Show::Plain => writeln!(err, "{line}"),
+            Show::Terminal => {
+                self.dirty = true;
+                write!(err, "\r\x1b[K{}", fit(&line, columns())).and_then(|()| err.flush())
+            }
+        };
+    }
+
+    /// Prints a line that stays, whatever the mode.
+    pub(crate) fn say(&mut self, line: &str) {
+        self.clear();
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// Prints a line of progress: not with `--quiet`.
+    pub(crate) fn note(&mut self, line: &str) {
+        if self.show != Show::Quiet {
+            self.say(line);
+        }
+    }
+
+    /// Takes the live line off the terminal.
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.dirty) {
+            let mut err = io::stderr().lock();
+            let _ = write!(err, "\r\x1b[K").and_then(|()| err.flush());
+        }
+    }
+}
+
+fn columns() -> usize {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        _ => 80,
+    }
+}
+
+/// Cuts a line to the terminal: a wrapped line cannot be rewritten. All characters we print are one column wide.
+fn fit(line: &str, columns: usize) -> String {
+    if line.chars().count() < columns {
+        return line.to_owned();
+    }
+    let mut cut: String = line.chars().take(columns.saturating_sub(2)).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_live_line_shows_rate_latency_input_and_who_waits() {
+        let mut view = View {
+            elapsed_ns: 3_240_000_000,
+            rate: 12_345_678.9,
+            p50_ns: Some(8_400),
+            p99_ns: Some(1_260_000),
+            input: Some((84_200_000, Some(200_000_000))),
+            back_pressure: waits(&[("split", "count"), ("lines", "split")]),
+            draining: false,
+        };
+        assert_eq!(
+            view.line(),
+            " 3.2 s   12.3 M tuples/s  p50 8.4 µs  p99 1.3 ms  84 of 200 MB  \
+             back-pressure: lines waits for split waits for count"
+        );
+        view.back_pressure.clear();
+        view.input = Some((1_000_000, None));
+        view.p99_ns = None;
+        view.draining = true;
+        assert_eq!(view.line(), " 3.2 s   12.3 M tuples/s  p50 8.4 µs  p99 –  1.0 MB  draining");
+        assert_eq!(View::default().line(), " 0.0 s        0 tuples/s  p50 –  p99 –");
+    }
+
+    #[test]
+    fn chains_lead_from_the_spout_to_the_component_that_holds_all_up() {
+        assert_eq!(chains(&[]), Vec::<String>::new());
+        assert_eq!(chains(&waits(&[("a", "b"), ("c", "b")])), ["a waits for b", "c waits for b"]);
+        assert_eq!(chains(&waits(&[("a", "b"), ("a", "c")])), ["a waits for b", "a waits for c"]);
+        assert_eq!(chains(&waits(&[("a", "b"), ("b", "a")])), ["a waits for b"]);
+        let many = waits(&[("s", "a"), ("s", "b"), ("s", "c"), ("s", "d"), ("s", "e")]);
+        assert_eq!(chains(&many).last().map(String::as_str), Some("…"));
+        assert_eq!(chains(&many).len(), CHAINS_MAX + 1);
+    }
+
+    #[test]
+    fn a_line_is_cut_before_it_wraps() {
+        assert_eq!(fit("p50 8 µs", 80), "p50 8 µs");
+        assert_eq!(fit("µµµµµµ", 6), "µµµµ…");
+        assert_eq!(fit("µµµµµ", 6), "µµµµµ");
+    }
+}
