@@ -1,0 +1,154 @@
+//! What goes wrong ends with words and a code, never with a hang (issue: "each ends with an error that says what happened
+//! and what to do").
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{fixture, kill, run, wait, workers};
+use rustix::process::Signal;
+
+#[test]
+fn a_healthy_run_counts_every_tuple_and_exits_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("r.json");
+    let end = run(&mut fixture(&["--tuples", "20000", "--report", report.to_str().unwrap()]));
+    end.exits(0);
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    for component in ["numbers", "work"] {
+        assert_eq!(json["components"][component]["emitted"], 40_000, "{json:#}");
+    }
+    assert_eq!(json["components"]["sum"]["executed"], 40_000, "{json:#}");
+    assert_eq!(json["latency_ns"]["count"], 40_000, "{json:#}");
+    assert!(json["startup_ms"].as_f64().is_some(), "{json:#}");
+}
+
+#[test]
+fn a_failed_tuple_is_reported_and_the_run_exits_1() {
+    let end = run(&mut fixture(&["--tuples", "10000", "--fault", "fail"]));
+    end.exits(1).says(&["a bad record", "work", "failed"]);
+}
+
+#[test]
+fn a_fatal_error_ends_the_run_and_names_component_and_cause() {
+    let end = run(&mut fixture(&["--fault", "fatal"]));
+    end.exits(1).says(&["work", "the database said no", "fatal"]);
+}
+
+#[test]
+fn a_panic_ends_the_run_and_names_component_and_message() {
+    let end = run(&mut fixture(&["--fault", "panic"]));
+    end.exits(1).says(&["work", "panicked", "index out of range in the author's code"]);
+}
+
+#[test]
+fn a_component_that_cannot_be_prepared_ends_the_run_before_the_first_tuple() {
+    let end = run(&mut fixture(&["--fault", "prepare"]));
+    end.exits(1).says(&["work", "could not be prepared", "the model file is missing"]);
+}
+
+#[test]
+fn an_execute_that_emits_without_bound_is_stopped_at_its_burst_memory() {
+    let end = run(&mut fixture(&["--fault", "burst"]));
+    end.exits(1).says(&["work", "burst memory", "Finish::More"]);
+}
+
+#[test]
+fn a_tuple_above_the_limit_names_the_limit_and_the_setting() {
+    let end = run(&mut fixture(&["--fault", "too-large"]));
+    end.exits(1).says(&["work", "above the limit of 16777216 bytes", "max_tuple_bytes"]);
+}
+
+#[test]
+fn a_killed_worker_ends_the_run_and_is_named() {
+    let child = fixture(&["--tuples", "100000000"]).spawn().unwrap();
+    let pids = workers(child.id(), 2);
+    std::thread::sleep(Duration::from_millis(300));
+    kill(pids[1], Signal::KILL);
+    let end = wait(child);
+    end.exits(1).says(&["worker 1", "SIGKILL"]);
+    assert!(end.took < Duration::from_secs(10), "{}", end.all());
+    assert_gone(&pids);
+}
+
+#[test]
+fn a_killed_parent_takes_its_workers_with_it() {
+    let child = fixture(&["--tuples", "100000000"]).spawn().unwrap();
+    let pids = workers(child.id(), 2);
+    kill(child.id(), Signal::KILL);
+    drop(wait(child));
+    assert_gone(&pids);
+}
+
+#[test]
+fn workers_of_another_build_are_refused_with_the_first_difference() {
+    let end = run(&mut fixture(&["--other-build"]));
+    end.exits(1).says(&["plan", "differ"]);
+}
+
+#[test]
+fn an_interrupt_drains_reports_and_exits_130() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("r.json");
+    let child = fixture(&["--tuples", "1000000000", "--report", report.to_str().unwrap()]).spawn().unwrap();
+    workers(child.id(), 2);
+    std::thread::sleep(Duration::from_millis(700));
+    kill(child.id(), Signal::INT);
+    wait(child).exits(130);
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let emitted = json["components"]["numbers"]["emitted"].as_u64().unwrap();
+    assert!(emitted > 0);
+    assert_eq!(json["components"]["sum"]["executed"], emitted, "drained: {json:#}");
+}
+
+#[test]
+fn an_interrupt_of_a_run_that_cannot_drain_says_what_was_left() {
+    let child = fixture(&["--tuples", "1000000", "--fault", "hang", "--at", "10"]).spawn().unwrap();
+    workers(child.id(), 2);
+    std::thread::sleep(Duration::from_millis(700));
+    kill(child.id(), Signal::INT);
+    let end = wait(child);
+    end.exits(130).says(&["left"]);
+    assert!(end.took < Duration::from_secs(20), "{}", end.all());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_the_run() {
+    let end = run(&mut fixture(&["--report", "/nonexistent/dir/r.json"]));
+    end.exits(1).says(&["/nonexistent/dir/r.json"]);
+    assert!(end.took < Duration::from_secs(5), "{}", end.all());
+}
+
+#[test]
+fn a_full_disk_under_the_report_fails_the_run() {
+    let end = run(&mut fixture(&["--tuples", "1000", "--report", "/dev/full"]));
+    end.exits(1).says(&["/dev/full", "No space left"]);
+}
+
+#[test]
+fn wrong_flags_exit_2_and_name_the_flag() {
+    run(&mut fixture(&["--io", "sockets"])).exits(2).says(&["sockets"]);
+    run(&mut fixture(&["--tuples", "many"])).exits(2).says(&["many"]);
+}
+
+#[test]
+fn a_closed_standard_output_is_no_panic() {
+    let mut child = fixture(&["--tuples", "1000"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let end = wait(child);
+    assert!(!end.stderr.contains("panicked"), "{}", end.all());
+}
+
+fn assert_gone(pids: &[u32]) {
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    let alive = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // A zombie is gone as far as anyone can tell; it waits for its reaper.
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    while pids.iter().any(alive) {
+        assert!(std::time::Instant::now() < until, "workers {pids:?} outlive the run");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
