@@ -1,0 +1,84 @@
+//! Within one thread: copies and calls.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use squall_metrics::Histogram;
+
+use crate::clock::{Meter, now_ns};
+use crate::error::BenchError;
+use crate::machine::pin;
+use crate::measure::{Outcome, Settings};
+use crate::payload::touch_words;
+
+/// Bytes of the buffer that a stream is copied through: a batch's.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Copies the message in, calls a function that copies it out again, reads it.
+pub(crate) fn rtt<const W: usize>(settings: &Settings, core: usize) -> Result<Outcome, BenchError> {
+    pinned(settings, core, |stop| {
+        let mut latency = Histogram::new();
+        let (mut message, mut there, mut back) = (vec![0; W], vec![0; W], vec![0; W]);
+        let measure_from = now_ns() + settings.warmup.as_nanos() as u64;
+        let mut n = 0;
+        while !stop.load(Ordering::Relaxed) {
+            n += 1;
+            message[0] = n;
+            let began = now_ns();
+            there.copy_from_slice(black_box(&message));
+            echo(&there, &mut back);
+            let (back, _) = back.as_chunks::<W>();
+            touch_words(&back[0]);
+            let ended = now_ns();
+            if began >= measure_from {
+                latency.record(ended - began);
+            }
+        }
+        Outcome { latency: Some(latency), emitted: n, ..Outcome::default() }
+    })
+}
+
+#[inline(never)]
+fn echo(message: &[u64], into: &mut [u64]) {
+    into.copy_from_slice(message);
+}
+
+/// Copies messages into a buffer until it is full, then reads them all, and so on.
+pub(crate) fn stream<const W: usize>(settings: &Settings, core: usize) -> Result<Outcome, BenchError> {
+    let outcome = pinned(settings, core, |stop| {
+        let mut buffer = vec![[0_u64; W]; BUFFER_BYTES / (W * 8)];
+        let mut message = [0x5157_5545_4c4c_5321; W];
+        let mut meter = Meter::new(settings.warmup.as_nanos() as u64);
+        let mut n = 0;
+        while !stop.load(Ordering::Relaxed) {
+            for slot in &mut buffer {
+                n += 1;
+                message[0] = n;
+                *slot = message;
+            }
+            for slot in black_box(&buffer) {
+                touch_words(slot);
+            }
+            meter.batch(n);
+        }
+        Outcome { rate: meter.rate(n, now_ns()), emitted: n, ..Outcome::default() }
+    })?;
+    outcome.rate.is_some().then_some(outcome).ok_or(BenchError::TooShort)
+}
+
+fn pinned(
+    settings: &Settings,
+    core: usize,
+    work: impl FnOnce(&AtomicBool) -> Outcome + Send,
+) -> Result<Outcome, BenchError> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let thread = s.spawn(|| {
+            pin(core);
+            work(&stop)
+        });
+        std::thread::sleep(settings.warmup + settings.slice);
+        stop.store(true, Ordering::Relaxed);
+        thread.join().map_err(|_| BenchError::Failed("the floor panicked, see above".to_owned()))
+    })
+}

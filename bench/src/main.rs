@@ -1,0 +1,202 @@
+//! `squall-bench`: what Squall costs, each scenario beside the plainest program for the same job, in the same run.
+//!
+//! A row is one scenario over one link with one tuple. Floor and Squall run alternately (A-B-A-B, at least five rounds
+//! each): a machine's mood changes within seconds, so only neighbours in time compare. Beside each row stand the
+//! round trip of a cache line between the two cores, before and after, and the machine's load: figures hold in near
+//! placement (`probe_ns` ≤ 100) on a quiet machine, ratios hold wider.
+//!
+//! Squall's side are ordinary topologies against the public traits, laid out by the ordinary plan and run by
+//! [`squall_engine::Worker`]: in this process for the local and ring links, in two processes for sockets.
+//!
+//! Limits: Linux, two cores or more (one for `local`). Deliberately absent: gates. Whether a figure is good is for
+//! who reads the lines to say.
+#![deny(unsafe_code)] // one exception, explained in `floor::uring`
+
+// The derives write `::squall::…`.
+extern crate squall_api as squall;
+
+mod clock;
+mod error;
+mod floor;
+mod machine;
+mod measure;
+mod payload;
+mod peer;
+mod probe;
+mod report;
+mod scenario;
+mod squall_side;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use squall_engine::WaitStrategy;
+
+use crate::error::BenchError;
+use crate::machine::Machine;
+use crate::measure::Settings;
+use crate::scenario::{Link, Row, Scenario, TupleKind};
+
+/// Benchmarks of Squall, each beside its floor.
+#[derive(Parser)]
+#[command(name = "squall-bench", version)]
+struct Cli {
+    /// Without a command: `run` of everything.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the scenarios with their rows.
+    List,
+    /// Run scenarios, or all of them.
+    Run(RunArgs),
+    /// The other process of a row over sockets.
+    #[command(hide = true)]
+    Worker {
+        /// What to run, as the parent wrote it.
+        job: String,
+    },
+    /// The other process of a socket's floor.
+    #[command(hide = true)]
+    FloorPeer {
+        /// What to run, as the parent wrote it.
+        job: String,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Names from `list`; none: all.
+    scenarios: Vec<String>,
+    /// Measured seconds of a row, over all rounds and both sides.
+    #[arg(long, default_value_t = 6.0)]
+    secs: f64,
+    /// Rounds per side, at least 5.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Only rows over this link: local, ring, uds or tcp.
+    #[arg(long)]
+    link: Option<Link>,
+    /// Only rows with a payload of this many bytes.
+    #[arg(long)]
+    size: Option<usize>,
+    /// Only rows with this kind of tuple: typed or dynamic.
+    #[arg(long)]
+    tuple: Option<TupleKind>,
+    /// Wait strategy of the reactors: spin, hybrid or park.
+    #[arg(long, default_value_t = WaitStrategy::Spin)]
+    wait: WaitStrategy,
+    /// Run a row again, up to this many times, when the cores turn out to be far apart.
+    #[arg(long, default_value_t = 0)]
+    repeat_far: u32,
+    /// Bytes of the text that wordcount counts.
+    #[arg(long, default_value_t = measure::TEXT_BYTES)]
+    text: u64,
+    /// JSON lines on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Default for RunArgs {
+    fn default() -> Self {
+        RunArgs {
+            scenarios: Vec::new(),
+            secs: 6.0,
+            rounds: 5,
+            link: None,
+            size: None,
+            tuple: None,
+            wait: WaitStrategy::Spin,
+            repeat_far: 0,
+            text: measure::TEXT_BYTES,
+            json: false,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        None => run(&RunArgs::default()),
+        Some(Command::Run(args)) => run(&args),
+        Some(Command::List) => {
+            list();
+            Ok(())
+        }
+        Some(Command::Worker { job }) => squall_side::worker_main(&job),
+        Some(Command::FloorPeer { job }) => floor::peer_main(&job),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("squall-bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() {
+    for scenario in Scenario::all() {
+        println!("{:<14} {}", scenario.name(), scenario.about());
+        for row in scenario.rows() {
+            println!("  {}", row.what());
+        }
+    }
+}
+
+fn selected(args: &RunArgs) -> Result<Vec<Row>, BenchError> {
+    let scenarios = if args.scenarios.is_empty() {
+        Scenario::all()
+    } else {
+        let found =
+            args.scenarios.iter().map(|n| Scenario::named(n).ok_or_else(|| BenchError::UnknownScenario(n.clone())));
+        found.collect::<Result<Vec<_>, _>>()?
+    };
+    let wanted = |row: &Row| {
+        args.link.is_none_or(|l| l == row.link)
+            && args.size.is_none_or(|s| s == row.size)
+            && args.tuple.is_none_or(|t| t == row.tuple)
+    };
+    let rows: Vec<Row> = scenarios.iter().flat_map(|s| s.rows()).filter(wanted).collect();
+    if rows.is_empty() {
+        return Err(BenchError::NoRows);
+    }
+    Ok(rows)
+}
+
+/// Runs every row that was asked for; one that fails is told and the others go on.
+fn run(args: &RunArgs) -> Result<(), BenchError> {
+    let rows = selected(args)?;
+    let settings = Settings { text_bytes: args.text, ..Settings::new(args.secs, args.rounds, args.wait)? };
+    let machine = Machine::look();
+    eprintln!("{}", machine.describe());
+    let mut failed = 0;
+    for row in &rows {
+        let mut repeats = args.repeat_far;
+        loop {
+            match measure::row(row, &settings, &machine) {
+                Ok(result) => {
+                    if result.far() && repeats > 0 {
+                        repeats -= 1;
+                        eprintln!("{}: far placement, once more", row.what());
+                        continue;
+                    }
+                    report::for_people(&result);
+                    if args.json {
+                        println!("{}", report::json_line(&result, &machine));
+                    }
+                }
+                Err(e) => {
+                    failed += 1;
+                    eprintln!("{} {}: {e}", row.scenario.name(), row.what());
+                }
+            }
+            break;
+        }
+    }
+    if failed > 0 {
+        return Err(BenchError::RowsFailed(failed, rows.len()));
+    }
+    Ok(())
+}

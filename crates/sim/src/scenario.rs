@@ -1,0 +1,297 @@
+//! What one seed runs, as plain data: a topology with a script for every component, sizes, and a schedule.
+//!
+//! A scenario says everything: running it twice does the same twice. It is made from a seed ([`Scenario::draw`]), made
+//! smaller after a failure (module `shrink`), or written by hand (the regression tests).
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Seeds everything that is decided while it runs.
+    pub seed: u64,
+    /// Limits and counts of the whole topology.
+    pub sizes: Sizes,
+    /// Spouts and bolts, in the order in which they are declared.
+    pub components: Vec<ComponentScript>,
+    /// Who reads what.
+    pub subscriptions: Vec<SubScript>,
+    /// The order in which things happen.
+    pub schedule: Schedule,
+}
+
+/// Limits and counts of the whole topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    /// Worker processes; at most the number of executors.
+    pub workers: u32,
+    /// Reactors per worker.
+    pub reactors: u32,
+    /// Bytes of a batch within a worker.
+    pub batch_bytes: u32,
+    /// Bytes of a batch between workers.
+    pub socket_batch_bytes: u32,
+    /// Bytes under way to one inbox over one link; at least one batch.
+    pub credit_bytes: u64,
+    /// Largest tuple.
+    pub max_tuple_bytes: u32,
+    /// Units in which keys are dealt.
+    pub key_groups: u32,
+    /// Batches that a link holds before it refuses, at least 1.
+    pub link_batches: usize,
+    /// Different keys.
+    pub keys: u64,
+    /// Tuples that bolts and endless spouts may emit in all, so that every scenario ends.
+    pub budget: u64,
+}
+
+/// One component: how it is placed, and what its tasks do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentScript {
+    /// Name in the topology.
+    pub name: String,
+    /// Number of tasks, at least 1.
+    pub tasks: u32,
+    /// Number of executors, 1 to `tasks`.
+    pub executors: u32,
+    /// On threads of its own.
+    pub side: bool,
+    /// Watched by a hook, which tells the targets of each emit.
+    pub hooked: bool,
+    /// Tick period and, in percent, how often a tick emits.
+    pub ticks: Option<(u64, u32)>,
+    /// Burst memory; `None`: the default.
+    pub burst_bytes: Option<u64>,
+    /// Its output streams.
+    pub output: OutputShape,
+    /// Sizes of what it emits.
+    pub pads: Pads,
+    /// What it does.
+    pub role: Role,
+}
+
+/// Bytes of padding in emitted tuples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pads {
+    /// Usual padding, at most.
+    pub small_max: u32,
+    /// In percent: how often it is `large_max` at most.
+    pub large_percent: u32,
+    /// Padding of large tuples, at most.
+    pub large_max: u32,
+}
+
+/// Spout or bolt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A source.
+    Spout(SpoutScript),
+    /// A step.
+    Bolt(BoltScript),
+}
+
+/// What each task of a spout does. Percentages are of calls to `next`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoutScript {
+    /// Tuples of one task; `None`: it emits until it is stopped.
+    pub tuples: Option<u32>,
+    /// Tuples per call, at most.
+    pub per_call_max: u32,
+    /// Calls that end idle.
+    pub idle_percent: u32,
+    /// Calls that end asleep.
+    pub sleep_percent: u32,
+    /// Longest sleep.
+    pub sleep_ns_max: u64,
+    /// Calls that end parked.
+    pub park_percent: u32,
+    /// The last call emits too.
+    pub emits_at_end: bool,
+}
+
+/// What each task of a bolt does. Percentages are of executed tuples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoltScript {
+    /// Its input ports.
+    pub input: InputShape,
+    /// Tuples that emit nothing.
+    pub none_percent: u32,
+    /// Tuples that emit a burst.
+    pub burst_percent: u32,
+    /// Tuples of a burst, at most.
+    pub burst_max: u32,
+    /// Emits that pass the input on unchanged, where they can.
+    pub forward_percent: u32,
+    /// Tuples that fail.
+    pub fail_percent: u32,
+    /// Tuples that are kept and ended later.
+    pub keep_percent: u32,
+    /// When kept tuples are ended at the latest.
+    pub settle: Settle,
+    /// Tuples that take time.
+    pub slow_percent: u32,
+    /// Longest time one takes.
+    pub slow_ns_max: u64,
+    /// In percent of `batch_end` calls: those that emit.
+    pub batch_end_percent: u32,
+    /// Tuples that `finish` emits.
+    pub finish_tuples: u32,
+    /// Tuples per call of `finish`.
+    pub finish_per_call: u32,
+    /// Calls of `finish` that ask for another and emit nothing.
+    pub finish_pauses: u32,
+    /// Tuples that have come through this many bolts emit nothing: what bounds a feedback loop.
+    pub depth_max: u32,
+}
+
+/// When a bolt ends the tuples it kept, at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// When the next tuple is executed, some of them.
+    Soon,
+    /// At the next tick or the end.
+    Tick,
+    /// When it finishes.
+    Finish,
+    /// In its last call.
+    Cleanup,
+}
+
+/// The output streams of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputShape {
+    /// None.
+    Nothing,
+    /// One typed stream.
+    Items,
+    /// One dynamic stream.
+    Rows,
+    /// Two typed streams, a dynamic one and a direct one.
+    Many,
+}
+
+impl OutputShape {
+    /// The kinds of its streams, in order.
+    pub fn streams(self) -> &'static [StreamKind] {
+        match self {
+            OutputShape::Nothing => &[],
+            OutputShape::Items => &[StreamKind::Items],
+            OutputShape::Rows => &[StreamKind::Rows],
+            OutputShape::Many => &[StreamKind::Items, StreamKind::Items, StreamKind::Rows, StreamKind::Direct],
+        }
+    }
+}
+
+/// What a stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Typed tuples.
+    Items,
+    /// Rows.
+    Rows,
+    /// Typed tuples to tasks that the emitter names.
+    Direct,
+}
+
+/// The input ports of a bolt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputShape {
+    /// One typed port.
+    Items,
+    /// One dynamic port.
+    Rows,
+    /// Two typed ports and a dynamic one.
+    Any,
+}
+
+/// A component reads a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubScript {
+    /// The emitting component.
+    pub from: usize,
+    /// Which of its streams.
+    pub stream: usize,
+    /// The reading bolt.
+    pub to: usize,
+    /// Its input port.
+    pub port: u16,
+    /// Rule from tuple to tasks.
+    pub grouping: GroupScript,
+    /// It closes a cycle.
+    pub feedback: bool,
+}
+
+/// A grouping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupScript {
+    /// In turn.
+    Shuffle,
+    /// In turn, fewer to the loaded.
+    LoadAware,
+    /// In turn within the worker.
+    LocalOrShuffle,
+    /// By one field, an integer.
+    ByKey,
+    /// By one field, text.
+    ByName,
+    /// By two fields.
+    ByBoth,
+    /// One of two tasks per key.
+    PartialKey,
+    /// All tasks.
+    All,
+    /// The lowest task.
+    Global,
+    /// Any task.
+    None,
+    /// The emitter names it.
+    Direct,
+    /// A rule of our own: any number of tasks, none included, by key and this salt.
+    Custom(u64),
+}
+
+/// The order in which things happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Which links: audited ones, or those of the test harness.
+    pub rig: RigKind,
+    /// What is preferred.
+    pub policy: Policy,
+    /// Turns that flush everything though the turn before was not idle, in percent.
+    pub flush_percent: u32,
+    /// Steps at which time goes on a little, in thousandths.
+    pub drift_permille: u32,
+    /// The step at which the spouts are stopped.
+    pub stop_at: Option<u64>,
+}
+
+/// What runs the reactors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RigKind {
+    /// Links and credit like those between threads and processes, every transfer checked.
+    Audited,
+    /// `squall_engine::MemCluster`, as the harness for authors uses it.
+    Memory,
+}
+
+/// What a schedule prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Nothing.
+    Uniform,
+    /// One link delivers only when hardly anything else can happen.
+    StarveLink {
+        /// Sender, modulo the number of reactors.
+        from: u32,
+        /// Receiver, modulo the number of reactors.
+        to: u32,
+    },
+    /// One reactor turns only when hardly anything else can happen.
+    StarveReactor(u32),
+    /// Credit comes back only when hardly anything else can happen.
+    DelayCredit,
+    /// A link delivers this many batches at once, a reactor turns as often.
+    Bursts(u32),
+    /// Spouts' reactors first: everything downstream fills up.
+    TurnsFirst,
+    /// What has arrived first: reactors turn rarely.
+    DeliveriesFirst,
+}
