@@ -1,0 +1,94 @@
+# Squall's front door. `make` lists the targets.
+#
+# Needs Rust, make and a C compiler. Everything builds in one profile with one set of features, so
+# `make build`, `make run` and `make bench` share their work.
+
+SHELL = /bin/sh
+.DEFAULT_GOAL = help
+
+CARGO ?= cargo
+CARGOFLAGS ?= --locked
+# Wherever cargo's configuration puts what it builds; asked only by the targets that need it.
+TARGET_DIR = $(shell $(CARGO) metadata --format-version 1 --no-deps $(CARGOFLAGS) \
+	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+
+# make run
+INPUT ?=
+REPORT ?=
+VERIFY ?= 1
+ARGS ?=
+# Paths reach the recipes through the environment: no quoting to get wrong.
+export INPUT REPORT VERIFY
+# make fuzz
+SECS ?= 60
+
+.PHONY: help
+help: ## list the targets
+	@echo "Squall: stream topologies as a microsecond dataplane. Targets:"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile \
+	| while IFS='|' read -r target what; do printf '%-12s  %s\n' "$$target" "$$what"; done
+	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60];"
+	@echo "         everywhere CARGOFLAGS (default --locked; add --offline without a network)"
+
+.PHONY: build
+build: ## build everything (release profile)
+	$(CARGO) build --release --workspace $(CARGOFLAGS)
+
+.PHONY: run
+run: build ## count the words of the crates' source text, or of INPUT=path, in two worker processes
+	@target='$(TARGET_DIR)'; input="$$INPUT"; \
+	if [ -z "$$input" ]; then \
+		mkdir -p "$$target/run"; \
+		"$$target/release/textgen" crate-sources --limit 200M > "$$target/run/crate-sources.list" || exit 1; \
+		input="@$$target/run/crate-sources.list"; \
+	fi; \
+	set -- --input "$$input"; \
+	if [ -n "$$REPORT" ]; then set -- "$$@" --report "$$REPORT"; fi; \
+	if [ "$$VERIFY" = 0 ]; then set -- "$$@" --no-verify; fi; \
+	exec "$$target/release/wordcount" run "$$@" $(ARGS)
+
+.PHONY: test
+test: ## run all tests (no root, no services)
+	$(CARGO) test --workspace $(CARGOFLAGS)
+
+.PHONY: check
+check: ## check format, lints and documentation; warnings are errors
+	@for tool in fmt clippy; do \
+		$(CARGO) $$tool --version >/dev/null 2>&1 \
+		|| { echo "cargo $$tool is missing: rustup component add rustfmt clippy" >&2; exit 1; }; \
+	done
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(CARGOFLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(CARGOFLAGS)
+
+.PHONY: bench
+bench: build ## measure each benchmark beside its floor
+	@exec '$(TARGET_DIR)/release/squall-bench' $(ARGS)
+
+# Fuzz targets lie in crates/*/fuzz, laid out as cargo-fuzz has it, but cargo-fuzz is not needed: the flags
+# are the ones it sets. They are unstable, hence RUSTC_BOOTSTRAP.
+FUZZ_FLAGS = --cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Zsanitizer=address \
+	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+
+.PHONY: fuzz
+fuzz: fuzz-ready ## fuzz the decoders, SECS seconds each
+	@host=$$(rustc -vV | sed -n 's/^host: //p'); target='$(TARGET_DIR)/fuzz'; \
+	for crate in crates/*/fuzz; do \
+		RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) build --release --manifest-path "$$crate/Cargo.toml" \
+			--target "$$host" --target-dir "$$target" || exit 1; \
+		for source in "$$crate"/fuzz_targets/*.rs; do \
+			name=$$(basename "$$source" .rs); corpus="$$target/corpus/$$name"; mkdir -p "$$corpus" || exit 1; \
+			echo "fuzzing $$name for $(SECS) s"; \
+			"$$target/$$host/release/$$name" -max_total_time=$(SECS) -print_final_stats=1 \
+				-artifact_prefix="$$target/$$name-" "$$corpus" || exit 1; \
+		done; \
+	done
+
+# Says what fuzzing lacks on this machine.
+.PHONY: fuzz-ready
+fuzz-ready:
+	@ls crates/*/fuzz/Cargo.toml >/dev/null 2>&1 || { echo "there is no fuzz target (crates/*/fuzz)" >&2; exit 1; }
+	@command -v c++ >/dev/null || { echo "fuzzing needs a C++ compiler (Debian: apt-get install g++)" >&2; exit 1; }
+	@ls "$$(rustc --print sysroot)"/lib/rustlib/*/lib/librustc*_rt.asan.a >/dev/null 2>&1 \
+	|| { echo "fuzzing needs a Rust toolchain with the address sanitizer (rustup's for x86_64 or aarch64 Linux has it)" >&2; exit 1; }
