@@ -68,10 +68,7 @@ pub fn byte_ring(capacity: usize) -> (Producer, Consumer) {
     );
     let capacity = capacity.next_power_of_two().max(CAPACITY_MIN);
     let shared = Arc::new(Shared {
-        producer: CachePadded::new(ProducerLine {
-            tail: AtomicU64::new(0),
-            gone: AtomicBool::new(false),
-        }),
+        producer: CachePadded::new(ProducerLine { tail: AtomicU64::new(0), gone: AtomicBool::new(false) }),
         consumer: CachePadded::new(ConsumerLine {
             head: AtomicU64::new(0),
             released: AtomicU64::new(0),
@@ -87,14 +84,7 @@ pub fn byte_ring(capacity: usize) -> (Producer, Consumer) {
         pushed: 0,
         released_seen: Cell::new(0),
     };
-    let consumer = Consumer {
-        shared,
-        capacity: capacity as u64,
-        head: 0,
-        tail_seen: 0,
-        released: 0,
-        peeked: 0,
-    };
+    let consumer = Consumer { shared, capacity: capacity as u64, head: 0, tail_seen: 0, released: 0, peeked: 0 };
     (producer, consumer)
 }
 
@@ -166,10 +156,7 @@ impl Producer {
         self.pushed += 1;
         // Pairs with the Acquire in `Consumer::peek`: header and bytes are visible before the cursor. A skip is published together with the
         // record behind it, so the consumer never meets one without the other.
-        self.shared
-            .producer
-            .tail
-            .store(tail_next, Ordering::Release);
+        self.shared.producer.tail.store(tail_next, Ordering::Release);
         Ok(())
     }
 
@@ -179,8 +166,7 @@ impl Producer {
     pub fn unread(&self) -> u64 {
         if self.released_seen.get() != self.pushed {
             // Pairs with the Release in `release`. Only a count: the memory is guarded by `head`.
-            self.released_seen
-                .set(self.shared.consumer.released.load(Ordering::Acquire));
+            self.released_seen.set(self.shared.consumer.released.load(Ordering::Acquire));
         }
         self.pushed - self.released_seen.get()
     }
@@ -243,10 +229,7 @@ impl Consumer {
             (len, tag) = self.header_at_head();
         }
         self.peeked = span(len as usize);
-        debug_assert!(
-            self.head + self.peeked <= self.tail_seen,
-            "a record lies between head and tail"
-        );
+        debug_assert!(self.head + self.peeked <= self.tail_seen, "a record lies between head and tail");
         let at = (self.head & (self.capacity - 1)) as usize + LINE;
         // SAFETY: `read` demands published bytes that nobody writes while the slice lives. The record lies in `[head, tail_seen)`, which the
         // producer does not write before the published head passes it (module invariant). Only `release` moves that head, and it takes
@@ -271,27 +254,15 @@ impl Consumer {
     /// If no record was peeked since the last release.
     #[inline]
     pub fn release(&mut self) {
-        assert!(
-            self.peeked != 0,
-            "release without a peek that returned a record"
-        );
-        self.shared.lines.note_read(
-            (self.head & (self.capacity - 1)) as usize,
-            self.peeked as usize,
-        );
+        assert!(self.peeked != 0, "release without a peek that returned a record");
+        self.shared.lines.note_read((self.head & (self.capacity - 1)) as usize, self.peeked as usize);
         self.head += self.peeked;
         self.peeked = 0;
         self.released += 1;
         // Pairs with the Acquire in `Producer::unread`.
-        self.shared
-            .consumer
-            .released
-            .store(self.released, Ordering::Release);
+        self.shared.consumer.released.store(self.released, Ordering::Release);
         // Pairs with the Acquire in `try_push`: our reads of the record are done before the producer may write there.
-        self.shared
-            .consumer
-            .head
-            .store(self.head, Ordering::Release);
+        self.shared.consumer.head.store(self.head, Ordering::Release);
     }
 
     /// Whether a record waits (or is peeked and not released). A load at most; made for a loop that has nothing else to do, and for the second
@@ -299,8 +270,7 @@ impl Consumer {
     #[inline]
     pub fn pending(&self) -> bool {
         // Relaxed: only a hint here, `peek` acquires. After `SleepFlag::prepare` its fence orders this load.
-        self.head != self.tail_seen
-            || self.head != self.shared.producer.tail.load(Ordering::Relaxed)
+        self.head != self.tail_seen || self.head != self.shared.producer.tail.load(Ordering::Relaxed)
     }
 
     /// Whether the producer was dropped. Once this is true, a [`peek`](Self::peek) that returns `None` means that nothing will ever come.

@@ -30,9 +30,7 @@ pub fn command_queue<T>(capacity: usize) -> (CommandSender<T>, CommandReceiver<T
         refused: AtomicU64::new(0),
         receiver_gone: AtomicBool::new(false),
     });
-    let sender = CommandSender {
-        shared: Arc::clone(&shared),
-    };
+    let sender = CommandSender { shared: Arc::clone(&shared) };
     (sender, CommandReceiver { shared })
 }
 
@@ -46,9 +44,7 @@ pub struct CommandQueueFull<T> {
 
 impl<T> fmt::Debug for CommandQueueFull<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CommandQueueFull")
-            .field("receiver_gone", &self.receiver_gone)
-            .finish_non_exhaustive()
+        f.debug_struct("CommandQueueFull").field("receiver_gone", &self.receiver_gone).finish_non_exhaustive()
     }
 }
 
@@ -71,9 +67,7 @@ pub struct CommandSender<T> {
 
 impl<T> Clone for CommandSender<T> {
     fn clone(&self) -> Self {
-        CommandSender {
-            shared: Arc::clone(&self.shared),
-        }
+        CommandSender { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -85,19 +79,12 @@ impl<T> CommandSender<T> {
     pub fn try_push(&self, command: T) -> Result<(), CommandQueueFull<T>> {
         // Pairs with the Release in the receiver's drop. A command pushed just before that is dropped with the queue.
         let receiver_gone = self.shared.receiver_gone.load(Ordering::Acquire);
-        let refused = if receiver_gone {
-            Some(command)
-        } else {
-            self.shared.queue.push(command).err()
-        };
+        let refused = if receiver_gone { Some(command) } else { self.shared.queue.push(command).err() };
         match refused {
             None => Ok(()),
             Some(command) => {
                 self.shared.refused.fetch_add(1, Ordering::Relaxed);
-                Err(CommandQueueFull {
-                    command,
-                    receiver_gone,
-                })
+                Err(CommandQueueFull { command, receiver_gone })
             }
         }
     }

@@ -23,11 +23,7 @@ struct Board {
 impl Board {
     #[inline]
     fn count(&self, inbox: usize) -> &AtomicU64 {
-        assert!(
-            inbox < self.inboxes,
-            "inbox {inbox} of a credit board of {}",
-            self.inboxes
-        );
+        assert!(inbox < self.inboxes, "inbox {inbox} of a credit board of {}", self.inboxes);
         &self.consumed[inbox / PER_BLOCK][inbox % PER_BLOCK]
     }
 }
@@ -47,9 +43,7 @@ pub fn credit_board(inboxes: usize) -> (CreditSource, CreditView) {
         starving: CachePadded::new(AtomicBool::new(false)),
         inboxes,
     });
-    let source = CreditSource {
-        board: Arc::clone(&board),
-    };
+    let source = CreditSource { board: Arc::clone(&board) };
     (source, CreditView { board })
 }
 
@@ -67,10 +61,7 @@ impl CreditSource {
     pub fn add(&mut self, inbox: usize, bytes: u64) {
         let count = self.board.count(inbox);
         // One writer (`&mut self`, not `Clone`): a load and a store suffice. Pairs with the Acquire in `CreditView::consumed`.
-        count.store(
-            count.load(Ordering::Relaxed).wrapping_add(bytes),
-            Ordering::Release,
-        );
+        count.store(count.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Release);
     }
 
     /// Whether the sender waits for credit; lowers the flag. Call it after [`add`](Self::add), once per flush: it costs a fence. If it is true,

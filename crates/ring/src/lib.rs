@@ -17,8 +17,11 @@
 #![allow(unexpected_cfgs)]
 
 mod bytes;
+#[forbid(unsafe_code)]
 mod command;
+#[forbid(unsafe_code)]
 mod credit;
+#[forbid(unsafe_code)]
 mod sleep;
 mod sync;
 

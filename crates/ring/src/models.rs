@@ -83,10 +83,7 @@ fn a_sleeper_is_rung_or_sees_the_record() {
         flag.prepare();
         let sleeps = !consumer.pending();
         publisher.join().unwrap();
-        assert!(
-            !sleeps || bell.load(Ordering::Acquire),
-            "it sleeps and nobody rings"
-        );
+        assert!(!sleeps || bell.load(Ordering::Acquire), "it sleeps and nobody rings");
     });
 }
 
@@ -110,14 +107,8 @@ fn two_publishers_of_which_one_claims_the_wake_leave_nothing_unseen() {
         }
         flag.prepare();
         let sleeps = !consumers.iter().any(|consumer| consumer.pending());
-        let _producers: Vec<_> = publishers
-            .into_iter()
-            .map(|publisher| publisher.join().unwrap())
-            .collect();
-        assert!(
-            !sleeps || bell.load(Ordering::Acquire),
-            "it sleeps and nobody rings"
-        );
+        let _producers: Vec<_> = publishers.into_iter().map(|publisher| publisher.join().unwrap()).collect();
+        assert!(!sleeps || bell.load(Ordering::Acquire), "it sleeps and nobody rings");
     });
 }
 

@@ -31,9 +31,7 @@ impl Default for SleepFlag {
 impl SleepFlag {
     /// A flag of a thread that is awake.
     pub fn new() -> SleepFlag {
-        SleepFlag {
-            sleeping: Arc::new(CachePadded::new(AtomicBool::new(false))),
-        }
+        SleepFlag { sleeping: Arc::new(CachePadded::new(AtomicBool::new(false))) }
     }
 
     /// Sleeper: announces the sleep. Look at every input once more after it, then wait on the doorbell, or [`cancel`](Self::cancel).

@@ -31,8 +31,7 @@ pub(crate) const LINE: usize = 64;
 #[repr(C, align(64))]
 struct Line([u8; LINE]);
 
-const _: () =
-    assert!(size_of::<UnsafeCell<Line>>() == LINE && align_of::<UnsafeCell<Line>>() == LINE);
+const _: () = assert!(size_of::<UnsafeCell<Line>>() == LINE && align_of::<UnsafeCell<Line>>() == LINE);
 
 /// Memory that two threads write and read at different places at any one time. Who may touch which bytes is the ring's protocol; this type only
 /// makes the accesses and checks their bounds.
@@ -58,9 +57,7 @@ impl Lines {
         Lines {
             cells,
             #[cfg(loom)]
-            watch: (0..bytes / LINE)
-                .map(|_| loom::cell::UnsafeCell::new(()))
-                .collect(),
+            watch: (0..bytes / LINE).map(|_| loom::cell::UnsafeCell::new(())).collect(),
         }
     }
 
@@ -80,20 +77,13 @@ impl Lines {
     /// No other thread reads or writes these bytes until the caller has published them, and no reference into them is alive.
     #[inline]
     pub(crate) unsafe fn write(&self, at: usize, from: &[u8]) {
-        assert!(
-            at <= self.len() && from.len() <= self.len() - at,
-            "write outside of the ring"
-        );
+        assert!(at <= self.len() && from.len() <= self.len() - at, "write outside of the ring");
         #[cfg(loom)]
         self.each_line(at, from.len(), |cell| cell.with_mut(|_| ()));
         // SAFETY: `copy_nonoverlapping` demands `from.len()` readable bytes at the source (a slice), as many writable bytes at the target (the
         // assertion above; the cells permit writes through a shared reference), no overlap (nobody holds a reference into these bytes, by this
         // function's contract) and no race (by the same contract).
-        unsafe {
-            self.base()
-                .add(at)
-                .copy_from_nonoverlapping(from.as_ptr(), from.len())
-        }
+        unsafe { self.base().add(at).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
     }
 
     /// The `len` bytes from `at` on, in place.
@@ -102,10 +92,7 @@ impl Lines {
     /// These bytes have been published to the caller, and nobody writes them while the slice is alive.
     #[inline]
     pub(crate) unsafe fn read(&self, at: usize, len: usize) -> &[u8] {
-        assert!(
-            at <= self.len() && len <= self.len() - at,
-            "read outside of the ring"
-        );
+        assert!(at <= self.len() && len <= self.len() - at, "read outside of the ring");
         self.note_read(at, len);
         // SAFETY: `from_raw_parts` demands `len` initialised, readable bytes in one allocation (the assertion above; the memory was zeroed when
         // made), a non-null pointer aligned to 1, and that they do not change while the slice lives (this function's contract).
@@ -121,8 +108,6 @@ impl Lines {
 
     #[cfg(loom)]
     fn each_line(&self, at: usize, len: usize, f: impl Fn(&loom::cell::UnsafeCell<()>)) {
-        self.watch[at / LINE..(at + len).div_ceil(LINE)]
-            .iter()
-            .for_each(f);
+        self.watch[at / LINE..(at + len).div_ceil(LINE)].iter().for_each(f);
     }
 }

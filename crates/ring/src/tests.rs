@@ -9,26 +9,14 @@ use std::time::Duration;
 
 /// Bytes that differ from record to record and from place to place.
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    (0..len as u64)
-        .map(|at| (seed.wrapping_mul(31) ^ at.wrapping_mul(7) ^ (at >> 8)) as u8)
-        .collect()
+    (0..len as u64).map(|at| (seed.wrapping_mul(31) ^ at.wrapping_mul(7) ^ (at >> 8)) as u8).collect()
 }
 
 #[test]
 fn capacities_are_rounded_up_to_a_power_of_two_and_half_of_it_is_the_longest_record() {
-    for (asked, made) in [
-        (0, 256),
-        (1, 256),
-        (256, 256),
-        (257, 512),
-        (65_536, 65_536),
-        (500_000, 524_288),
-    ] {
+    for (asked, made) in [(0, 256), (1, 256), (256, 256), (257, 512), (65_536, 65_536), (500_000, 524_288)] {
         let (producer, _consumer) = byte_ring(asked);
-        assert_eq!(
-            (producer.capacity(), producer.max_record()),
-            (made, made / 2 - 64)
-        );
+        assert_eq!((producer.capacity(), producer.max_record()), (made, made / 2 - 64));
     }
 }
 
@@ -84,9 +72,9 @@ fn every_length_at_every_offset_comes_out_as_it_went_in_and_aligned() {
             // The second goes where the first left the cursors.
             for (tag, len) in [(u32::MAX, len), (len as u32, 448 - len)] {
                 let record = pattern((len * 16 + line) as u64, len);
-                producer.try_push(tag, &record).expect(
-                    "an empty ring takes any record up to its limit, wherever its cursors are",
-                );
+                producer
+                    .try_push(tag, &record)
+                    .expect("an empty ring takes any record up to its limit, wherever its cursors are");
                 for _ in 0..2 {
                     assert!(consumer.pending());
                     let (got_tag, got) = consumer.peek().expect("just pushed");
@@ -136,9 +124,7 @@ fn a_peeked_record_keeps_its_room_until_it_is_released() {
     assert_eq!(producer.try_push(3, &[3; 64]), Err(RingFull));
     assert_eq!(consumer.peek(), Some((1, &[1; 64][..])));
     consumer.release();
-    producer
-        .try_push(3, &[3; 64])
-        .expect("the room of the first");
+    producer.try_push(3, &[3; 64]).expect("the room of the first");
     for tag in [2u8, 3] {
         assert_eq!(consumer.peek(), Some((tag.into(), &[tag; 64][..])));
         consumer.release();
@@ -291,10 +277,7 @@ fn the_starving_flag_is_taken_once_each_time_it_is_raised() {
     let (mut source, view) = credit_board(1);
     assert!(!source.take_starving());
     view.set_starving(true);
-    assert_eq!(
-        [source.take_starving(), source.take_starving()],
-        [true, false]
-    );
+    assert_eq!([source.take_starving(), source.take_starving()], [true, false]);
     view.set_starving(true);
     view.set_starving(false);
     assert!(!source.take_starving());
@@ -313,13 +296,7 @@ fn a_wake_is_claimed_by_one_publisher() {
     flag.prepare();
     let publisher = flag.clone();
     assert!(publisher.is_sleeping_after_publish() && flag.is_sleeping_after_publish());
-    assert_eq!(
-        [
-            publisher.claim_wake_after_publish(),
-            flag.claim_wake_after_publish()
-        ],
-        [true, false]
-    );
+    assert_eq!([publisher.claim_wake_after_publish(), flag.claim_wake_after_publish()], [true, false]);
     flag.prepare();
     flag.cancel();
     assert!(!publisher.is_sleeping_after_publish());
@@ -341,10 +318,8 @@ impl Doorbell {
     fn wait(&self) {
         let rung = self.rung.lock().expect("nobody panics");
         let patience = Duration::from_secs(30);
-        let (mut rung, timeout) = self
-            .changed
-            .wait_timeout_while(rung, patience, |rung| !*rung)
-            .expect("nobody panics");
+        let (mut rung, timeout) =
+            self.changed.wait_timeout_while(rung, patience, |rung| !*rung).expect("nobody panics");
         assert!(!timeout.timed_out(), "a wake-up was lost");
         *rung = false;
     }
@@ -368,11 +343,7 @@ fn no_wake_up_is_lost_between_a_sleeper_and_a_publisher_that_rings_only_sleepers
                         }
                         std::hint::spin_loop();
                     }
-                    let asleep = if claim {
-                        flag.claim_wake_after_publish()
-                    } else {
-                        flag.is_sleeping_after_publish()
-                    };
+                    let asleep = if claim { flag.claim_wake_after_publish() } else { flag.is_sleeping_after_publish() };
                     if asleep {
                         bell.ring();
                         rings += 1;
@@ -413,10 +384,7 @@ fn commands_arrive_in_order_and_a_full_queue_counts_what_it_hands_back() {
     }
     assert!(receiver.pending());
     assert_eq!((sender.refused(), receiver.refused()), (3, 3));
-    assert_eq!(
-        std::iter::from_fn(|| receiver.pop()).collect::<Vec<_>>(),
-        [0, 1, 2, 3]
-    );
+    assert_eq!(std::iter::from_fn(|| receiver.pop()).collect::<Vec<_>>(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -424,9 +392,6 @@ fn a_command_to_a_reactor_that_is_gone_is_handed_back() {
     let (sender, receiver) = command_queue(4);
     drop(receiver);
     let refused = sender.try_push("kill").expect_err("nobody takes it");
-    assert_eq!(
-        (refused.command, refused.receiver_gone, sender.refused()),
-        ("kill", true, 1)
-    );
+    assert_eq!((refused.command, refused.receiver_gone, sender.refused()), ("kill", true, 1));
     assert!(refused.to_string().contains("ended"));
 }
