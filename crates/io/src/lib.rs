@@ -30,13 +30,21 @@
 //! Deliberately absent: connecting and listening (the runner makes the sockets), half-closed streams (an end of file closes the stream), framing,
 //! zero-copy sends (on loopback the kernel copies anyway and they were slower), registered files (no gain measured), timers.
 
+#[forbid(unsafe_code)]
 mod bell;
+#[forbid(unsafe_code)]
 mod counters;
+#[forbid(unsafe_code)]
 mod driver;
+#[forbid(unsafe_code)]
 mod epoll;
+#[forbid(unsafe_code)]
 mod outgoing;
+#[forbid(unsafe_code)]
 mod parker;
+#[forbid(unsafe_code)]
 mod probe;
+#[forbid(unsafe_code)]
 mod reports;
 mod uring;
 

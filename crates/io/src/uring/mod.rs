@@ -8,9 +8,10 @@
 //! Per stream at most one multishot receive into the shared buffers (`bufring`) and one gathered `sendmsg` are in flight. A receive that finds
 //! no free buffer ends and is armed again; by then its buffers are back, because completions are handled in order.
 //!
-//! Invariants: `Ring::in_flight` counts the operations that the kernel has, or will have with the next submission, and has not completed for good. What
-//! such an operation points to (socket, header, pieces, buffers) is neither changed nor dropped: a stream is dropped only when neither its send
-//! nor its receive is in flight, and the driver's drop cancels everything and waits for the completions; should they not come, it leaks.
+//! Invariants: `Ring::in_flight` counts the operations that the kernel has, or will have with the next submission, and has not completed for
+//! good. What such an operation points to (socket, header, pieces, buffers) is neither changed nor dropped: a stream is dropped only when
+//! neither its send nor its receive is in flight, and the driver's drop cancels everything and waits for the completions; should they not come,
+//! it leaks.
 //!
 //! Limits: 64 submission and 256 completion entries (a full submission queue is submitted at once; a full completion queue is kept by the kernel
 //! and fetched), about 16 KiB of locked memory.
@@ -449,10 +450,10 @@ impl<B> UringDriver<B> {
 
 impl<B> Drop for UringDriver<B> {
     fn drop(&mut self) {
-        let done = self.quiesce() && self.recv_bufs.unregister(self.ring.io_uring()).is_ok();
+        let quiet = self.quiesce() && self.recv_bufs.unregister(self.ring.io_uring()).is_ok();
         // SAFETY: `take` demands that the value is not used again: this is the drop, and no field's drop uses it.
         let recv_bufs = unsafe { ManuallyDrop::take(&mut self.recv_bufs) };
-        if !done {
+        if !quiet || self.ring.in_flight() > 0 {
             // The kernel may still read the send buffers and write to the receive buffers: better to lose memory than to share it.
             std::mem::forget(std::mem::take(&mut self.streams));
             recv_bufs.leak();
