@@ -52,7 +52,7 @@ fn collect(
     topology.configure(configure);
     let options = options.clone();
     let lines = topology.spout("lines", move || Lines::new(options.clone())).tasks(tasks).streams();
-    let _ = topology.bolt("collect", Collect::default).on(lines.shuffle());
+    topology.bolt("collect", Collect::default).on(lines.shuffle());
     let outcome = run(topology)?;
     let mut texts: Vec<String> = Vec::new();
     for (_, row) in outcome.results.iter().filter(|(_, row)| !row.is_empty()) {

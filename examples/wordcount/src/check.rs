@@ -16,9 +16,11 @@ use crate::{Options, rows};
 pub(crate) fn check(options: &Options, outcome: &mut Outcome<'_>) -> Result<Verdict, BoxError> {
     let inputs: Vec<LinesInput> = options.inputs.iter().cloned().map(Into::into).collect();
     let verify = !options.no_verify && std::env::var_os("VERIFY").is_none_or(|value| value != "0");
-    let plain = match verify && !outcome.interrupted() {
-        true => Some(plain::count(&inputs)?),
-        false => None,
+    let plain = if verify && !outcome.interrupted() {
+        outcome.note("counting the same once more with a plain loop");
+        Some(plain::count(&inputs)?)
+    } else {
+        None
     };
     let run = Run { took: outcome.processing_time(), plain_took: plain.as_ref().map(|p| p.took) };
     let plain_read = plain.as_ref().map(|plain| plain.read);
@@ -35,6 +37,10 @@ pub(crate) fn check(options: &Options, outcome: &mut Outcome<'_>) -> Result<Verd
     }
     if let Some(comparison) = &mut comparison {
         comparison.finish();
+    }
+    if !outcome.completed() && !outcome.interrupted() {
+        // The run failed while its words came: half of them would be a wrong answer, and it says why itself.
+        return Ok(Verdict::Unverified);
     }
     let read = Read::of(outcome);
     report(outcome, &summary, &read, &run);

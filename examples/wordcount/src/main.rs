@@ -64,7 +64,7 @@ fn topology(t: &mut Topology, options: &Options) {
     let (inputs, tasks) = (options.inputs.clone(), options.tasks);
     let lines = t.spout("lines", move || Lines::over(inputs.clone())).tasks(tasks).streams();
     let words = t.bolt("split", || Split).tasks(tasks).on(lines.local_or_shuffle()).streams();
-    let _ = t.bolt("count", Count::default).tasks(tasks).on(words.fields([Word::WORD]));
+    t.bolt("count", Count::default).tasks(tasks).on(words.fields([Word::WORD]));
 }
 
 /// Bytes of the input for the progress line, unless it has so many files that looking takes long.

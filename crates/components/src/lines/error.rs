@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum ReadError {
     /// An option is out of its range; carries the sentence that says so.
-    #[error("lines: {0}")]
+    #[error("{0}")]
     Options(String),
     /// A path that was named does not exist or may not be looked at.
     #[error("cannot find {}: {cause}; {}", path.display(), remedy(path, cause))]

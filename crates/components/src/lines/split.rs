@@ -347,8 +347,10 @@ mod tests {
         let text = "aa bb\u{3000}cc dd\u{a0}ee ff\u{2003}gg\n\nhh".as_bytes();
         let whole = plain_lines(text);
         for line_bytes_max in 5..40 {
+            let at_once = split(text, 0..u64::MAX, &[text.len()], line_bytes_max);
             for chunk in 1..=text.len() {
                 let out = split(text, 0..u64::MAX, &[chunk], line_bytes_max);
+                assert_eq!(out, at_once, "limit {line_bytes_max}, chunks of {chunk}");
                 assert_eq!(out.raw_bytes, text.len());
                 let joined: Vec<Vec<u8>> =
                     out.lines.iter().map(|line| line.iter().copied().filter(|&b| b != b'|').collect()).collect();

@@ -82,11 +82,15 @@ impl Walk {
     /// A walk that has not begun.
     ///
     /// # Errors
-    /// When one of the inputs does not exist, so that a typing error shows before anything runs. The
-    /// paths in a list show when their turn comes.
+    /// When one of the inputs does not exist or is no file, so that a typing error shows before anything
+    /// runs. The paths in a list show when their turn comes.
     pub(crate) fn new(inputs: Vec<LinesInput>) -> Result<Walk, ReadError> {
         for LinesInput::Path(path) | LinesInput::List(path) in &inputs {
-            fs::metadata(path).map_err(|cause| ReadError::Find { path: path.clone(), cause })?;
+            match fs::metadata(path) {
+                Ok(metadata) if metadata.is_file() || metadata.is_dir() => {}
+                Ok(_) => return Err(ReadError::NoFile { path: path.clone() }),
+                Err(cause) => return Err(ReadError::Find { path: path.clone(), cause }),
+            }
         }
         Ok(Walk { inputs: inputs.into_iter(), list: None, folders: Vec::new(), skipped_special: 0 })
     }
@@ -259,11 +263,15 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_was_named_is_refused_with_the_remedy() {
-        let mut walk = Walk::new(vec!["/dev/null".into()]).unwrap();
-        let error = walk.next_file().unwrap_err().to_string();
-        assert!(error.starts_with("/dev/null is neither"), "{error}");
-        assert!(error.contains("write it to a file"), "{error}");
+    fn a_device_is_refused_with_the_remedy_named_directly_or_in_a_list() {
+        let list = tempfile::NamedTempFile::new().unwrap();
+        fs::write(list.path(), "/dev/null\n").unwrap();
+        let direct = Walk::new(vec!["/dev/null".into()]).unwrap_err();
+        let listed = Walk::new(vec![LinesInput::List(list.path().to_owned())]).unwrap().next_file().unwrap_err();
+        for error in [direct.to_string(), listed.to_string()] {
+            assert!(error.starts_with("/dev/null is neither"), "{error}");
+            assert!(error.contains("write it to a file"), "{error}");
+        }
     }
 
     #[test]
