@@ -19,7 +19,7 @@ pub struct Stream<T> {
 
 impl<T: Tuple> Stream<T> {
     /// Emits a tuple, anchored to the input being executed: `T`, `&T`, its borrowed twin, or an incoming tuple.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&mut self, tuple: impl Emit<T>) {
         self.port.emit::<T, _>(&tuple);
     }

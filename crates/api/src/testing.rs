@@ -67,6 +67,12 @@ struct Feed {
 /// Tasks that stand in for the subscribers of each output stream.
 const OUTPUT_TASKS: u32 = 4;
 const HARNESS_BATCH: usize = 1 << 20;
+/// Where virtual time begins: not at zero, which real clocks never show.
+const START_NS: u64 = 1_000_000_000;
+/// Virtual time a run may take.
+const RUN_LIMIT_NS: u64 = 3_600_000_000_000;
+/// Virtual time between two looks at the results.
+const RUN_SLICE_NS: u64 = 2_000_000;
 
 impl<B: Bolt> BoltHarness<B>
 where
@@ -110,7 +116,7 @@ where
     fn on_plan(plan: Arc<Plan>, registry: Arc<Registry>) -> Result<Self, Fault> {
         let bolt_task = plan.tasks_of(0).start;
         let reactor = plan.tasks[bolt_task as usize].reactor;
-        let clock = VirtualClock::at(1_000_000_000);
+        let clock = VirtualClock::at(START_NS);
         let (shared, receivers) = WorkerShared::new(0);
         let mut core = Core::new(CoreConfig {
             plan: plan.clone(),
@@ -437,27 +443,28 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// Runs a whole bounded topology on one thread with virtual time, to its end.
+/// Runs a whole bounded topology on one thread with virtual time, to its end: at most an hour of that time.
 ///
 /// # Errors
 /// What is wrong with the topology, the fault of a component, or (as text) the components that wait for each other.
 pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
     let built = topology.build()?;
     let plan = Arc::new(built.plan(&Machine::default())?);
-    let clock = VirtualClock::at(1_000_000_000);
+    let clock = VirtualClock::at(START_NS);
     let mut cluster = MemCluster::new(plan.clone(), built.registry, clock.clone(), 64);
     cluster.start()?;
     let mut results = Vec::new();
-    // Result rows are bounded: they are taken whenever nothing else moves.
+    let limit_ns = START_NS + RUN_LIMIT_NS;
     loop {
-        let done = cluster.run(squall_engine::Clock::now_ns(&clock) + 3_600_000_000_000)?;
+        // In slices, because result rows are bounded: a component that publishes many waits until they are taken.
+        let done = cluster.run(squall_engine::Clock::now_ns(&clock) + RUN_SLICE_NS)?;
         let rows = take_results(cluster.receivers());
-        let progress = !rows.is_empty();
+        let taken = rows.len();
         results.extend(rows);
         if done {
             break;
         }
-        if !progress {
+        if taken == 0 && !cluster.advance(limit_ns) {
             let waits: Vec<String> =
                 cluster.back_pressure().iter().map(|(a, b)| format!("{a} waits for {b}")).collect();
             return Err(format!("nothing happens any more before the end: {}", waits.join(", ")).into());
@@ -472,6 +479,6 @@ pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
             stats.add_to(entry);
         }
     }
-    let took = Duration::from_nanos(squall_engine::Clock::now_ns(&clock) - 1_000_000_000);
+    let took = Duration::from_nanos(squall_engine::Clock::now_ns(&clock) - START_NS);
     Ok(Outcome { results, counters: cluster.shared().counters(), components, took })
 }

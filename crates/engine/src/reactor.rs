@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use squall_metrics::Histogram;
@@ -10,6 +10,7 @@ use squall_ring::{CommandReceiver, SleepFlag};
 use squall_tuple::ids::ReactorIx;
 
 use crate::clock::{Clock, MonotonicClock};
+use crate::fault::LinkError;
 use crate::logic::{Core, ReceiveError, SpoutGate};
 use crate::shared::{WorkerEvent, WorkerShared};
 use crate::wait::{Idle, Waiter};
@@ -68,13 +69,13 @@ impl LinkCounters {
 
 /// Longest sleep: a bound on the harm of a lost wake-up, far above anything that matters for idle cost.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
+/// How long the loss of a link waits for the news of what caused it.
+const PEER_NEWS_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Reactor {
     pub(crate) core: Core,
     pub(crate) wires: Wires,
     pub(crate) commands: CommandReceiver<Command>,
-    /// Taken from the queue by the look before a sleep.
-    pub(crate) next_command: Option<Command>,
     pub(crate) sleep: SleepFlag,
     pub(crate) waiter: Waiter,
     pub(crate) shared: Arc<WorkerShared>,
@@ -93,10 +94,14 @@ enum Go {
 impl Reactor {
     /// Runs until told to exit. A fault ends the work of this reactor, and is told; the thread stays for commands.
     pub(crate) fn run(mut self) {
-        if let Err(e) = self.work() {
-            self.shared.event_certain(WorkerEvent::Failed(e.to_string()));
-            self.linger();
+        let Err(e) = self.work() else { return };
+        // Whoever ended the other end's worker says why by a shorter way; only if nobody does is the link the news.
+        let lost_peer = matches!(e, ReceiveError::Link(LinkError::PeerLost { .. }));
+        if lost_peer && self.linger(Some(PEER_NEWS_WAIT)) == Go::Exit {
+            return;
         }
+        self.shared.event_certain(WorkerEvent::Failed(e.to_string()));
+        self.linger(None);
     }
 
     fn work(&mut self) -> Result<(), ReceiveError> {
@@ -143,10 +148,9 @@ impl Reactor {
             self.wires.tx.set_starving(true);
         }
         let turn = self.core.turn(now, &mut self.wires.tx, true)?;
-        self.next_command = self.commands.pop();
         // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
         let unasked = self.core.paused() && !starving;
-        let pending = unasked || turn.progress || self.wires.rings_pending() || self.next_command.is_some();
+        let pending = unasked || turn.progress || self.wires.rings_pending() || self.commands.pending();
         if pending {
             self.wires.tx.publish();
         } else {
@@ -163,7 +167,7 @@ impl Reactor {
     }
 
     fn obey(&mut self) -> Go {
-        while let Some(command) = self.next_command.take().or_else(|| self.commands.pop()) {
+        while let Some(command) = self.commands.pop() {
             match command {
                 Command::Begin => self.core.set_gate(SpoutGate::Open),
                 Command::StopSpouts => self.core.set_gate(SpoutGate::Stopped),
@@ -196,10 +200,15 @@ impl Reactor {
         }
     }
 
-    /// After a fault: answers commands until the worker ends.
-    fn linger(&mut self) {
+    /// After a fault: answers commands until the worker ends, or for a while.
+    fn linger(&mut self, limit: Option<Duration>) -> Go {
+        let began = Instant::now();
         while self.obey() == Go::On {
+            if limit.is_some_and(|l| began.elapsed() >= l) {
+                return Go::On;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
+        Go::Exit
     }
 }

@@ -516,5 +516,5 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     let side = plan.reactors[reactor as usize].side;
     let strategy = if side { WaitStrategy::Park } else { config.wait };
     let waiter = Waiter::new(strategy, config.own_core);
-    Ok(Reactor { core, wires, commands, next_command: None, sleep, waiter, shared, unfinished, sleeps: 0 })
+    Ok(Reactor { core, wires, commands, sleep, waiter, shared, unfinished, sleeps: 0 })
 }

@@ -18,9 +18,9 @@ use crate::spec::TopologySpec;
 use squall_tuple::ids::ReactorIx;
 
 /// Batches of a socket link that wait for the kernel at the sender, at most.
-pub const SOCKET_SEND_BATCHES: u64 = 2;
-/// Batches of receive buffers for a socket link.
-pub const SOCKET_RECEIVE_BATCHES: u64 = 2;
+pub const SOCKET_SEND_BATCHES: u64 = 8;
+/// Batches of receive buffers for a socket link: the driver's, and what one poll of them makes.
+pub const SOCKET_RECEIVE_BATCHES: u64 = 16;
 
 /// Bytes by use. All are upper bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

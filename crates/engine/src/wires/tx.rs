@@ -13,8 +13,8 @@ use squall_tuple::{BatchBuf, BatchKind, CreditRecord, OpenBatch};
 use crate::net::{Net, Offered};
 use crate::pool::BatchPool;
 
-/// Buffers a socket may have queued: one vectored send takes them all.
-const SOCKET_QUEUE_MAX: usize = 16;
+/// Buffers a socket may have queued: one vectored send takes them all. Counted in the plan's memory.
+const SOCKET_QUEUE_MAX: usize = squall_topology::memory::SOCKET_SEND_BATCHES as usize;
 /// Tag of a ring record that is a batch.
 pub(crate) const TAG_BATCH: u32 = 0;
 /// Tag of a ring record that stands for a batch too large for the ring, which waits in the queue beside it.
