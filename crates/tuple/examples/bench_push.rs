@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use squall_tuple::sample::{Pod, Word, WordRef};
 use squall_tuple::{
-    AnchorEdge, Batch, BatchBuf, BatchKind, Dest, OpenBatch, Row, RowRef, Tuple, TupleHead, TupleType, ValueRef, hash_key,
-    hash_keys,
+    AnchorEdge, Batch, BatchBuf, BatchKind, Dest, OpenBatch, Row, RowRef, Tuple, TupleHead, TupleType, ValueRef,
+    hash_key, hash_keys,
 };
 
 const RUNS: usize = 60;
@@ -83,7 +83,9 @@ fn main() {
         let words = TupleType::of::<Word>();
         report(&format!("validate word of {name}"), || read_checked(&buf, &words));
         report(&format!("hash key of word of {name}"), || {
-            read(&buf, |batch| batch.iter().map(|frame| hash_key(frame.tuple::<Word>().key(0))).fold(0, u64::wrapping_add))
+            read(&buf, |batch| {
+                batch.iter().map(|frame| hash_key(frame.tuple::<Word>().key(0))).fold(0, u64::wrapping_add)
+            })
         });
         report(&format!("hash both fields of word of {name}"), || {
             read(&buf, |batch| {

@@ -4,7 +4,8 @@
 use squall_tuple::rkyv::util::AlignedVec;
 use squall_tuple::sample::{Pod, Word};
 use squall_tuple::{
-    AnchorEdge, Batch, BatchBuf, BatchKind, Dest, DestRef, Emit, Frame, Row, Tuple, TupleHead, TupleRef, TupleType, hash_key,
+    AnchorEdge, Batch, BatchBuf, BatchKind, Dest, DestRef, Emit, Frame, Row, Tuple, TupleHead, TupleRef, TupleType,
+    hash_key,
 };
 
 /// The first byte chooses the type (low two bits) and whether the header is repaired (top bit), so that a search finds its
@@ -46,7 +47,17 @@ pub fn check(input: &[u8]) -> bool {
 }
 
 fn repair(batch: &mut [u8], ty: Option<&TupleType>) {
-    let len = batch.len() as u32 & !7;
+    // As many tuples as have possible lengths.
+    let (mut count, mut end) = (0u32, 64);
+    while let Some(len) =
+        batch.get(end..end + 4).map(|len| u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize)
+    {
+        if len < 16 || len % 8 != 0 || len > batch.len() - end {
+            break;
+        }
+        count += 1;
+        end += len;
+    }
     let Some(head) = batch.first_chunk_mut::<64>() else { return };
     head[..4].copy_from_slice(&[0x51, 0x53, 1, 64]);
     head[5] = 0;
@@ -54,8 +65,9 @@ fn repair(batch: &mut [u8], ty: Option<&TupleType>) {
         head[4] = 0;
         head[5] = if ty.dynamic() { 0x10 } else { 0 };
         head[16..24].copy_from_slice(&ty.schema_id().to_le_bytes());
+        head[36..40].copy_from_slice(&count.to_le_bytes());
+        head[40..44].copy_from_slice(&(end as u32).to_le_bytes());
     }
-    head[40..44].copy_from_slice(&len.to_le_bytes());
 }
 
 /// Reads everything there is to read, and passes the batch on; what comes out must be accepted again and say the same.

@@ -10,6 +10,37 @@
 //! - [`value`]: tuples whose fields are known only at run time ([`Row`], [`Value`]).
 //! - [`batch`]: tuples back to back in one buffer ([`BatchBuf`], [`Batch`]), marks, acks and credits.
 //!
+//! # A batch, there and back
+//!
+//! ```
+//! use squall_tuple::{Batch, BatchBuf, BatchKind, OpenBatch, Row, RowRef, TupleType, ValueRef};
+//!
+//! let ty = TupleType::row(["word", "n"]);
+//! let mut buf = BatchBuf::with_capacity(16 * 1024);
+//! buf.open(&OpenBatch {
+//!     kind: BatchKind::Data,
+//!     stream: 0,
+//!     schema_id: ty.schema_id(),
+//!     dynamic: ty.dynamic(),
+//!     source_reactor: 0,
+//!     epoch: 1,
+//! });
+//! let (source, dest, origin_ns) = (4, 7, 1_000);
+//! let row = RowRef(&[ValueRef::Str("squall"), ValueRef::I64(1)]);
+//! buf.push_plain::<Row, _>(source, dest, origin_ns, &row)?; // `Err(Full)`: seal and send it, go on in another
+//! let (link_seq, enqueued_ns, crc) = (0, 1_200, true);
+//! buf.seal(link_seq, enqueued_ns, crc);
+//!
+//! // What arrives in another process is checked once; then it is read in place.
+//! let batch = Batch::validate(&buf, Some(&ty), 16 * 1024 * 1024)?;
+//! let mut cursor = batch.cursor();
+//! while let Some(frame) = batch.next(&mut cursor) {
+//!     let tuple = frame.tuple::<Row>();
+//!     assert_eq!((frame.source(), tuple[0].as_str(), tuple[1].as_i64()), (4, Some("squall"), Some(1)));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Invariants
 //!
 //! - The format is little-endian and is read in place, so this crate compiles for little-endian machines only.

@@ -135,8 +135,7 @@ unsafe impl Tuple for Word {
 
 // SAFETY: value and twin are archived field by field by the fields' own types; the name is the full signature.
 unsafe impl FieldType for Word {
-    const TYPE: &'static str =
-        const { &TypeText::signature(<Word as Tuple>::NAME, <Word as Tuple>::FIELDS) }.as_str();
+    const TYPE: &'static str = const { &TypeText::signature(<Word as Tuple>::NAME, <Word as Tuple>::FIELDS) }.as_str();
     type Ref<'a> = WordRef<'a>;
 
     #[inline]

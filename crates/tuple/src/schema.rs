@@ -17,12 +17,12 @@ use std::num::NonZeroUsize;
 
 use rkyv::api::access_with_context;
 use rkyv::bytecheck::CheckBytes;
-use rkyv::rancor::{Source, Strategy, Trace};
+use rkyv::rancor::{Failure, Source, Strategy, Trace};
 use rkyv::string::ArchivedString;
 use rkyv::validation::Validator;
 use rkyv::validation::archive::ArchiveValidator;
 use rkyv::vec::ArchivedVec;
-use rkyv::{Archive, Archived, Place, Portable, Serialize};
+use rkyv::{Archive, Place, Portable, Serialize};
 
 use crate::emit::{Full, TupleWriter};
 use crate::key::Key;
@@ -322,7 +322,10 @@ impl TypeText {
     #[doc(hidden)]
     pub const fn text(mut self, text: &str) -> TypeText {
         let text = text.as_bytes();
-        assert!(self.len + text.len() <= Self::MAX, "the name of a field's type, with all it nests, exceeds 4096 bytes");
+        assert!(
+            self.len + text.len() <= Self::MAX,
+            "the name of a field's type, with all it nests, exceeds 4096 bytes"
+        );
         let mut i = 0;
         while i < text.len() {
             self.bytes[self.len] = text[i];
@@ -484,25 +487,60 @@ impl Source for InvalidTuple {
     }
 }
 
-/// The context in which archives are checked: depth-limited, without shared pointers.
-pub type TupleValidator<'a> = Strategy<Validator<ArchiveValidator<'a>, ()>, InvalidTuple>;
+/// The context in which archives are checked: depth-limited, without shared pointers. `E` is [`Failure`], which is nothing
+/// but the fact, or [`InvalidTuple`], which tells the cause.
+pub type TupleValidator<'a, E = InvalidTuple> = Strategy<Validator<ArchiveValidator<'a>, ()>, E>;
 
 /// Checks that `bytes` are an archive of `A` with the root at the end; what [`Tuple::validate`] is made of.
 ///
 /// # Errors
 ///
 /// [`InvalidTuple`] with the cause.
+#[inline]
 pub fn check_archive<A>(bytes: &[u8]) -> Result<(), InvalidTuple>
 where
-    A: Portable + for<'a> CheckBytes<TupleValidator<'a>>,
+    A: Portable + for<'a> CheckBytes<TupleValidator<'a, Failure>> + for<'a> CheckBytes<TupleValidator<'a>>,
+{
+    match check::<A, Failure>(bytes) {
+        Ok(()) => Ok(()),
+        // Errors that carry text through every level of the check would cost each good tuple, so a bad one is checked twice.
+        Err(Failure) => Err(explain::<A>(bytes)),
+    }
+}
+
+#[inline]
+fn check<A, E: Source>(bytes: &[u8]) -> Result<(), E>
+where
+    A: Portable + for<'a> CheckBytes<TupleValidator<'a, E>>,
 {
     const DEPTH: NonZeroUsize = NonZeroUsize::new(MAX_DEPTH).unwrap();
     // The validator computes the root's position by a saturating subtraction, so a short buffer would be read from its start.
     if bytes.len() < size_of::<A>() {
-        return Err(InvalidTuple::new(format_args!("{} bytes cannot hold a root of {}", bytes.len(), size_of::<A>())));
+        return Err(E::new(ShortArchive { found: bytes.len(), root: size_of::<A>() }));
     }
     let mut context = Validator::new(ArchiveValidator::with_max_depth(bytes, Some(DEPTH)), ());
-    access_with_context::<A, _, InvalidTuple>(bytes, &mut context).map(|_| ())
+    access_with_context::<A, _, E>(bytes, &mut context).map(|_| ())
+}
+
+#[cold]
+#[inline(never)]
+fn explain<A>(bytes: &[u8]) -> InvalidTuple
+where
+    A: Portable + for<'a> CheckBytes<TupleValidator<'a>>,
+{
+    match check::<A, InvalidTuple>(bytes) {
+        Err(cause) => cause,
+        Ok(()) => {
+            InvalidTuple::new("it was refused at the first look, but not at the second: did it change meanwhile?")
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{found} bytes cannot hold a root of {root}")]
+struct ShortArchive {
+    found: usize,
+    root: usize,
 }
 
 /// A tuple type as a value: what a stream carries, and how bytes of it are checked.
@@ -600,7 +638,3 @@ impl PartialEq for TupleType {
 }
 
 impl Eq for TupleType {}
-
-// A field's archived form, spelled once for readers of the generated code.
-#[doc(hidden)]
-pub type ArchivedField<T> = Archived<T>;

@@ -10,8 +10,8 @@ mod check;
 use common::{Rng, opened, opening};
 use squall_tuple::sample::{Pod, Word, WordRef};
 use squall_tuple::{
-    AckKind, AckRecord, AnchorEdge, BatchBuf, BatchKind, CreditRecord, Dest, MarkKind, MarkRecord, OpenBatch, Row, TupleHead,
-    TupleType, Value,
+    AckKind, AckRecord, AnchorEdge, BatchBuf, BatchKind, CreditRecord, Dest, MarkKind, MarkRecord, OpenBatch, Row,
+    TupleHead, TupleType, Value,
 };
 
 const ROUNDS: usize = 100_000;
@@ -43,7 +43,8 @@ fn seeds() -> Vec<Vec<u8>> {
         words.push::<Word, _>(head, &WordRef { word, n: i as u64 }).unwrap();
         let list = Value::List(vec![Value::Null, true.into(), "inside a list".into()]);
         let map = Value::map([("key", list.clone()), ("a longer key", Value::F64(0.5))]);
-        rows.push::<Row, _>(head, &Row(vec![(i as i64).into(), map, vec![1u8, 2, 3].into(), "text".into(), list])).unwrap();
+        rows.push::<Row, _>(head, &Row(vec![(i as i64).into(), map, vec![1u8, 2, 3].into(), "text".into(), list]))
+            .unwrap();
     }
     let mut long = opened::<Pod>(4096);
     long.push::<Pod, _>(&TupleHead { anchors: &anchors, ..TupleHead::plain(1, 2, 3) }, &Pod::default()).unwrap();
@@ -70,7 +71,8 @@ fn seeds() -> Vec<Vec<u8>> {
 
 /// Changes a few bytes or words, preferring numbers at edges; sometimes cuts, lengthens or moves a piece.
 fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
-    let interesting = [0, 1, 2, 7, 8, 15, 16, 17, 24, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF, u64::MAX];
+    let interesting =
+        [0, 1, 2, 7, 8, 15, 16, 17, 24, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF, u64::MAX];
     for _ in 0..1 + rng.below(4) {
         let at = 1 + rng.below(bytes.len() - 1);
         let near = if rng.below(2) == 0 { interesting[rng.below(interesting.len())] } else { rng.next() };
@@ -104,6 +106,20 @@ fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
 fn valid_batches_are_accepted_and_pass_on_unchanged() {
     for seed in seeds() {
         assert!(check::check(&seed));
+    }
+}
+
+/// The fuzz target starts from the same batches, as files. `SQUALL_WRITE_SEEDS=1` writes them anew.
+#[test]
+fn the_fuzz_targets_seed_files_are_these_batches() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/decode");
+    for (i, seed) in seeds().iter().enumerate() {
+        let file = folder.join(i.to_string());
+        if std::env::var_os("SQUALL_WRITE_SEEDS").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&file, seed).unwrap();
+        }
+        assert!(std::fs::read(&file).unwrap() == *seed, "{} is out of date: see above", file.display());
     }
 }
 

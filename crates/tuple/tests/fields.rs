@@ -151,6 +151,21 @@ fn lists_longer_than_the_scratch_memory_round_trip() {
 }
 
 #[test]
+fn padding_and_absent_values_hold_nothing_of_what_the_buffer_held_before() {
+    let mut used = opened::<Pod>(4096);
+    while used.push_plain::<Pod, _>(!0, !0, !0, &Pod { a: !0, b: !0, c: !0, d: !0 }).is_ok() {}
+    let mut fresh = opened::<All>(4096);
+    used.open(&common::opening::<All>());
+    for buf in [&mut used, &mut fresh] {
+        for value in [bare(), all("a text that is not inline")] {
+            buf.push_plain::<All, _>(1, 2, 3, &value).unwrap();
+            buf.push_plain::<All, _>(1, 2, 3, &value.to_ref()).unwrap();
+        }
+    }
+    assert!(used[..] == fresh[..]);
+}
+
+#[test]
 fn types_are_named_in_full() {
     assert_eq!(<Vec<Vec<Option<u64>>> as FieldType>::TYPE, "list<list<option<u64>>>");
     assert_eq!(<[String; 12] as FieldType>::TYPE, "[string; 12]");

@@ -6,13 +6,16 @@ mod common;
 use common::{hex, opened, opening};
 use squall_tuple::sample::{Pod, Word};
 use squall_tuple::{
-    AckKind, AckRecord, AnchorEdge, BatchBuf, BatchKind, CreditRecord, Dest, MarkKind, MarkRecord, OpenBatch, Row, Tuple,
-    TupleHead, TupleType, Value,
+    AckKind, AckRecord, AnchorEdge, BatchBuf, BatchKind, CreditRecord, Dest, MarkKind, MarkRecord, OpenBatch, Row,
+    Tuple, TupleHead, TupleType, Value,
 };
 
 fn lines(text: &str) -> String {
-    let lines: Vec<String> =
-        text.lines().map(|line| line.split('|').next().unwrap_or("").replace(' ', "")).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.split('|').next().unwrap_or("").replace(' ', ""))
+        .filter(|l| !l.is_empty())
+        .collect();
     lines.join("\n")
 }
 

@@ -83,8 +83,18 @@ fn a_wrong_header_is_named() {
     refused!(Pod, pods(), put(40, [0, 2, 0, 0]), "cut off: 512 bytes are needed, 240 are there");
     refused!(Pod, pods(), put(36, [0xFF; 4]), "a count of 4294967295 contradicts the batch length of 240 bytes");
     refused!(Pod, pods(), put(36, [0; 4]), "a count of 0 contradicts the batch length of 240 bytes");
-    refused!(Pod, pods(), |bytes: &mut AlignedVec<64>| bytes.resize(63, 0), "cut off: 64 bytes are needed, 63 are there");
-    refused!(Pod, pods(), |bytes: &mut AlignedVec<64>| bytes.resize(200, 0), "cut off: 240 bytes are needed, 200 are there");
+    refused!(
+        Pod,
+        pods(),
+        |bytes: &mut AlignedVec<64>| bytes.resize(63, 0),
+        "cut off: 64 bytes are needed, 63 are there"
+    );
+    refused!(
+        Pod,
+        pods(),
+        |bytes: &mut AlignedVec<64>| bytes.resize(200, 0),
+        "cut off: 240 bytes are needed, 200 are there"
+    );
 }
 
 #[test]
@@ -156,8 +166,18 @@ fn another_type_is_named() {
 #[test]
 fn a_wrong_tuple_header_is_named() {
     refused!(Pod, pods(), put(TUPLE, [8, 0, 0, 0]), "tuple 0 of the batch, at byte 64: its length 8 is below 16");
-    refused!(Pod, pods(), put(TUPLE, [129, 0, 0, 0]), "its length 129 is below 16, not a multiple of 8, or beyond the 176");
-    refused!(Pod, pods(), put(TUPLE, [184, 0, 0, 0]), "its length 184 is below 16, not a multiple of 8, or beyond the 176");
+    refused!(
+        Pod,
+        pods(),
+        put(TUPLE, [129, 0, 0, 0]),
+        "its length 129 is below 16, not a multiple of 8, or beyond the 176"
+    );
+    refused!(
+        Pod,
+        pods(),
+        put(TUPLE, [184, 0, 0, 0]),
+        "its length 184 is below 16, not a multiple of 8, or beyond the 176"
+    );
     refused!(Pod, pods(), put(TUPLE, [0xF8, 0xFF, 0xFF, 0xFF]), "its length 4294967288");
     refused!(Pod, pods(), put(TUPLE, [176, 0, 0, 0]), "tuple 1 of the batch, at byte 240: its length 0");
     refused!(Pod, pods(), put(36, [1, 0, 0, 0]), "the 1 tuples of the batch end 48 bytes before it does");
@@ -166,14 +186,24 @@ fn a_wrong_tuple_header_is_named() {
     refused!(Pod, pods(), put(TUPLE + 13, [0x07]), "give it both one anchor and a list of anchors");
     refused!(Pod, pods(), put(TUPLE + 13, [0x0E]), "give it both a list of destinations and a task set");
     refused!(Pod, pods(), put(TUPLE + 14, [1]), "its header of 8 bytes and padding of 0 do not fit its length of 128");
-    refused!(Pod, pods(), put(TUPLE + 14, [17]), "its header of 136 bytes and padding of 0 do not fit its length of 128");
+    refused!(
+        Pod,
+        pods(),
+        put(TUPLE + 14, [17]),
+        "its header of 136 bytes and padding of 0 do not fit its length of 128"
+    );
     refused!(Pod, pods(), put(TUPLE + 15, [8]), "its header of 96 bytes and padding of 8 do not fit its length of 128");
     refused!(Pod, pods(), put(TUPLE + 15, [0xFF]), "padding of 255");
     refused!(Pod, plain_pod(), put(TUPLE + 14, [0]), "its header of 0 bytes");
-    refused!(Pod, plain_pod(), |bytes: &mut AlignedVec<64>| {
-        bytes[TUPLE + 14] = 0;
-        bytes[TUPLE + 16..TUPLE + 24].copy_from_slice(&u64::MAX.to_le_bytes());
-    }, "its header of 18446744073709551615 bytes");
+    refused!(
+        Pod,
+        plain_pod(),
+        |bytes: &mut AlignedVec<64>| {
+            bytes[TUPLE + 14] = 0;
+            bytes[TUPLE + 16..TUPLE + 24].copy_from_slice(&u64::MAX.to_le_bytes());
+        },
+        "its header of 18446744073709551615 bytes"
+    );
 }
 
 #[test]
@@ -181,11 +211,16 @@ fn padding_that_reaches_into_the_header_is_named() {
     let mut buf = opened::<Pod>(128);
     buf.push_plain::<Pod, _>(1, 2, 3, &Pod::default()).unwrap();
     buf.seal(1, 2, false);
-    refused!(Pod, buf, |bytes: &mut AlignedVec<64>| {
-        bytes[TUPLE] = 16;
-        bytes[TUPLE + 15] = 7;
-        bytes[40] = 80;
-    }, "its header of 16 bytes and padding of 7 do not fit its length of 16");
+    refused!(
+        Pod,
+        buf,
+        |bytes: &mut AlignedVec<64>| {
+            bytes[TUPLE] = 16;
+            bytes[TUPLE + 15] = 7;
+            bytes[40] = 80;
+        },
+        "its header of 16 bytes and padding of 7 do not fit its length of 16"
+    );
 }
 
 #[test]
@@ -202,9 +237,14 @@ fn a_wrong_section_is_named() {
     refused!(Pod, pods(), put(DESTS, [0xFF; 4]), "its sections, up to the destinations, take");
     refused!(Pod, pods(), put(TUPLE + 8, [4]), "its destination list has 3 tasks, its header says 4");
     refused!(Pod, pods(), put(GROUP, [0, 0, 0, 0, 1]), "its key group 4294967296 exceeds 32 bits");
-    refused!(Pod, pods(), put(TUPLE + 12, [0x0F]), "its sections, up to the trace id, take 104 bytes of a header of 96");
+    refused!(Pod, plain_pod(), put(TUPLE + 12, [0x08]), "up to the trace id, take 24 bytes of a header of 16");
     refused!(Pod, pods(), put(TUPLE + 12, [0x06]), "its sections, up to the last, take 88 bytes of a header of 96");
-    refused!(Pod, plain_pod(), put(TUPLE + 12, [0x01]), "its sections, up to the origin, take 24 bytes of a header of 16");
+    refused!(
+        Pod,
+        plain_pod(),
+        put(TUPLE + 12, [0x01]),
+        "its sections, up to the origin, take 24 bytes of a header of 16"
+    );
     refused!(Pod, plain_pod(), put(TUPLE + 12, [0x02]), "up to the event time");
     refused!(Pod, plain_pod(), put(TUPLE + 12, [0x04]), "up to the key group");
     refused!(Pod, plain_pod(), put(TUPLE + 13, [0x01]), "up to the anchor, take 32 bytes");
@@ -220,10 +260,20 @@ fn a_wrong_archive_is_named() {
     const ROOT: usize = TEXT + 16;
     let long = || word("sixteen bytes ok");
     let short = || word("short");
-    refused!(Word, long(), put(TEXT, [0xFF]), "tuple 0 of the batch, at byte 64: the archive is invalid: invalid UTF-8");
+    refused!(
+        Word,
+        long(),
+        put(TEXT, [0xFF]),
+        "tuple 0 of the batch, at byte 64: the archive is invalid: invalid UTF-8"
+    );
     refused!(Word, short(), put(TEXT, [0x7F, 0xC3, 0x28]), "invalid UTF-8");
     refused!(Word, long(), put(ROOT, [0x81, 0, 0, 0]), "length was too short");
-    refused!(Word, long(), put(ROOT, [0xBF, 0xFF, 0xFF, 0xFF]), "the archive is invalid: subtree pointer overran range");
+    refused!(
+        Word,
+        long(),
+        put(ROOT, [0xBF, 0xFF, 0xFF, 0xFF]),
+        "the archive is invalid: subtree pointer overran range"
+    );
     refused!(Word, long(), put(ROOT + 4, [0xEF, 0xFF, 0xFF, 0xFF]), "subtree pointer overran range");
     refused!(Word, long(), put(ROOT + 4, [0xF8, 0xFF, 0xFF, 0xFF]), "subtree pointer overran range");
     refused!(Word, long(), put(ROOT + 4, [0, 0, 0, 0x80]), "subtree pointer overran range");

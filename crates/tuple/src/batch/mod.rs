@@ -24,7 +24,9 @@
 
 mod crc;
 pub mod header;
+mod memory;
 mod read;
+mod receive;
 mod record;
 mod validate;
 mod write;

@@ -33,7 +33,10 @@ pub enum BatchError {
         excess: usize,
     },
     /// Not a batch at all.
-    #[error("not a batch: it starts with {found:#06x} instead of {:#06x}; the peer is no Squall worker, or the stream lost its place", MAGIC)]
+    #[error(
+        "not a batch: it starts with {found:#06x} instead of {:#06x}; the peer is no Squall worker, or the stream lost its place",
+        MAGIC
+    )]
     Magic {
         /// The first two bytes.
         found: u16,
@@ -69,7 +72,9 @@ pub enum BatchError {
         found: u32,
     },
     /// The batch is longer than the receiver takes.
-    #[error("the batch claims {found} bytes, more than the limit of {max}: raise `max_tuple_bytes` if tuples are this large")]
+    #[error(
+        "the batch claims {found} bytes, more than the limit of {max}: raise `max_tuple_bytes` if tuples are this large"
+    )]
     TooLong {
         /// The length.
         found: u32,
@@ -93,7 +98,9 @@ pub enum BatchError {
         computed: u32,
     },
     /// A batch of tuples, but no type to check them against.
-    #[error("the batch holds tuples of stream {stream}, of which this worker knows no type: the plans of the workers differ")]
+    #[error(
+        "the batch holds tuples of stream {stream}, of which this worker knows no type: the plans of the workers differ"
+    )]
     UnknownStream {
         /// The stream.
         stream: u32,
@@ -233,7 +240,9 @@ impl<'a> Batch<'a> {
             BatchKind::Data => check_tuples(bytes, &header, ty)?,
             BatchKind::Ack => check_records(bytes, &header, AckRecord::BYTES, |r| AckRecord::decode(r).err())?,
             BatchKind::Mark => check_records(bytes, &header, MarkRecord::BYTES, |r| MarkRecord::decode(r).err())?,
-            BatchKind::Control => check_records(bytes, &header, CreditRecord::BYTES, |r| CreditRecord::decode(r).err())?,
+            BatchKind::Control => {
+                check_records(bytes, &header, CreditRecord::BYTES, |r| CreditRecord::decode(r).err())?
+            }
         }
         // SAFETY: 16-aligned, and everything that makes a batch well-formed was checked just now.
         Ok(unsafe { Batch::new(bytes, header, header.link_seq) })

@@ -1,18 +1,16 @@
 //! Writing batches.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::ptr::NonNull;
 
 use super::header::{AT_CRC, BatchHeader, BatchKind, HEADER_BYTES, TUPLE_HEADER_BYTES, batch_flags, tuple_flags};
+use super::memory::Memory;
 use super::record::{AckRecord, CreditRecord, MarkRecord};
-use super::validate::BatchError;
 use super::{Batch, Cursor, crc, pad8, schema_carried, schema_of};
 use crate::emit::{Emit, Full, Scratch, TupleWriter};
 use crate::ids::{AnchorEdge, ReactorIx, StreamIx, TaskId};
-use crate::schema::{Tuple, TupleType};
+use crate::schema::Tuple;
 
 /// Where a tuple goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,49 +64,14 @@ pub struct OpenBatch {
     pub kind: BatchKind,
     /// The stream; 0 where the kind has none.
     pub stream: StreamIx,
-    /// [`TupleType::schema_id`] of the stream; 0 where the kind has none.
+    /// [`TupleType::schema_id`](crate::TupleType::schema_id) of the stream; 0 where the kind has none.
     pub schema_id: u64,
-    /// [`TupleType::dynamic`] of the stream.
+    /// [`TupleType::dynamic`](crate::TupleType::dynamic) of the stream.
     pub dynamic: bool,
     /// The reactor that writes.
     pub source_reactor: ReactorIx,
     /// Epoch of this process's incarnation.
     pub epoch: u32,
-}
-
-/// Zeroed, 64-aligned memory of fixed size.
-struct Memory {
-    at: NonNull<u8>,
-    /// Invariant: a multiple of 64, at least 128, at most `BatchBuf::MAX_CAPACITY`.
-    bytes: usize,
-}
-
-impl Memory {
-    const ALIGN: usize = 64;
-
-    fn layout(bytes: usize) -> Layout {
-        // Neither the alignment nor the size (at most 1 GiB) can be refused.
-        Layout::from_size_align(bytes, Self::ALIGN).expect("64 is a power of two and the size is bounded")
-    }
-
-    fn new(bytes: usize) -> Memory {
-        assert!(bytes <= BatchBuf::MAX_CAPACITY, "a batch buffer of {bytes} bytes exceeds the limit of 1 GiB");
-        let bytes = bytes.max(128).next_multiple_of(Self::ALIGN);
-        let layout = Self::layout(bytes);
-        // SAFETY: the size is not 0.
-        let at = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(at) {
-            Some(at) => Memory { at, bytes },
-            None => handle_alloc_error(layout),
-        }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and dropped once.
-        unsafe { dealloc(self.at.as_ptr(), Self::layout(self.bytes)) };
-    }
 }
 
 /// An owned buffer that holds one batch: 64-aligned, of fixed capacity, reused from batch to batch.
@@ -119,22 +82,22 @@ impl Drop for Memory {
 pub struct BatchBuf {
     memory: Memory,
     /// Bytes in use, header included. Invariant: a multiple of 8 and `<= memory.bytes`, but for a batch being received.
-    len: usize,
+    pub(super) len: usize,
     /// Bytes that pushes may use: the capacity while the batch is open, 0 otherwise.
     limit: usize,
     /// Tuples or records pushed.
-    count: u32,
+    pub(super) count: u32,
     /// Type that pushes must have, see `schema_of`.
-    schema: u64,
+    pub(super) schema: u64,
     /// Origin of the last tuple pushed.
     origin_ns: u64,
     /// Base of the origins: the first tuple's.
-    base_ns: u64,
+    pub(super) base_ns: u64,
     /// How often a batch was begun here; by it a cursor of an earlier one is noticed.
     fills: u64,
-    kind: BatchKind,
+    pub(super) kind: BatchKind,
     /// Bytes arrive that are not checked yet.
-    receiving: bool,
+    pub(super) receiving: bool,
 }
 
 // SAFETY: the memory is owned and reached only through the `BatchBuf`.
@@ -265,7 +228,7 @@ impl BatchBuf {
     }
 
     /// Empty and closed: no type may be pushed until `open`.
-    fn close_empty(&mut self) {
+    pub(super) fn close_empty(&mut self) {
         self.open(&OpenBatch {
             kind: BatchKind::Data,
             stream: 0,
@@ -279,7 +242,7 @@ impl BatchBuf {
 
     /// All of the memory.
     #[inline]
-    fn memory_mut(&mut self) -> &mut [u8] {
+    pub(super) fn memory_mut(&mut self) -> &mut [u8] {
         // SAFETY: `bytes` initialized bytes since allocation, reached only through `self`.
         unsafe { std::slice::from_raw_parts_mut(self.memory.at.as_ptr(), self.memory.bytes) }
     }
@@ -527,12 +490,7 @@ impl BatchBuf {
     fn header(&self) -> BatchHeader {
         // SAFETY: the memory is at least 128 bytes long, and initialized since allocation.
         let head = unsafe { self.memory.at.cast::<[u8; HEADER_BYTES]>().as_ref() };
-        BatchHeader {
-            count: self.count,
-            byte_len: self.len as u32,
-            base_ns: self.base_ns,
-            ..BatchHeader::decode(head)
-        }
+        BatchHeader { count: self.count, byte_len: self.len as u32, base_ns: self.base_ns, ..BatchHeader::decode(head) }
     }
 
     /// The batch, to be read in place. Needs no check: it was written here, or checked by `receive_end`. May be taken before
@@ -610,63 +568,6 @@ impl BatchBuf {
         unsafe { self.memory.at.copy_from_nonoverlapping(old.at, self.len) };
         if self.limit != 0 {
             self.limit = self.memory.bytes;
-        }
-    }
-
-    /// Begins to take in a batch that arrives in pieces; what was in the buffer is forgotten. Until `receive_end` the buffer
-    /// dereferences to the bytes so far: parse the header ([`BatchHeader::parse`]) when 64 have come, to learn the length.
-    pub fn receive_begin(&mut self) {
-        self.close_empty();
-        self.len = 0;
-        self.receiving = true;
-    }
-
-    /// Takes the next piece.
-    ///
-    /// # Errors
-    ///
-    /// [`Full`] if it exceeds the capacity; nothing of it was taken.
-    ///
-    /// # Panics
-    ///
-    /// Without `receive_begin`.
-    pub fn receive(&mut self, piece: &[u8]) -> Result<(), Full> {
-        assert!(self.receiving, "receive_begin comes first");
-        let (start, end) = (self.len, self.len + piece.len());
-        let Some(room) = self.memory_mut().get_mut(start..end) else { return Err(Full) };
-        room.copy_from_slice(piece);
-        self.len = end;
-        Ok(())
-    }
-
-    /// Checks the batch that was received ([`Batch::validate`]); from now on it is as if written here and sealed.
-    ///
-    /// # Errors
-    ///
-    /// [`BatchError`] names what is wrong; also if bytes came beyond the end of the batch. The buffer is empty then.
-    ///
-    /// # Panics
-    ///
-    /// Without `receive_begin`.
-    pub fn receive_end(&mut self, ty: Option<&TupleType>, max_batch: usize) -> Result<(), BatchError> {
-        assert!(self.receiving, "receive_begin comes first");
-        let checked = Batch::validate(self, ty, max_batch).and_then(|batch| {
-            let excess = self.len - batch.bytes().len();
-            if excess == 0 { Ok(*batch.header()) } else { Err(BatchError::Excess { excess }) }
-        });
-        match checked {
-            Ok(header) => {
-                self.kind = header.kind;
-                self.count = header.count;
-                self.base_ns = header.base_ns;
-                self.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
-                self.receiving = false;
-                Ok(())
-            }
-            Err(error) => {
-                self.close_empty();
-                Err(error)
-            }
         }
     }
 }

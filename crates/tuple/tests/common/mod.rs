@@ -29,7 +29,7 @@ macro_rules! tuple_type {
         impl squall_tuple::rkyv::Archive for $name {
             type Archived = $archived;
             type Resolver = ($(squall_tuple::rkyv::Resolver<$ty>,)*);
-            #[allow(clippy::unit_arg, unused_variables)]
+            #[allow(clippy::unit_arg, clippy::unused_unit, unused_variables)]
             fn resolve(&self, resolver: Self::Resolver, out: squall_tuple::rkyv::Place<$archived>) {
                 squall_tuple::rkyv::munge::munge!(let $archived { $($field),* } = out);
                 $(squall_tuple::rkyv::Archive::resolve(&self.$field, resolver.$ix, $field);)*
@@ -46,7 +46,7 @@ macro_rules! tuple_type {
         impl squall_tuple::rkyv::Archive for $twin<'_> {
             type Archived = $archived;
             type Resolver = ($(squall_tuple::rkyv::Resolver<$ty>,)*);
-            #[allow(clippy::unit_arg, unused_variables)]
+            #[allow(clippy::unit_arg, clippy::unused_unit, unused_variables)]
             fn resolve(&self, resolver: Self::Resolver, out: squall_tuple::rkyv::Place<$archived>) {
                 squall_tuple::rkyv::munge::munge!(let $archived { $($field),* } = out);
                 $(<$ty as squall_tuple::FieldType>::resolve_ref(self.$field, resolver.$ix, $field);)*
@@ -159,14 +159,7 @@ pub(crate) use tuple_type;
 
 /// How a stream of `T` opens its batches.
 pub fn opening<T: Tuple>() -> OpenBatch {
-    OpenBatch {
-        kind: BatchKind::Data,
-        stream: 3,
-        schema_id: T::ID,
-        dynamic: T::DYNAMIC,
-        source_reactor: 2,
-        epoch: 9,
-    }
+    OpenBatch { kind: BatchKind::Data, stream: 3, schema_id: T::ID, dynamic: T::DYNAMIC, source_reactor: 2, epoch: 9 }
 }
 
 /// An open buffer for tuples of `T`.
