@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hdrhistogram::Histogram as Hdr;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::de::Error as _;
-use serde::{
-    Deserialize, Deserializer as SerdeDeserializer, Serialize, Serializer as SerdeSerializer,
-};
+use serde::{Deserialize, Deserializer as SerdeDeserializer, Serialize, Serializer as SerdeSerializer};
 
 use crate::percentiles::Percentiles;
 
@@ -53,10 +51,7 @@ pub enum DecodeError {
 impl Histogram {
     /// An empty histogram; allocates its counters once.
     pub fn new() -> Self {
-        Self(
-            Hdr::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS)
-                .expect("the bounds are constants and legal"),
-        )
+        Self(Hdr::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS).expect("the bounds are constants and legal"))
     }
 
     /// Records one duration.
@@ -73,9 +68,7 @@ impl Histogram {
 
     /// Adds all samples of `other`.
     pub fn merge(&mut self, other: &Histogram) {
-        self.0
-            .add(&other.0)
-            .expect("all histograms have the same bounds");
+        self.0.add(&other.0).expect("all histograms have the same bounds");
     }
 
     /// Number of samples.
@@ -107,9 +100,7 @@ impl Histogram {
     /// HdrHistogram V2 bytes, uncompressed.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        V2Serializer::new()
-            .serialize(&self.0, &mut bytes)
-            .expect("writing to a Vec does not fail");
+        V2Serializer::new().serialize(&self.0, &mut bytes).expect("writing to a Vec does not fail");
         bytes
     }
 
@@ -118,10 +109,8 @@ impl Histogram {
         if !(HEADER_LEN..=ENCODED_LEN_MAX).contains(&bytes.len()) {
             return Err(DecodeError::Length { len: bytes.len() });
         }
-        let u32_at =
-            |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-        let u64_at =
-            |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let u32_at = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let u64_at = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let ours = u32_at(0) == V2_COOKIE
             && u32_at(12) == u32::from(DIGITS)
             && u64_at(16) == LOWEST_NS
@@ -133,9 +122,8 @@ impl Histogram {
             return Err(DecodeError::Length { len: bytes.len() });
         }
         let mut rest = bytes;
-        let histogram = Deserializer::new()
-            .deserialize(&mut rest)
-            .map_err(|error| DecodeError::Counters(error.to_string()))?;
+        let histogram =
+            Deserializer::new().deserialize(&mut rest).map_err(|error| DecodeError::Counters(error.to_string()))?;
         // A saturated total no longer is the sum of the counters, which the percentiles rely on.
         if histogram.len() == u64::MAX {
             return Err(DecodeError::Counters("their sum overflows".into()));
@@ -171,8 +159,7 @@ impl Serialize for Histogram {
 impl<'de> Deserialize<'de> for Histogram {
     fn deserialize<D: SerdeDeserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let bytes =
-            from_hex(&text).ok_or_else(|| D::Error::custom("a histogram is hexadecimal text"))?;
+        let bytes = from_hex(&text).ok_or_else(|| D::Error::custom("a histogram is hexadecimal text"))?;
         Histogram::decode(&bytes).map_err(D::Error::custom)
     }
 }
@@ -193,9 +180,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !pairs.remainder().is_empty() {
         return None;
     }
-    pairs
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
+    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 /// A histogram that one thread writes and another reads now and then.
@@ -269,10 +254,7 @@ mod tests {
         histogram.record_n(HIGHEST_NS + 1, 3);
         assert_eq!(histogram.count(), 5);
         let max = histogram.percentiles().max.expect("there are samples");
-        assert!(
-            (HIGHEST_NS..HIGHEST_NS + HIGHEST_NS / 500).contains(&max),
-            "{max}"
-        );
+        assert!((HIGHEST_NS..HIGHEST_NS + HIGHEST_NS / 500).contains(&max), "{max}");
     }
 
     #[test]
@@ -310,10 +292,7 @@ mod tests {
     fn json_carries_a_histogram() {
         let histogram = of(&[1, 1_000, 77_777]);
         let text = serde_json::to_string(&histogram).expect("it serializes");
-        assert_eq!(
-            serde_json::from_str::<Histogram>(&text).expect("it comes back"),
-            histogram
-        );
+        assert_eq!(serde_json::from_str::<Histogram>(&text).expect("it comes back"), histogram);
         assert!(serde_json::from_str::<Histogram>("\"0\"").is_err());
         assert!(serde_json::from_str::<Histogram>("\"zz\"").is_err());
     }
@@ -326,18 +305,9 @@ mod tests {
         assert_eq!(Histogram::decode(&huge_bounds), Err(DecodeError::Format));
         let mut huge_payload = good.clone();
         huge_payload[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert_eq!(
-            Histogram::decode(&huge_payload),
-            Err(DecodeError::Length { len: good.len() })
-        );
-        assert_eq!(
-            Histogram::decode(&good[..39]),
-            Err(DecodeError::Length { len: 39 })
-        );
-        assert_eq!(
-            Histogram::decode(&vec![0; 1 << 20]),
-            Err(DecodeError::Length { len: 1 << 20 })
-        );
+        assert_eq!(Histogram::decode(&huge_payload), Err(DecodeError::Length { len: good.len() }));
+        assert_eq!(Histogram::decode(&good[..39]), Err(DecodeError::Length { len: 39 }));
+        assert_eq!(Histogram::decode(&vec![0; 1 << 20]), Err(DecodeError::Length { len: 1 << 20 }));
     }
 
     proptest! {

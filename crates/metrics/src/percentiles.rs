@@ -47,15 +47,7 @@ impl Percentiles {
         }
         let [p50, p90, p99, p999, p9999] = values;
         let max = (count > 0).then(|| histogram.max());
-        Self {
-            p50,
-            p90,
-            p99,
-            p999,
-            p9999,
-            max,
-            count,
-        }
+        Self { p50, p90, p99, p999, p9999, max, count }
     }
 
     /// Name and value of each percentile and of the maximum, in ascending order.
@@ -105,10 +97,7 @@ mod tests {
     #[test]
     fn json_shows_a_missing_percentile_as_null() {
         let text = serde_json::to_string(&ramp(30)).expect("it serializes");
-        assert_eq!(
-            text,
-            r#"{"p50":15,"p90":null,"p99":null,"p999":null,"p9999":null,"max":30,"count":30}"#
-        );
+        assert_eq!(text, r#"{"p50":15,"p90":null,"p99":null,"p999":null,"p9999":null,"max":30,"count":30}"#);
     }
 
     /// The definition, on the sorted samples: the smallest value that at least q of them do not exceed.

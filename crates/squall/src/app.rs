@@ -4,6 +4,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use clap::Args;
@@ -69,16 +70,16 @@ type Hook<A> = dyn Fn(&A, &mut Outcome<'_>) -> Result<Verdict, BoxError>;
 /// ```
 ///
 /// Make it the first thing in `main`: start-up time is counted from [`App::new`]. `A` holds the author's own options.
-pub struct App<A: Args + Clone = NoArgs> {
+pub struct App<A: Args + Clone + 'static = NoArgs> {
     identity: Identity,
     build: Box<Build<A>>,
-    input_bytes: Option<Box<InputBytes<A>>>,
+    input_bytes: Option<Rc<InputBytes<A>>>,
     input_counter: Option<(String, String)>,
     after_run: Option<Box<Hook<A>>>,
     process_start_ns: u64,
 }
 
-impl<A: Args + Clone> App<A> {
+impl<A: Args + Clone + 'static> App<A> {
     /// A program of this name around a topology function.
     ///
     /// The function is called in every process of a run and must declare the same topology each time: let it depend on
@@ -106,9 +107,10 @@ impl<A: Args + Clone> App<A> {
         self
     }
 
-    /// How many bytes the input has, for the progress line; `None` where that is not known. Called in the parent only.
+    /// How many bytes the input has, for the progress line; `None` where that is not known. Called in the parent only,
+    /// once, and only if there is a progress line: it may take its time.
     pub fn input_bytes(mut self, total: impl Fn(&A) -> Option<u64> + 'static) -> Self {
-        self.input_bytes = Some(Box::new(total));
+        self.input_bytes = Some(Rc::new(total));
         self
     }
 
@@ -178,7 +180,10 @@ impl<A: Args + Clone> App<A> {
             report,
             progress: Progress {
                 counter: self.input_counter.clone(),
-                total_bytes: self.input_bytes.as_ref().and_then(|total| total(author)),
+                total_bytes: self.input_bytes.clone().map(|total| {
+                    let author = author.clone();
+                    Box::new(move || total(&author)) as Box<dyn FnOnce() -> Option<u64>>
+                }),
             },
             process_start_ns: self.process_start_ns,
             after_run: after_run.as_deref(),

@@ -20,7 +20,7 @@ pub(crate) struct Machine {
     /// CPUs this process may use, of how many online.
     pub cores: Vec<usize>,
     pub cores_online: Option<usize>,
-    /// Limit of locked memory; `None` is no limit.
+    /// Limit of locked memory; `None` is no limit, or none for this user.
     pub memlock_bytes: Option<u64>,
     pub clock_source: Option<String>,
 }
@@ -36,10 +36,18 @@ impl Machine {
             io_uring_hindered: (!probe.usable).then(|| probe.cause.unwrap_or(unknown)),
             cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
             cores_online: read("/sys/devices/system/cpu/online").and_then(|list| count_list(&list)),
-            memlock_bytes: getrlimit(Resource::Memlock).current,
+            memlock_bytes: getrlimit(Resource::Memlock).current.filter(|_| !may_lock_all()),
             clock_source: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         }
     }
+}
+
+/// CAP_IPC_LOCK exempts from the limit.
+fn may_lock_all() -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let status = read("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|caps| caps & CAP_IPC_LOCK != 0)
 }
 
 fn read(path: &str) -> Option<String> {
@@ -93,11 +101,11 @@ fn cores(machine: &Machine) -> (String, Option<&'static str>) {
 
 fn memlock(limit: Option<u64>) -> (String, Option<&'static str>) {
     match limit {
-        None => ("no limit".into(), None),
+        None => ("no limit for this user".into(), None),
         Some(bytes) if bytes >= MEMLOCK_WANTED_BYTES => (format!("up to {}", format::bytes(bytes)), None),
         Some(bytes) => {
             let remedy =
-                "enough for a few reactors; for many: `ulimit -l 65536`, or LimitMEMLOCK=64M in a systemd unit";
+                "rings count against it; for many reactors: `ulimit -l 65536`, or LimitMEMLOCK=64M in a systemd unit";
             (format!("up to {}", format::bytes(bytes)), Some(remedy))
         }
     }
@@ -134,7 +142,7 @@ mod tests {
 kernel        Linux 6.18.0
 io_uring      usable
 cores         2 of 2 usable (0, 1)
-locked memory no limit
+locked memory no limit for this user
 clock         tsc
 ";
         assert_eq!(render(&fine()), want);
@@ -156,7 +164,7 @@ io_uring      not usable: links between workers use epoll
 cores         1 of 2 usable (3)
               -> taskset or a cpuset leaves this process fewer than there are
 locked memory up to 64.0 KiB
-              -> enough for a few reactors; for many: `ulimit -l 65536`, or LimitMEMLOCK=64M in a systemd unit
+              -> rings count against it; for many reactors: `ulimit -l 65536`, or LimitMEMLOCK=64M in a systemd unit
 clock         hpet
               -> each clock reading is slow: boot with clocksource=tsc if the CPU's is stable
 ";

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 /// Squall: stream topologies as a microsecond dataplane
 #[derive(Parser)]
-#[command(name = "squall", version, about, arg_required_else_help = true)]
+#[command(name = "squall", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

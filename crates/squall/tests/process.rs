@@ -114,7 +114,7 @@ fn a_run_over_two_workers_is_verified_and_reported() {
         assert_eq!(report["components"]["numbers"]["emitted"], 300_000);
         assert_eq!(report["components"]["sum"]["executed"], 300_000);
         assert_eq!(report["counters"]["numbers"]["bytes"], 2_400_000);
-        for number in ["rate", "cores", "startup_ms", "elapsed_ms"] {
+        for number in ["rate", "cores", "startup_ms", "processing_ms", "elapsed_ms"] {
             assert!(report[number].as_f64().is_some_and(|n| n > 0.0), "{number}: {}", report[number]);
         }
         for process in ["0", "1", "parent"] {
@@ -252,7 +252,7 @@ fn ctrl_c_drains_reports_and_exits_with_130() {
 
 #[test]
 fn a_second_ctrl_c_ends_a_run_that_does_not_drain() {
-    let mut running = Running::start("run --workers 2 --slow-us 1000000 --trouble log --at 0 --plain");
+    let mut running = Running::start("run --workers 2 --slow-us 1000000 --trouble log --plain");
     running.signal(Signal::INT);
     running.wait_for("stopping");
     // Two requests within 100 ms are one: `timeout` signals process and group.

@@ -81,12 +81,15 @@ pub(crate) struct Report {
     pub end: End,
     /// What is wrong with the run, the first thing only.
     pub problem: Option<String>,
+    /// Until the first result row, or the end.
+    pub processing_ns: u64,
+    /// Until all rows were read and all workers had finished.
     pub elapsed_ns: u64,
     pub components: Vec<ComponentRow>,
     pub latency: Percentiles,
     /// Tuples executed a second, all components together.
     pub rate: f64,
-    /// CPU time of all processes over the time.
+    /// CPU time of all processes over the time of processing.
     pub cores: f64,
     /// Largest resident size by process; `parent` is the one that started the run.
     pub rss_bytes: Vec<(String, Option<u64>)>,
@@ -109,7 +112,7 @@ impl Report {
     /// The report of a run that is over, or settled.
     pub(crate) fn new(outline: &Outline, course: &Course, watch: &Watch, process_start_ns: u64) -> Report {
         let total = watch.total();
-        let elapsed_ns = watch.elapsed_ns();
+        let processing_ns = watch.processing_ns();
         let end = match course.failure() {
             Some(_) => End::Failed,
             None if course.interrupted() => End::Interrupted,
@@ -122,11 +125,12 @@ impl Report {
             workers: outline.workers,
             end,
             problem: None,
-            elapsed_ns,
+            processing_ns,
+            elapsed_ns: watch.elapsed_ns(),
             components: rows(outline, &total),
             latency: total.stats.latency.percentiles(),
-            rate: rate(total.executed(), watch.processing_ns()),
-            cores: if elapsed_ns == 0 { 0.0 } else { (cpu_ns as f64) / elapsed_ns as f64 },
+            rate: rate(total.executed(), processing_ns),
+            cores: if processing_ns == 0 { 0.0 } else { (cpu_ns as f64) / processing_ns as f64 },
             rss_bytes: rss(watch.usage(), watch.parent_usage()),
             startup_ns: total.stats.first_tuple_ns.map(|first| first.saturating_sub(process_start_ns)),
             io: total.stats.io.clone(),
@@ -224,7 +228,8 @@ pub(crate) mod tests {
             workers: 2,
             end: End::Finished,
             problem: None,
-            elapsed_ns: 2_310_000_000,
+            processing_ns: 2_310_000_000,
+            elapsed_ns: 3_500_000_000,
             components: vec![
                 component("lines", 2, true, 5_123_456, 0),
                 component("split", 2, false, 31_234_567, 5_123_456),

@@ -33,7 +33,7 @@ pub(crate) fn render(report: &Report) -> String {
 
 fn headline(report: &Report) -> String {
     let Report { topology, workers, .. } = report;
-    let time = format::duration_ns(report.elapsed_ns);
+    let time = format::duration_ns(report.processing_ns);
     let plural = if *workers == 1 { "" } else { "s" };
     let end = match report.end {
         End::Finished => "finished in",
@@ -142,8 +142,8 @@ fn or_none(text: &str) -> &str {
 
 fn start_up(report: &Report) -> String {
     match report.startup_ns {
-        Some(ns) => format!("{} (process start to first tuple executed)", format::duration_ns(ns)),
-        None => format!("{} (no tuple was executed)", format::NONE),
+        Some(ns) => format!("{} (process start to the first tuple at an end of the topology)", format::duration_ns(ns)),
+        None => format!("{} (no tuple is known to have reached an end of the topology)", format::NONE),
     }
 }
 
@@ -179,7 +179,7 @@ split.line  8.4 µs  8.4 µs  8.4 µs  8.4 µs  8.4 µs  1.3 ms  5,000,400
 
 rate          15.7 M/s executed tuples
 cores used    1.87 (all processes)
-start-up      84.2 ms (process start to first tuple executed)
+start-up      84.2 ms (process start to the first tuple at an end of the topology)
 memory        worker 0 45.0 MiB, worker 1 –, parent 12.0 MiB (largest resident size)
 i/o           io_uring, waiting: hybrid
 verified      yes
@@ -205,7 +205,10 @@ warning       core 1 could not be pinned: EPERM
         let text = render(&report);
         assert!(text.starts_with("word-count on 1 worker: interrupted after 2.3 s\n"), "{text}");
         assert!(text.contains("\nend to end    –    –    –      –       –  900 ns        3\n"), "{text}");
-        assert!(text.contains("start-up      – (no tuple was executed)\n"), "{text}");
+        assert!(
+            text.contains("start-up      – (no tuple is known to have reached an end of the topology)\n"),
+            "{text}"
+        );
         assert!(text.contains("i/o           –, waiting: hybrid\n"), "{text}");
         assert!(text.contains("left over     1,234 tuples sent to count were not executed\n"), "{text}");
     }

@@ -42,6 +42,8 @@ pub(crate) enum ToWorker {
     Begin,
     /// Spouts end now; everything else ends as at a normal end.
     StopSpouts,
+    /// Every worker has finished: components clean up, the worker reports and leaves.
+    Exit,
     /// End at once.
     Abort,
     /// So many more result bytes may be sent.
@@ -89,7 +91,9 @@ pub(crate) enum FromWorker {
     Failed(String),
     /// The worker was asked to terminate by a signal.
     Signalled,
-    /// The worker's part is over: last counts and what it used.
+    /// All components here have finished and all rows are out: exact counts of the processing.
+    Finished(Box<WorkerStats>),
+    /// The last message: counts after the cleanup, and what the worker used.
     Report(Box<WorkerStats>, Usage),
 }
 
@@ -257,6 +261,7 @@ mod tests {
             FromWorker::Failed("cause; remedy".into()),
             FromWorker::Signalled,
             FromWorker::Stats(Box::new(stats.clone())),
+            FromWorker::Finished(Box::new(stats.clone())),
             FromWorker::Report(Box::new(stats), usage),
         ]
     }
@@ -268,6 +273,7 @@ mod tests {
             ToWorker::Sockets(vec![(0, 2), (1, 2)]),
             ToWorker::Begin,
             ToWorker::StopSpouts,
+            ToWorker::Exit,
             ToWorker::Abort,
             ToWorker::ResultCredit(9),
         ];

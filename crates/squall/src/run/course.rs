@@ -1,9 +1,10 @@
 //! The course of a run as the parent decides it: a value that takes what happened and the time, and answers what to do.
 //!
-//! Preparing → Running → Ending → Over is the good way: Ending begins with the last worker's report. A signal leads
-//! through Draining (spouts stopped, ten seconds at most), a failure straight to Ending (everybody told to). Who is still
-//! there when Ending's grace is over is killed. Over means that every worker process is gone: each phase has a deadline,
-//! except Preparing and Running, which take as long as the topology does.
+//! Preparing → Running → Closing → Over is the good way: Closing begins when the last worker has finished, since a worker
+//! that left earlier would close its links under the others. A signal leads through Draining (spouts stopped, ten
+//! seconds at most), a failure straight to Aborting. Who is still there when Closing or Aborting has taken too long is
+//! killed. Over means that every worker process is gone: each phase has a deadline, except Preparing and Running, which
+//! take as long as the topology does.
 //!
 //! Invariants: the first failure is the one that is told; no worker is told anything after it has exited.
 
@@ -12,8 +13,10 @@ use super::error::RunError;
 
 /// How long a drain may take after the first signal.
 pub(crate) const DRAIN_NS: u64 = 10_000_000_000;
-/// How long workers may take to end once told to.
+/// How long workers may take to end once told to abort.
 pub(crate) const GRACE_NS: u64 = 2_000_000_000;
+/// How long components may take for their cleanup.
+pub(crate) const CLOSE_NS: u64 = 10_000_000_000;
 /// Signals closer than this are one request: `timeout` and service managers signal process and group.
 const SAME_SIGNAL_NS: u64 = 100_000_000;
 
@@ -26,8 +29,10 @@ pub(crate) enum Phase {
     Running,
     /// Interrupted: spouts stopped, the rest is finishing.
     Draining { until_ns: u64 },
-    /// Everybody ends, and is killed if still there by then.
-    Ending { until_ns: u64 },
+    /// All work is done: components clean up and workers leave.
+    Closing { until_ns: u64 },
+    /// Everybody ends at once, and is killed if still there by then.
+    Aborting { until_ns: u64 },
     /// All processes are gone.
     Over,
 }
@@ -50,8 +55,11 @@ pub(crate) enum Action {
 struct Member {
     pid: u32,
     prepared: bool,
+    finished: bool,
     reported: bool,
     exited: bool,
+    /// By this parent.
+    killed: bool,
 }
 
 /// See the module.
@@ -97,9 +105,9 @@ impl Course {
         self.failure.as_ref()
     }
 
-    /// Every worker has done its part and said so, or never will.
+    /// Every worker has done its part, or never will: no more rows will come.
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(self.phase, Phase::Ending { .. } | Phase::Over)
+        matches!(self.phase, Phase::Closing { .. } | Phase::Aborting { .. } | Phase::Over)
     }
 
     /// Workers that are not prepared yet.
@@ -110,7 +118,7 @@ impl Course {
     /// When [`Course::on_tick`] has something to do, if time alone brings it about.
     pub(crate) fn deadline_ns(&self) -> Option<u64> {
         match self.phase {
-            Phase::Draining { until_ns } | Phase::Ending { until_ns } => Some(until_ns),
+            Phase::Draining { until_ns } | Phase::Closing { until_ns } | Phase::Aborting { until_ns } => Some(until_ns),
             _ => None,
         }
     }
@@ -126,16 +134,27 @@ impl Course {
         self.tell_all(&ToWorker::Begin)
     }
 
-    /// A worker's part is over. It exits by itself: the last one's report starts the grace.
-    pub(crate) fn on_report(&mut self, worker: u32, now_ns: u64) {
-        self.members[worker as usize].reported = true;
-        if self.members.iter().all(|m| m.reported) && !matches!(self.phase, Phase::Over) {
-            self.phase = Phase::Ending { until_ns: now_ns + GRACE_NS };
+    /// A worker's components have finished; the last one's end lets all of them leave.
+    pub(crate) fn on_finished(&mut self, worker: u32, now_ns: u64) -> Vec<Action> {
+        self.members[worker as usize].finished = true;
+        let open = matches!(self.phase, Phase::Running | Phase::Draining { .. });
+        if !open || !self.members.iter().all(|m| m.finished) {
+            return Vec::new();
         }
+        self.phase = Phase::Closing { until_ns: now_ns + CLOSE_NS };
+        self.tell_all(&ToWorker::Exit)
+    }
+
+    /// A worker has said its last word and exits by itself; so has one that said why the run failed.
+    pub(crate) fn on_report(&mut self, worker: u32) {
+        self.members[worker as usize].reported = true;
     }
 
     /// The run cannot go on.
     pub(crate) fn on_failure(&mut self, error: RunError, now_ns: u64) -> Vec<Action> {
+        if let RunError::Worker { worker, .. } = error {
+            self.members[worker as usize].reported = true;
+        }
         self.failure.get_or_insert(error);
         self.abort(now_ns)
     }
@@ -145,18 +164,24 @@ impl Course {
         let member = &mut self.members[worker as usize];
         member.exited = true;
         let pid = member.pid;
-        let expected = member.reported || matches!(self.phase, Phase::Ending { .. } | Phase::Over);
+        let by_itself = !member.reported && !member.killed && self.phase != Phase::Over;
+        let aborting = matches!(self.phase, Phase::Aborting { .. });
+        let error = match exit {
+            Exit::Signal(signal) => RunError::Killed { worker, pid, signal },
+            Exit::Code(code) => RunError::Exited { worker, pid, code },
+        };
         let mut actions = Vec::new();
-        if exit == Exit::Signal(signal_hook::consts::SIGINT) && !expected {
+        match &self.failure {
+            _ if !by_itself => {}
             // Ctrl-C reaches the whole group: this worker was not listening yet.
-            self.signalled_ns.get_or_insert(now_ns);
-            actions = self.abort(now_ns);
-        } else if !expected {
-            let error = match exit {
-                Exit::Signal(signal) => RunError::Killed { worker, pid, signal },
-                Exit::Code(code) => RunError::Exited { worker, pid, code },
-            };
-            actions = self.on_failure(error, now_ns);
+            _ if exit == Exit::Signal(signal_hook::consts::SIGINT) => {
+                self.signalled_ns.get_or_insert(now_ns);
+                actions = self.abort(now_ns);
+            }
+            // The others see a worker's death at their links, often before its process is gone: the death is the news.
+            Some(RunError::Worker { worker: witness, .. }) if *witness != worker => self.failure = Some(error),
+            _ if aborting => {}
+            _ => actions = self.on_failure(error, now_ns),
         }
         if self.members.iter().all(|m| m.exited) {
             self.phase = Phase::Over;
@@ -169,17 +194,16 @@ impl Course {
         if self.signalled_ns.is_some_and(|first| now_ns < first + SAME_SIGNAL_NS) {
             return Vec::new();
         }
-        let first = self.signalled_ns.is_none();
         self.signalled_ns.get_or_insert(now_ns);
         match self.phase {
             Phase::Over => Vec::new(),
-            Phase::Running if first => {
+            Phase::Running => {
                 self.phase = Phase::Draining { until_ns: now_ns + DRAIN_NS };
                 self.tell_all(&ToWorker::StopSpouts)
             }
-            Phase::Preparing if first => self.abort(now_ns),
+            Phase::Preparing => self.abort(now_ns),
             _ => {
-                self.phase = Phase::Ending { until_ns: now_ns };
+                self.phase = Phase::Aborting { until_ns: now_ns };
                 self.kill_all()
             }
         }
@@ -202,8 +226,15 @@ impl Course {
                 self.drain_cut = true;
                 self.abort(now_ns)
             }
-            Phase::Ending { until_ns } if now_ns >= until_ns => {
-                self.phase = Phase::Ending { until_ns: now_ns + GRACE_NS };
+            Phase::Closing { until_ns } if now_ns >= until_ns => {
+                let mut stuck = (0..).zip(&self.members).filter(|(_, m)| !m.exited);
+                match stuck.next() {
+                    Some((worker, _)) => self.on_failure(RunError::Stuck { worker }, now_ns),
+                    None => Vec::new(),
+                }
+            }
+            Phase::Aborting { until_ns } if now_ns >= until_ns => {
+                self.phase = Phase::Aborting { until_ns: now_ns + GRACE_NS };
                 self.kill_all()
             }
             _ => Vec::new(),
@@ -211,10 +242,10 @@ impl Course {
     }
 
     fn abort(&mut self, now_ns: u64) -> Vec<Action> {
-        if matches!(self.phase, Phase::Ending { .. } | Phase::Over) {
+        if matches!(self.phase, Phase::Aborting { .. } | Phase::Over) {
             return Vec::new();
         }
-        self.phase = Phase::Ending { until_ns: now_ns + GRACE_NS };
+        self.phase = Phase::Aborting { until_ns: now_ns + GRACE_NS };
         self.tell_all(&ToWorker::Abort)
     }
 
@@ -222,7 +253,8 @@ impl Course {
         self.alive().into_iter().map(|worker| Action::Send(worker, message.clone())).collect()
     }
 
-    fn kill_all(&self) -> Vec<Action> {
+    fn kill_all(&mut self) -> Vec<Action> {
+        self.members.iter_mut().for_each(|m| m.killed |= !m.exited);
         self.alive().into_iter().map(Action::Kill).collect()
     }
 
@@ -265,20 +297,50 @@ mod tests {
         assert_eq!((course.phase(), course.begun_ns()), (Phase::Running, Some(7)));
     }
 
+    /// Both workers finish and leave.
+    fn leave(course: &mut Course, now_ns: u64) {
+        course.on_finished(0, now_ns);
+        course.on_finished(1, now_ns);
+        for worker in [0, 1] {
+            course.on_report(worker);
+            course.on_exit(worker, Exit::Code(0), now_ns);
+        }
+    }
+
     #[test]
-    fn a_run_is_settled_when_all_reported_and_over_when_all_exited() {
+    fn workers_leave_when_the_last_one_has_finished_and_not_before() {
         let mut course = running();
-        course.on_report(0, SEC);
+        assert_eq!(course.on_finished(1, 5), [], "its links are still needed");
         assert!(!course.is_settled());
-        assert_eq!(course.on_exit(0, Exit::Code(0), 9), []);
-        course.on_report(1, SEC);
+        assert_eq!(course.on_finished(0, SEC), to_both(ToWorker::Exit));
         assert!(course.is_settled());
-        // Who has reported and does not go is killed: the run never waits for ever.
-        assert_eq!(course.phase(), Phase::Ending { until_ns: SEC + GRACE_NS });
-        assert_eq!(course.on_tick(SEC + GRACE_NS), [Action::Kill(1)]);
-        course.on_exit(1, Exit::Signal(9), 4 * SEC);
+        course.on_report(0);
+        assert_eq!(course.on_exit(0, Exit::Code(0), SEC), []);
+        course.on_report(1);
+        course.on_exit(1, Exit::Code(0), SEC);
         assert_eq!(course.phase(), Phase::Over);
         assert!(course.failure().is_none() && !course.interrupted());
+    }
+
+    #[test]
+    fn a_cleanup_that_hangs_or_dies_is_a_failure() {
+        let closing = || {
+            let mut course = running();
+            course.on_finished(0, SEC);
+            course.on_finished(1, SEC);
+            course.on_report(0);
+            course.on_exit(0, Exit::Code(0), SEC);
+            course
+        };
+        let mut hangs = closing();
+        assert_eq!(hangs.on_tick(SEC + CLOSE_NS - 1), []);
+        assert_eq!(hangs.on_tick(SEC + CLOSE_NS), [Action::Send(1, ToWorker::Abort)]);
+        assert!(matches!(hangs.failure(), Some(RunError::Stuck { worker: 1 })));
+        assert_eq!(hangs.on_tick(SEC + CLOSE_NS + GRACE_NS), [Action::Kill(1)]);
+        let mut dies = closing();
+        dies.on_exit(1, Exit::Signal(11), 2 * SEC);
+        assert!(matches!(dies.failure(), Some(RunError::Killed { worker: 1, signal: 11, .. })));
+        assert_eq!(dies.phase(), Phase::Over);
     }
 
     #[test]
@@ -312,6 +374,27 @@ mod tests {
     }
 
     #[test]
+    fn a_death_is_told_rather_than_the_broken_link_that_another_worker_saw_first() {
+        let broken = || RunError::Worker { worker: 0, cause: "link to worker 1 broke".into() };
+        let mut course = running();
+        course.on_failure(broken(), SEC);
+        course.on_exit(1, Exit::Signal(9), SEC + 1);
+        assert!(matches!(course.failure(), Some(RunError::Killed { worker: 1, signal: 9, .. })));
+        // A worker that we killed, or that left as it was told, is no news.
+        for reported in [true, false] {
+            let mut course = running();
+            course.on_failure(broken(), SEC);
+            if reported {
+                course.on_report(1);
+            } else {
+                course.on_tick(SEC + GRACE_NS);
+            }
+            course.on_exit(1, Exit::Signal(9), SEC + GRACE_NS + 1);
+            assert!(matches!(course.failure(), Some(RunError::Worker { worker: 0, .. })));
+        }
+    }
+
+    #[test]
     fn the_first_signal_drains_and_the_second_kills() {
         let mut course = running();
         assert_eq!(course.on_signal(SEC), to_both(ToWorker::StopSpouts));
@@ -328,7 +411,7 @@ mod tests {
     fn a_drain_that_takes_too_long_is_cut() {
         let mut course = running();
         course.on_signal(SEC);
-        course.on_report(0, SEC);
+        course.on_finished(0, SEC);
         assert_eq!(course.deadline_ns(), Some(SEC + DRAIN_NS));
         assert_eq!(course.on_tick(SEC + DRAIN_NS - 1), []);
         assert!(!course.drain_cut());
@@ -340,10 +423,7 @@ mod tests {
     fn a_drain_that_ends_in_time_is_a_normal_end_but_interrupted() {
         let mut course = running();
         course.on_signal(SEC);
-        for worker in [0, 1] {
-            course.on_report(worker, SEC);
-            course.on_exit(worker, Exit::Code(0), 2 * SEC);
-        }
+        leave(&mut course, 2 * SEC);
         assert_eq!(course.phase(), Phase::Over);
         assert!(course.interrupted() && !course.drain_cut() && course.failure().is_none());
     }
@@ -354,7 +434,7 @@ mod tests {
         assert_eq!(course.on_signal(1), to_both(ToWorker::Abort));
         course.on_prepared(0, 2);
         course.on_prepared(1, 2);
-        assert!(matches!(course.phase(), Phase::Ending { .. }), "it does not start any more");
+        assert!(matches!(course.phase(), Phase::Aborting { .. }), "it does not start any more");
         assert!(course.interrupted() && course.failure().is_none());
     }
 
@@ -368,8 +448,10 @@ mod tests {
     #[test]
     fn nothing_is_sent_to_a_worker_that_has_exited() {
         let mut course = running();
-        course.on_report(0, SEC);
-        course.on_exit(0, Exit::Code(0), 3);
-        assert_eq!(course.on_signal(SEC), [Action::Send(1, ToWorker::StopSpouts)]);
+        course.on_finished(0, SEC);
+        course.on_finished(1, SEC);
+        course.on_report(0);
+        course.on_exit(0, Exit::Code(0), SEC);
+        assert_eq!(course.on_signal(2 * SEC), [Action::Kill(1)]);
     }
 }

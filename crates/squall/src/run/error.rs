@@ -55,6 +55,14 @@ pub enum RunError {
         /// Its exit code.
         code: i32,
     },
+    /// A worker did not leave after all work was done.
+    #[error(
+        "worker {worker} did not end within 10 s of the end of all work: the cleanup of a component hangs; mend it"
+    )]
+    Stuck {
+        /// Index of the worker.
+        worker: u32,
+    },
     /// A worker said that the run cannot go on.
     #[error("worker {worker}: {cause}")]
     Worker {

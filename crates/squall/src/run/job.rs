@@ -69,7 +69,7 @@ pub(crate) fn run(job: Job<'_>) -> ExitCode {
         complain(&error);
         ending.unwritten = true;
     }
-    problems.iter().for_each(|problem| complain(problem));
+    problems.iter().for_each(complain);
     ExitCode::from(ending.exit_code())
 }
 

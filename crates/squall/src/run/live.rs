@@ -52,8 +52,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The line, without padding or line end.
-    pub(crate) fn line(&self) -> String {
+    /// The line, without padding or line end. `waits` joins who waits with whom: a terminal's line is short of room.
+    pub(crate) fn line(&self, waits: &str) -> String {
         let mut line =
             format!("{:>6}  {:>7} tuples/s", seconds(self.elapsed_ns), format::count_short(self.rate as u64));
         let _ = write!(line, "  p50 {}", format::duration_ns_or_none(self.p50_ns));
@@ -70,7 +70,7 @@ impl View {
         if self.draining {
             line.push_str("  draining");
         }
-        let chains = chains(&self.back_pressure);
+        let chains = chains(&self.back_pressure, waits);
         if !chains.is_empty() {
             let _ = write!(line, "  back-pressure: {}", chains.join("; "));
         }
@@ -87,9 +87,9 @@ fn megabytes(bytes: u64) -> String {
     if mb < 10.0 { format!("{mb:.1}") } else { format!("{mb:.0}") }
 }
 
-/// Who waits for whom, from those nobody waits for down to the one that holds all up: `lines waits for split waits
-/// for count`. At most three chains, then `…`.
-pub(crate) fn chains(waits: &[(String, String)]) -> Vec<String> {
+/// Who waits for whom, from those nobody waits for down to the one that holds all up, joined by `joint`: `lines ← split ←
+/// count`. At most three chains, then `…`.
+fn chains(waits: &[(String, String)], joint: &str) -> Vec<String> {
     let waited_for = |name: &str| waits.iter().any(|(_, on)| on == name);
     let mut heads: Vec<&str> = Vec::new();
     for (waiting, _) in waits {
@@ -103,7 +103,7 @@ pub(crate) fn chains(waits: &[(String, String)]) -> Vec<String> {
     }
     let mut found = Vec::new();
     for head in heads {
-        follow(waits, vec![head], &mut found);
+        follow(waits, vec![head], joint, &mut found);
     }
     if found.len() > CHAINS_MAX {
         found.truncate(CHAINS_MAX);
@@ -112,7 +112,7 @@ pub(crate) fn chains(waits: &[(String, String)]) -> Vec<String> {
     found
 }
 
-fn follow<'a>(waits: &'a [(String, String)], path: Vec<&'a str>, found: &mut Vec<String>) {
+fn follow<'a>(waits: &'a [(String, String)], path: Vec<&'a str>, joint: &str, found: &mut Vec<String>) {
     if found.len() > CHAINS_MAX {
         return;
     }
@@ -120,10 +120,10 @@ fn follow<'a>(waits: &'a [(String, String)], path: Vec<&'a str>, found: &mut Vec
     let mut ends_here = true;
     for (_, on) in waits.iter().filter(|(waiting, on)| waiting == end && !path.contains(&on.as_str())) {
         ends_here = false;
-        follow(waits, [path.as_slice(), &[on.as_str()]].concat(), found);
+        follow(waits, [path.as_slice(), &[on.as_str()]].concat(), joint, found);
     }
     if ends_here {
-        found.push(path.join(" waits for "));
+        found.push(path.join(joint));
     }
 }
 
@@ -163,14 +163,13 @@ impl Screen {
     /// Shows a live line and sets the next due time.
     pub(crate) fn update(&mut self, view: &View, now_ns: u64) {
         self.skip(now_ns);
-        let line = view.line();
         let mut err = io::stderr().lock();
         let _ = match self.show {
             Show::Quiet => Ok(()),
-            Show::Plain => writeln!(err, "{line}"),
+            Show::Plain => writeln!(err, "{}", view.line(" waits for ")),
             Show::Terminal => {
                 self.dirty = true;
-                write!(err, "\r\x1b[K{}", fit(&line, columns())).and_then(|()| err.flush())
+                write!(err, "\r\x1b[K{}", fit(&view.line(" ← "), columns())).and_then(|()| err.flush())
             }
         };
     }
@@ -234,27 +233,28 @@ mod tests {
             draining: false,
         };
         assert_eq!(
-            view.line(),
+            view.line(" ← "),
             " 3.2 s   12.3 M tuples/s  p50 8.4 µs  p99 1.3 ms  84 of 200 MB  \
-             back-pressure: lines waits for split waits for count"
+             back-pressure: lines ← split ← count"
         );
+        assert!(view.line(" waits for ").ends_with("back-pressure: lines waits for split waits for count"));
         view.back_pressure.clear();
         view.input = Some((1_000_000, None));
         view.p99_ns = None;
         view.draining = true;
-        assert_eq!(view.line(), " 3.2 s   12.3 M tuples/s  p50 8.4 µs  p99 –  1.0 MB  draining");
-        assert_eq!(View::default().line(), " 0.0 s        0 tuples/s  p50 –  p99 –");
+        assert_eq!(view.line(" ← "), " 3.2 s   12.3 M tuples/s  p50 8.4 µs  p99 –  1.0 MB  draining");
+        assert_eq!(View::default().line(" ← "), " 0.0 s        0 tuples/s  p50 –  p99 –");
     }
 
     #[test]
     fn chains_lead_from_the_spout_to_the_component_that_holds_all_up() {
-        assert_eq!(chains(&[]), Vec::<String>::new());
-        assert_eq!(chains(&waits(&[("a", "b"), ("c", "b")])), ["a waits for b", "c waits for b"]);
-        assert_eq!(chains(&waits(&[("a", "b"), ("a", "c")])), ["a waits for b", "a waits for c"]);
-        assert_eq!(chains(&waits(&[("a", "b"), ("b", "a")])), ["a waits for b"]);
+        assert_eq!(chains(&[], " ← "), Vec::<String>::new());
+        assert_eq!(chains(&waits(&[("a", "b"), ("c", "b")]), " ← "), ["a ← b", "c ← b"]);
+        assert_eq!(chains(&waits(&[("a", "b"), ("a", "c")]), " ← "), ["a ← b", "a ← c"]);
+        assert_eq!(chains(&waits(&[("a", "b"), ("b", "a")]), " ← "), ["a ← b"]);
         let many = waits(&[("s", "a"), ("s", "b"), ("s", "c"), ("s", "d"), ("s", "e")]);
-        assert_eq!(chains(&many).last().map(String::as_str), Some("…"));
-        assert_eq!(chains(&many).len(), CHAINS_MAX + 1);
+        assert_eq!(chains(&many, " ← ").last().map(String::as_str), Some("…"));
+        assert_eq!(chains(&many, " ← ").len(), CHAINS_MAX + 1);
     }
 
     #[test]

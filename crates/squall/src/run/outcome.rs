@@ -11,7 +11,8 @@ use crate::report::Sections;
 ///
 /// The hook is called when the first result row is here, or when all workers are done if there are none: components
 /// push rows from `finish`, so all input has been processed by the time the last one has come. Reading the rows drives
-/// the run to its end; rows that are not read hold the workers back, and are dropped when the hook returns.
+/// the run to its end; rows that are not read hold the workers back, and are dropped when the hook returns. A first
+/// Ctrl-C is heard when the next row is asked for, a second one before that ends the program.
 pub struct Outcome<'a> {
     parent: &'a mut Parent,
     /// The app's own parts of the report.
@@ -30,10 +31,15 @@ impl<'a> Outcome<'a> {
         Rows { parent: self.parent }
     }
 
+    /// Shows a line about the app's own work on standard error, now; not with `--quiet`.
+    pub fn note(&mut self, line: &str) {
+        self.parent.note(line);
+    }
+
     /// All spouts ended by themselves and all workers are done: the rows read so far are all there are.
     pub fn completed(&self) -> bool {
         let course = self.parent.course();
-        let ended = matches!(course.phase(), Phase::Ending { .. } | Phase::Over);
+        let ended = matches!(course.phase(), Phase::Closing { .. } | Phase::Over);
         ended && course.failure().is_none() && !course.interrupted()
     }
 

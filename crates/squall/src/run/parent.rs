@@ -125,6 +125,11 @@ impl Parent {
         Some(row)
     }
 
+    /// Says something about the progress of the app's own work.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.watch.screen.note(text);
+    }
+
     /// Drops the rows that are left and waits until every worker process is gone.
     pub(crate) fn finish(&mut self) {
         while self.next_row().is_some() {}
@@ -145,8 +150,8 @@ impl Parent {
     }
 
     #[cfg(test)]
-    pub(crate) fn wait_until_running(&mut self) {
-        while self.course.phase() == Phase::Preparing {
+    pub(crate) fn pump_until(&mut self, done: impl Fn(&Parent) -> bool) {
+        while !done(self) {
             self.pump();
         }
     }
@@ -286,9 +291,13 @@ impl Parent {
                 self.watch.on_stats(worker, *counts);
                 Vec::new()
             }
+            FromWorker::Finished(counts) => {
+                self.watch.on_finished(worker, *counts);
+                self.course.on_finished(worker, now_ns)
+            }
             FromWorker::Report(counts, usage) => {
                 self.watch.on_report(worker, *counts, usage);
-                self.course.on_report(worker, now_ns);
+                self.course.on_report(worker);
                 Vec::new()
             }
             FromWorker::Log { level, component, task, text } => {
@@ -354,7 +363,7 @@ impl Parent {
             (Phase::Running, Phase::Draining { .. }) => self.watch.screen.note(
                 "stopping: the spouts end and what is on its way is finished, 10 s at most (Ctrl-C again: at once)",
             ),
-            (Phase::Draining { .. }, Phase::Ending { .. }) if self.course.drain_cut() => {
+            (Phase::Draining { .. }, Phase::Aborting { .. }) if self.course.drain_cut() => {
                 self.watch.screen.note("the drain is not finished after 10 s: ending the workers");
             }
             _ => {}
@@ -376,7 +385,7 @@ impl Parent {
             }
             Phase::Running => self.watch.show(false, now_ns),
             Phase::Draining { .. } => self.watch.show(true, now_ns),
-            Phase::Ending { .. } | Phase::Over => self.watch.screen.skip(now_ns),
+            Phase::Closing { .. } | Phase::Aborting { .. } | Phase::Over => self.watch.screen.skip(now_ns),
         }
     }
 }
@@ -438,6 +447,8 @@ struct Signals {
     interrupt: UnixStream,
     terminate: UnixStream,
     end_at_once: Arc<AtomicBool>,
+    /// A Ctrl-C that nobody has taken yet: the app is busy between two rows.
+    unheard: Arc<AtomicBool>,
     registered: Vec<SigId>,
 }
 
@@ -445,20 +456,25 @@ impl Signals {
     const COUNT: usize = 2;
 
     fn catch() -> io::Result<Signals> {
+        use signal_hook::flag::{register, register_conditional_shutdown};
         let mut registered = Vec::new();
         let end_at_once = Arc::new(AtomicBool::new(false));
+        let unheard = Arc::new(AtomicBool::new(false));
         let mut catch = |signal| -> io::Result<UnixStream> {
             let (ours, handler) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
-            let flag = end_at_once.clone();
-            registered.push(signal_hook::flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, flag)?);
+            registered.push(register_conditional_shutdown(signal, EXIT_INTERRUPTED, end_at_once.clone())?);
             registered.push(signal_hook::low_level::pipe::register(signal, handler)?);
             Ok(ours)
         };
         let (interrupt, terminate) = (catch(SIGINT)?, catch(SIGTERM)?);
+        // In this order: the second of two unheard ones finds the flag of the first. Not so for SIGTERM, which `timeout`
+        // sends twice for one request.
+        registered.push(register_conditional_shutdown(SIGINT, EXIT_INTERRUPTED, unheard.clone())?);
+        registered.push(register(SIGINT, unheard.clone())?);
         // A report beyond `ulimit -f` is an error of its write, not the end of the process.
-        registered.push(signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?);
-        Ok(Signals { interrupt, terminate, end_at_once, registered })
+        registered.push(register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?);
+        Ok(Signals { interrupt, terminate, end_at_once, unheard, registered })
     }
 
     fn poll_fds(&self) -> Vec<PollFd<'_>> {
@@ -467,6 +483,7 @@ impl Signals {
 
     /// Number of signals since the last call.
     fn take(&mut self) -> usize {
+        self.unheard.store(false, Ordering::Relaxed);
         let mut bytes = [0; 64];
         [&mut self.interrupt, &mut self.terminate].map(|pipe| pipe.read(&mut bytes).unwrap_or(0)).iter().sum()
     }

@@ -13,7 +13,7 @@ pub(crate) type ByComponent<T> = BTreeMap<String, BTreeMap<String, T>>;
 /// What a process used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// User and system time of all threads.
+    /// User and system time of all threads while input was processed.
     pub cpu_ns: u64,
     /// Largest resident size.
     pub rss_max_bytes: u64,

@@ -2,8 +2,6 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::stats::Usage;
-
 /// CLOCK_MONOTONIC in nanoseconds: the same clock in all processes of this machine.
 pub(crate) fn now_ns() -> u64 {
     read_clock(ClockId::Monotonic)
@@ -29,11 +27,6 @@ fn parse_high_water(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
-}
-
-/// What this process has used since its CPU clock showed `cpu_from_ns`.
-pub(crate) fn usage_since(cpu_from_ns: u64) -> Usage {
-    Usage { cpu_ns: cpu_ns().saturating_sub(cpu_from_ns), rss_max_bytes: rss_max_bytes() }
 }
 
 /// CPUs this process may run on (`taskset`, cpusets), ascending. Ask before any thread is pinned: a pinned thread

@@ -204,12 +204,18 @@ fn rows_that_nobody_reads_do_not_keep_a_run_from_ending() {
 #[test]
 fn workers_hold_rows_back_until_they_are_read() {
     let mut parent = start("flood");
+    let row_bytes = FLOOD_ROW_BYTES as u64 + 64;
+    let bound = 2 * (RESULT_CREDIT_BYTES + row_bytes);
+    parent.pump_until(|parent| parent.waiting_row_bytes() > 2 * RESULT_CREDIT_BYTES - row_bytes);
+    // Nobody reads. Counts keep coming, so the workers are at it, and would send more if they did.
+    let looks = parent.watch().looks();
+    parent.pump_until(|parent| parent.watch().looks() >= looks + 6 || parent.course().is_settled());
+    assert!(parent.waiting_row_bytes() <= bound, "{} > {bound}", parent.waiting_row_bytes());
     let mut next = [0_usize; 2];
     while let Some(row) = parent.next_row() {
         let at = &mut next[row.task as usize];
         assert_eq!((row.bytes.len(), row.bytes[0]), (FLOOD_ROW_BYTES, *at as u8), "in order per task");
         *at += 1;
-        let bound = 2 * (RESULT_CREDIT_BYTES + row.frame_bytes());
         assert!(parent.waiting_row_bytes() <= bound, "{} > {bound}", parent.waiting_row_bytes());
     }
     assert_eq!(next, [FLOOD_ROWS; 2]);
@@ -255,7 +261,7 @@ fn a_worker_with_another_plan_refuses_and_names_the_first_difference() {
 #[test]
 fn sigterm_to_a_worker_stops_the_run_as_ctrl_c_does() {
     let mut parent = start("endless");
-    parent.wait_until_running();
+    parent.pump_until(|parent| parent.course().phase() != Phase::Preparing);
     let pid = Pid::from_raw(parent.worker_pid(0) as i32).expect("it has a pid");
     kill_process(pid, Signal::TERM).expect("it is our child");
     parent.finish();
@@ -266,7 +272,7 @@ fn sigterm_to_a_worker_stops_the_run_as_ctrl_c_does() {
 #[test]
 fn a_worker_killed_while_it_is_stopped_by_the_kernel_does_not_hang_the_run() {
     let mut parent = start("endless");
-    parent.wait_until_running();
+    parent.pump_until(|parent| parent.course().phase() != Phase::Preparing);
     let pid = Pid::from_raw(parent.worker_pid(1) as i32).expect("it has a pid");
     // A stopped worker hears nothing; the failure of the other one must still end the run.
     kill_process(pid, Signal::STOP).expect("it is our child");
@@ -279,7 +285,7 @@ fn a_worker_killed_while_it_is_stopped_by_the_kernel_does_not_hang_the_run() {
 #[test]
 fn workers_do_not_outlive_a_parent_that_is_dropped() {
     let mut parent = start("endless");
-    parent.wait_until_running();
+    parent.pump_until(|parent| parent.course().phase() != Phase::Preparing);
     let pids = [0, 1].map(|worker| Pid::from_raw(parent.worker_pid(worker) as i32).expect("it has a pid"));
     drop(parent);
     for pid in pids {

@@ -12,17 +12,19 @@ use super::system;
 const WARNINGS_MAX: usize = 50;
 
 /// Which user counter tells how far the input is read, and how much there is.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Progress {
     /// Component and name of the counter.
     pub counter: Option<(String, String)>,
-    pub total_bytes: Option<u64>,
+    /// Asked for at the first live line: it may walk a large folder, which must not delay the start.
+    pub total_bytes: Option<Box<dyn FnOnce() -> Option<u64>>>,
 }
 
 /// See the module.
 pub(crate) struct Watch {
     pub screen: Screen,
     progress: Progress,
+    total_bytes: Option<u64>,
     counts: Vec<WorkerStats>,
     usage: Vec<Option<Usage>>,
     /// Looks at a worker while the run went on, and in how many of them who waited for whom.
@@ -34,7 +36,8 @@ pub(crate) struct Watch {
     first_row_ns: Option<u64>,
     settled_ns: Option<u64>,
     cpu_from_ns: u64,
-    parent: Usage,
+    /// CPU time of this process while input was processed.
+    cpu_ns: u64,
     last_shown: (u64, u64),
 }
 
@@ -52,6 +55,7 @@ impl Watch {
         Watch {
             screen,
             progress,
+            total_bytes: None,
             counts: vec![WorkerStats::default(); workers as usize],
             usage: vec![None; workers as usize],
             looks: 0,
@@ -62,7 +66,7 @@ impl Watch {
             first_row_ns: None,
             settled_ns: None,
             cpu_from_ns: 0,
-            parent: Usage::default(),
+            cpu_ns: 0,
             last_shown: (0, 0),
         }
     }
@@ -87,6 +91,11 @@ impl Watch {
         self.counts[worker as usize] = counts;
     }
 
+    /// Counts of a worker whose components have finished.
+    pub(crate) fn on_finished(&mut self, worker: u32, counts: WorkerStats) {
+        self.counts[worker as usize] = counts;
+    }
+
     /// Last counts of a worker.
     pub(crate) fn on_report(&mut self, worker: u32, counts: WorkerStats, usage: Usage) {
         self.counts[worker as usize] = counts;
@@ -95,7 +104,10 @@ impl Watch {
 
     /// The first result row marks the end of processing: components push rows when all their input is done.
     pub(crate) fn on_row(&mut self, now_ns: u64) {
-        self.first_row_ns.get_or_insert(now_ns);
+        if self.first_row_ns.is_none() {
+            self.first_row_ns = Some(now_ns);
+            self.cpu_ns = system::cpu_ns() - self.cpu_from_ns;
+        }
     }
 
     /// A component's log line.
@@ -117,16 +129,21 @@ impl Watch {
         self.warnings.push(text);
     }
 
-    /// Notes the moment the workers settled, once it has come, and what the parent had used until then.
+    /// Notes the moment the workers settled, once it has come.
     pub(crate) fn settle(&mut self, course: &Course, now_ns: u64) {
         if course.is_settled() && self.settled_ns.is_none() {
             self.settled_ns = Some(now_ns);
-            self.parent = system::usage_since(self.cpu_from_ns);
+            if self.first_row_ns.is_none() {
+                self.cpu_ns = system::cpu_ns() - self.cpu_from_ns;
+            }
         }
     }
 
     /// Shows the live line.
     pub(crate) fn show(&mut self, draining: bool, now_ns: u64) {
+        if let Some(ask) = self.progress.total_bytes.take() {
+            self.total_bytes = ask();
+        }
         let total = self.total();
         let (then_ns, then_executed) = self.last_shown;
         let executed = total.executed();
@@ -136,7 +153,7 @@ impl Watch {
             rate: rate(executed.saturating_sub(then_executed), now_ns.saturating_sub(then_ns)),
             p50_ns: percentiles.p50,
             p99_ns: percentiles.p99,
-            input: self.input_bytes(&total).map(|read| (read, self.progress.total_bytes)),
+            input: self.input_bytes(&total).map(|read| (read, self.total_bytes)),
             back_pressure: total.stats.back_pressure.clone(),
             draining,
         };
@@ -159,9 +176,9 @@ impl Watch {
         &self.usage
     }
 
-    /// What the parent used until the workers settled.
+    /// What the parent used: the app's work on the results counts as memory, not as processing.
     pub(crate) fn parent_usage(&self) -> Usage {
-        self.parent
+        Usage { cpu_ns: self.cpu_ns, rss_max_bytes: system::rss_max_bytes() }
     }
 
     /// From the begin to the first result row, or to the end where there are no rows.
@@ -177,6 +194,11 @@ impl Watch {
     fn span_ns(&self, end_ns: Option<u64>) -> u64 {
         let Some(begun_ns) = self.begun_ns else { return 0 };
         end_ns.unwrap_or_else(system::now_ns).saturating_sub(begun_ns)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks
     }
 
     /// Who waited for whom and how often, most often first.
@@ -249,7 +271,7 @@ mod tests {
         let mut course = Course::new([1]);
         course.on_prepared(0, 1_000);
         watch.settle(&course, 7_000);
-        course.on_report(0, 9_000);
+        course.on_finished(0, 9_000);
         watch.settle(&course, 9_000);
         watch.settle(&course, 11_000);
         assert_eq!((watch.processing_ns(), watch.elapsed_ns()), (4_000, 8_000));

@@ -11,7 +11,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::channel::{Reader, Received, Writer, split};
 use super::control::{FRAME_BYTES_MAX, Frame, FromWorker, Hello, ToWorker, encode_message, encode_result};
 use super::engine::{Engine, Event, Events, Program, SocketEnd};
+use super::stats::Usage;
 use super::system;
 
 /// Between two `Stats` messages: often enough for a live line, rare enough to cost nothing.
@@ -49,7 +50,7 @@ pub(crate) fn main(load: &Load<'_>) -> ExitCode {
             }
         },
         Err(error) => {
-            eprintln!("error: `worker` is started by `run`, never by hand: {error}");
+            super::job::complain(&format!("`worker` is started by `run`, never by hand: {error}"));
             ExitCode::from(2)
         }
     }
@@ -102,10 +103,10 @@ impl Worker {
         self.say(&FromWorker::Prepared)?;
 
         let pump = Pump::start(engine.events(), self.writer.clone())?;
-        let cpu_from_ns = self.serve(&*engine, &pump)?;
-        pump.thread.join().map_err(|_| End::Failed("the event thread panicked; its message is on stderr".into()))?;
+        let cpu_ns = self.serve(&*engine, pump)?;
         let last = Box::new(engine.join());
-        self.say(&FromWorker::Report(last, system::usage_since(cpu_from_ns)))?;
+        let usage = Usage { cpu_ns, rss_max_bytes: system::rss_max_bytes() };
+        self.say(&FromWorker::Report(last, usage))?;
         Ok(())
     }
 
@@ -137,39 +138,45 @@ impl Worker {
         Ok(ends)
     }
 
-    /// Commands, statistics and SIGTERM until the engine has finished. Returns the CPU clock at the begin.
-    fn serve(&mut self, engine: &dyn Engine, pump: &Pump) -> Result<u64, End> {
-        let mut cpu_from_ns = system::cpu_ns();
+    /// Commands, statistics and SIGTERM until the parent lets the worker leave. Returns the CPU time
+    /// spent on the input.
+    fn serve(&mut self, engine: &dyn Engine, mut pump: Pump) -> Result<u64, End> {
+        let mut cpu = CpuSpan { from_ns: system::cpu_ns(), until_ns: pump.cpu_at_row.clone() };
         let mut stats_due_ns = system::now_ns() + STATS_EVERY_NS;
         loop {
             while let Some(message) = self.next_message()? {
                 match message {
                     ToWorker::Begin => {
-                        cpu_from_ns = system::cpu_ns();
+                        cpu.from_ns = system::cpu_ns();
                         engine.begin();
                     }
                     ToWorker::StopSpouts => engine.stop_spouts(),
                     ToWorker::ResultCredit(bytes) => pump.grant(bytes),
                     ToWorker::Abort => {
                         let counts = Box::new(engine.snapshot());
-                        self.say(&FromWorker::Report(counts, system::usage_since(cpu_from_ns)))?;
+                        let usage = Usage { cpu_ns: cpu.end(), rss_max_bytes: system::rss_max_bytes() };
+                        self.say(&FromWorker::Report(counts, usage))?;
                         // Components may be in the middle of anything; their threads end with the process.
                         std::process::exit(EXIT_ABORTED);
                     }
+                    ToWorker::Exit => return Ok(cpu.end()),
                     ToWorker::Hello(_) | ToWorker::Sockets(_) => {
                         return Err(End::Failed("the parent greeted twice; this is a bug".into()));
                     }
                 }
             }
-            if pump.is_done() {
-                return Ok(cpu_from_ns);
+            if let Some(thread) = pump.take_ended() {
+                thread.join().map_err(|_| End::Failed("the event thread panicked; its message is on stderr".into()))?;
+                cpu.end();
+                // The others may still need this worker's links, so it stays until the parent says `Exit`.
+                self.say(&FromWorker::Finished(Box::new(engine.snapshot())))?;
             }
             let now = system::now_ns();
             if now >= stats_due_ns {
                 self.say(&FromWorker::Stats(Box::new(engine.snapshot())))?;
                 stats_due_ns = now + STATS_EVERY_NS;
             }
-            self.wait(pump, stats_due_ns.saturating_sub(now))?;
+            self.wait(&pump, stats_due_ns.saturating_sub(now))?;
         }
     }
 
@@ -178,7 +185,8 @@ impl Worker {
         let mut fds = [
             PollFd::new(&self.reader, PollFlags::IN),
             PollFd::new(&self.terminate, PollFlags::IN),
-            PollFd::new(&*pump.done_bell, PollFlags::IN),
+            // Once the thread is taken its bell has rung for good and is not looked at.
+            PollFd::new(&*pump.done_bell, if pump.thread.is_some() { PollFlags::IN } else { PollFlags::empty() }),
         ];
         let timeout = Timespec { tv_sec: 0, tv_nsec: timeout_ns.min(999_999_999) as i64 };
         match rustix::event::poll(&mut fds, Some(&timeout)) {
@@ -243,10 +251,31 @@ fn send(writer: &Mutex<Writer>, message: &FromWorker) -> io::Result<()> {
     lock(writer).send_all(frame.map_err(io::Error::other)?)
 }
 
+/// The CPU clock of this process at both ends of the processing: from the begin to the first result row or, without
+/// rows, to the end of all components. Handing in results takes as long as the app takes to read them.
+struct CpuSpan {
+    from_ns: u64,
+    /// 0 until the first row.
+    until_ns: Arc<AtomicU64>,
+}
+
+impl CpuSpan {
+    /// Ends the span unless a row has, and returns it.
+    fn end(&self) -> u64 {
+        let now_ns = system::cpu_ns();
+        let until_ns = match self.until_ns.compare_exchange(0, now_ns, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => now_ns,
+            Err(row_ns) => row_ns,
+        };
+        until_ns.saturating_sub(self.from_ns)
+    }
+}
+
 /// The thread that carries events and results to the parent.
 struct Pump {
-    thread: std::thread::JoinHandle<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
     credit: Arc<AtomicI64>,
+    cpu_at_row: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
     done_bell: Arc<OwnedFd>,
 }
@@ -257,22 +286,24 @@ impl Pump {
         let done = Arc::new(AtomicBool::new(false));
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let done_bell = Arc::new(bell.map_err(io::Error::from)?);
-        let mut carrier = Carrier { events, writer, credit: credit.clone() };
+        let cpu_at_row = Arc::new(AtomicU64::new(0));
+        let mut carrier = Carrier { events, writer, credit: credit.clone(), cpu_at_row: cpu_at_row.clone() };
         let at_end = RingAtEnd { done: done.clone(), bell: done_bell.clone() };
         let thread = std::thread::Builder::new().name("events".into()).spawn(move || {
             let _at_end = at_end;
             // An error means that the parent is gone: the main thread sees the same.
             let _ = carrier.carry();
         })?;
-        Ok(Pump { thread, credit, done, done_bell })
+        Ok(Pump { thread: Some(thread), credit, cpu_at_row, done, done_bell })
     }
 
     fn grant(&self, bytes: u64) {
         self.credit.fetch_add(bytes as i64, Ordering::Relaxed);
     }
 
-    fn is_done(&self) -> bool {
-        self.done.load(Ordering::Acquire)
+    /// The thread, once: when it is at its end.
+    fn take_ended(&mut self) -> Option<std::thread::JoinHandle<()>> {
+        if self.done.load(Ordering::Acquire) { self.thread.take() } else { None }
     }
 }
 
@@ -294,6 +325,7 @@ struct Carrier {
     writer: Arc<Mutex<Writer>>,
     /// Result bytes the parent has room for; one row may overdraw it.
     credit: Arc<AtomicI64>,
+    cpu_at_row: Arc<AtomicU64>,
 }
 
 impl Carrier {
@@ -305,6 +337,9 @@ impl Carrier {
                 None => continue,
                 Some(Event::Finished) => return Ok(()),
                 Some(Event::Result { key, task, bytes }) => {
+                    if self.cpu_at_row.load(Ordering::Relaxed) == 0 {
+                        self.cpu_at_row.store(system::cpu_ns(), Ordering::Relaxed);
+                    }
                     self.carry_result(&key, task, &bytes)?;
                     continue;
                 }

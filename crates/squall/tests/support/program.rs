@@ -13,7 +13,7 @@ struct Options {
     /// Numbers below this are added up; without it the spout never ends
     #[arg(long)]
     limit: Option<u64>,
-    /// What goes wrong when `--at` is executed
+    /// What goes wrong when `--at` is executed; `log` is no trouble and happens at the first number
     #[arg(long, value_enum)]
     trouble: Option<Trouble>,
     #[arg(long, default_value_t = 1000)]
@@ -85,6 +85,7 @@ struct Sum {
     finished: bool,
     results: Option<Results>,
     log: Option<squall::Logger>,
+    logged: bool,
 }
 
 impl Bolt for Sum {
@@ -103,8 +104,14 @@ impl Bolt for Sum {
         if self.options.slow_us > 0 {
             sleep(Duration::from_micros(self.options.slow_us));
         }
+        if self.options.trouble == Some(Trouble::Log)
+            && !std::mem::replace(&mut self.logged, true)
+            && let Some(log) = &self.log
+        {
+            log.log(Level::Info, format_args!("a number worth telling"));
+        }
         match self.options.trouble.filter(|_| n == self.options.at) {
-            None => Ok(()),
+            None | Some(Trouble::Log) => Ok(()),
             Some(Trouble::Fail) => Err(BoltError::fail("an unlucky number")),
             Some(Trouble::Fatal) => Err(BoltError::fatal("a very unlucky number")),
             Some(Trouble::Panic) => panic!("the unluckiest number"),
@@ -112,12 +119,6 @@ impl Bolt for Sum {
             Some(Trouble::Stuck) => loop {
                 sleep(Duration::from_secs(3600));
             },
-            Some(Trouble::Log) => {
-                if let Some(log) = &self.log {
-                    log.log(Level::Info, format_args!("a number worth telling"));
-                }
-                Ok(())
-            }
         }
     }
 
@@ -145,8 +146,15 @@ fn topology(t: &mut Topology, options: &Options) -> Result<(), Box<dyn Error>> {
     let end = options.limit.unwrap_or(u64::MAX);
     let options = options.clone();
     let numbers = t.spout("numbers", move || Numbers { next: 0, step: 1, end, bytes: None }).tasks(2).executors(2);
-    let sum =
-        move || Sum { options: options.clone(), sum: 0, rows: Vec::new(), finished: false, results: None, log: None };
+    let sum = move || Sum {
+        options: options.clone(),
+        sum: 0,
+        rows: Vec::new(),
+        finished: false,
+        results: None,
+        log: None,
+        logged: false,
+    };
     t.bolt("sum", sum).tasks(2).executors(2).on(numbers.streams().shuffle());
     Ok(())
 }
