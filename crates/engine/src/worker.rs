@@ -35,6 +35,8 @@ use crate::wires::{LARGE_MAX, Peer, RingCredit, RingRx, RingTx, Wires};
 const COMMANDS_MAX: usize = 64;
 /// How long a snapshot waits for a busy reactor before it takes the last one.
 const SNAPSHOT_WAIT: Duration = Duration::from_millis(20);
+/// The same at the end, when nothing may be missing.
+const LAST_SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -115,6 +117,7 @@ pub struct Worker {
     shared: Arc<WorkerShared>,
     receivers: WorkerReceivers,
     threads: Vec<ReactorHandle>,
+    replies: (Sender<ReactorSnapshot>, Receiver<ReactorSnapshot>),
     io: IoKind,
     wait: WaitStrategy,
 }
@@ -124,6 +127,8 @@ struct ReactorHandle {
     peer: Peer,
     stats: Vec<(ComponentIx, Arc<CohortStats>)>,
     last: std::cell::RefCell<Option<ReactorSnapshot>>,
+    /// A snapshot was asked for and has not come.
+    asked: std::cell::Cell<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -194,6 +199,7 @@ impl Worker {
             shared: shared.clone(),
             receivers,
             threads: Vec::new(),
+            replies: bounded(reactors.len()),
             io: IoKind::IoUring,
             wait: config.wait,
         };
@@ -270,6 +276,7 @@ impl Worker {
                     peer: Peer { sleep, bell },
                     stats: Vec::new(),
                     last: Default::default(),
+                    asked: Default::default(),
                     thread: Some(thread),
                 });
                 Ok(())
@@ -323,27 +330,30 @@ impl Worker {
 
     /// Counts so far. A reactor that is busy in one long call shows its last histogram; its counts are always fresh.
     pub fn snapshot(&self) -> WorkerStats {
-        let (reply, replies) = bounded(self.threads.len());
+        self.ask(SNAPSHOT_WAIT);
+        self.sum()
+    }
+
+    /// Asks every reactor for a snapshot and waits for those that answer in time. A reactor that has not answered the last
+    /// question is not asked again: its answer will come, and its command queue stays free.
+    fn ask(&self, wait: Duration) {
         for t in &self.threads {
-            // A full queue: the last snapshot will do.
-            let _ = t.commands.try_push(Command::Snapshot(reply.clone()));
+            let asked = t.asked.get() || t.commands.try_push(Command::Snapshot(self.replies.0.clone())).is_ok();
+            t.asked.set(asked);
             if t.peer.sleep.claim_wake_after_publish() {
                 t.peer.bell.ring();
             }
         }
-        drop(reply);
-        let deadline = Instant::now() + SNAPSHOT_WAIT;
+        let deadline = Instant::now() + wait;
         let reactors = &self.plan.workers[self.shared.worker() as usize].reactors;
-        let mut missing = self.threads.len();
-        while missing > 0
-            && let Ok(s) = replies.recv_deadline(deadline)
+        while self.threads.iter().any(|t| t.asked.get())
+            && let Ok(s) = self.replies.1.recv_deadline(deadline)
         {
-            missing -= 1;
             if let Some(at) = reactors.iter().position(|r| *r == s.reactor) {
+                self.threads[at].asked.set(false);
                 *self.threads[at].last.borrow_mut() = Some(s);
             }
         }
-        self.sum()
     }
 
     fn sum(&self) -> WorkerStats {
@@ -379,7 +389,10 @@ impl Worker {
 
     /// Ends the threads and returns the last counts.
     pub fn join(mut self) -> WorkerStats {
-        let stats = self.snapshot();
+        // Twice: an answer to an earlier question may be on its way, and the last word must be fresh.
+        self.ask(LAST_SNAPSHOT_WAIT);
+        self.ask(LAST_SNAPSHOT_WAIT);
+        let stats = self.sum();
         self.end();
         stats
     }
