@@ -28,6 +28,11 @@ impl TaskIndex {
         TaskIndex { first, place }
     }
 
+    /// The task of a cohort that has only one.
+    pub(crate) fn only(&self) -> Option<TaskId> {
+        (self.place.len() == 1).then_some(self.first)
+    }
+
     /// The task's place, if it is one of the cohort's.
     #[inline(always)]
     pub(crate) fn place(&self, task: TaskId) -> Option<usize> {

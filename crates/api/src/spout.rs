@@ -13,6 +13,8 @@ use crate::{Next, Outputs, OutputsBuilder, Spout};
 
 /// The clock is read so often that the origin time of a tuple is at most about this old (design §4, Clocks).
 const ORIGIN_AGE_NS: u64 = 2_000;
+/// A turn ends after about this long, so that links and bolts of the reactor get theirs.
+const TURN_NS_MAX: u64 = 50_000;
 /// Emits between two readings, at most.
 const EMITS_PER_READING_MAX: u32 = 64;
 
@@ -37,6 +39,7 @@ pub(crate) struct SpoutCohort<S: Spout> {
     tasks: Vec<SpoutTask<S>>,
     out: S::Out,
     origin: OriginClock,
+    turn_began_ns: u64,
     /// Task whose turn it is.
     first: usize,
     ended: Vec<TaskId>,
@@ -50,6 +53,13 @@ struct OriginClock {
 }
 
 impl OriginClock {
+    /// A turn began at `now_ns`. Says nothing about the time of the emits before it.
+    fn begin(&mut self, now_ns: u64) -> u64 {
+        self.left = self.every;
+        self.read_ns = now_ns;
+        now_ns
+    }
+
     #[cold]
     fn read(&mut self, now_ns: u64) -> u64 {
         let took = now_ns - self.read_ns;
@@ -81,6 +91,7 @@ impl<S: Spout> SpoutCohort<S> {
             tasks,
             out,
             origin: OriginClock { every: 1, left: 0, read_ns: 0 },
+            turn_began_ns: 0,
             first: 0,
             ended: Vec::new(),
         }
@@ -96,9 +107,14 @@ impl<S: Spout> SpoutCohort<S> {
     fn run_task(&mut self, at: usize, calls: u32, turn: &mut SpoutTurn) -> Result<(), Fault> {
         let task = &mut self.tasks[at];
         self.outbox.set_source(task.id);
-        for _ in 0..calls {
+        for call in 0..calls {
             if self.origin.left == 0 {
-                self.outbox.set_origin(self.origin.read(self.env.clock.now_ns()));
+                let now_ns = self.env.clock.now_ns();
+                // Each task gets a call, however slow the others are.
+                if call > 0 && now_ns - self.turn_began_ns > TURN_NS_MAX {
+                    return Ok(());
+                }
+                self.outbox.set_origin(self.origin.read(now_ns));
             }
             self.origin.left -= 1;
             let next = task.spout.next(&mut self.out).map_err(|e| fatal(task.id, e.cause()))?;
@@ -145,15 +161,16 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
         unreachable!("a spout has no input")
     }
 
-    fn run_spout(&mut self, budget: u32) -> Result<SpoutTurn, Fault> {
+    fn run_spout(&mut self, budget: u32, now_ns: u64) -> Result<SpoutTurn, Fault> {
         let mut turn = SpoutTurn::default();
         let count = self.tasks.len();
         let calls = (budget / count as u32).max(1);
-        // The origin of a turn's first emit is never older than the turn.
-        self.origin.left = 0;
+        // The first emit of a turn has the turn's time: no reading of its own, idle or not.
+        self.outbox.set_origin(self.origin.begin(now_ns));
+        self.turn_began_ns = now_ns;
         for i in 0..count {
             let at = (self.first + i) % count;
-            let now_ns = if count > 1 || i == 0 { self.env.clock.now_ns() } else { self.origin.read_ns };
+            let now_ns = if i == 0 { now_ns } else { self.env.clock.now_ns() };
             let task = &mut self.tasks[at];
             match task.state {
                 State::Ended => continue,

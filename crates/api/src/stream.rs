@@ -21,7 +21,7 @@ impl<T: Tuple> Stream<T> {
     /// Emits a tuple, anchored to the input being executed: `T`, `&T`, its borrowed twin, or an incoming tuple.
     #[inline(always)]
     pub fn emit(&mut self, tuple: impl Emit<T>) {
-        self.port.emit::<T, _>(&tuple);
+        self.port.emit::<T, _>(tuple);
     }
 
     /// Emits a tuple whose fate does not matter to the input.

@@ -55,8 +55,8 @@ pub trait Cohort {
         executed: &mut u64,
     ) -> Result<BatchEnd, Fault>;
 
-    /// Lets spout tasks emit, at most `budget` calls, fewer when a batch is full.
-    fn run_spout(&mut self, budget: u32) -> Result<SpoutTurn, Fault>;
+    /// Lets spout tasks emit, at most `budget` calls, fewer when a batch is full. The turn began at `now_ns`.
+    fn run_spout(&mut self, budget: u32, now_ns: u64) -> Result<SpoutTurn, Fault>;
 
     /// Ends all spout tasks that have not ended: the drain of Ctrl-C and kill.
     fn stop_spout(&mut self);

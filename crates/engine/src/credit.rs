@@ -19,6 +19,8 @@ pub(crate) fn admits(sent: u64, consumed: u64, bytes: u64, window: u64) -> bool 
 pub(crate) struct LinkCredit {
     /// Inboxes of the destination (plan index) and bytes sent to each.
     pub(crate) inboxes: Vec<(u32, u64)>,
+    /// What each had consumed at the last look: the true number is this or higher.
+    consumed_seen: Vec<u64>,
     /// For each stream that leads there: indices into `inboxes` of its subscribers.
     by_stream: Vec<(StreamIx, Vec<usize>)>,
 }
@@ -40,7 +42,28 @@ impl LinkCredit {
                 .collect();
             by_stream.push((stream, at));
         }
-        LinkCredit { inboxes, by_stream }
+        LinkCredit { consumed_seen: vec![0; inboxes.len()], inboxes, by_stream }
+    }
+
+    /// Whether a batch of `stream` has to wait. Asks what an inbox has consumed only where the last answer does not suffice:
+    /// the count lies in a cache line that the peer keeps writing.
+    pub(crate) fn refuses(
+        &mut self,
+        stream: StreamIx,
+        bytes: u64,
+        window: u64,
+        consumed: impl Fn(u32) -> u64,
+    ) -> bool {
+        let LinkCredit { inboxes, consumed_seen, by_stream } = self;
+        let Some((_, at)) = by_stream.iter().find(|(s, _)| *s == stream) else { return false };
+        at.iter().any(|at| {
+            let ((inbox, sent), seen) = (inboxes[*at], &mut consumed_seen[*at]);
+            if admits(sent, *seen, bytes, window) {
+                return false;
+            }
+            *seen = consumed(inbox);
+            !admits(sent, *seen, bytes, window)
+        })
     }
 
     fn of(&self, stream: StreamIx) -> &[usize] {
@@ -64,7 +87,7 @@ impl LinkCredit {
 
     /// Charges a batch that went.
     pub(crate) fn charge(&mut self, stream: StreamIx, bytes: u64) {
-        let LinkCredit { inboxes, by_stream } = self;
+        let LinkCredit { inboxes, by_stream, .. } = self;
         if let Some((_, at)) = by_stream.iter().find(|(s, _)| *s == stream) {
             for i in at {
                 inboxes[*i].1 += bytes;

@@ -22,6 +22,11 @@ pub trait Net {
     /// Batches that the link holds and the other side (ring) or the kernel (socket) has not taken yet.
     fn backlog(&self, to: ReactorIx) -> usize;
 
+    /// Whether the backlog is `batches` or more: cheaper than the exact number where that costs a cache line of the peer's.
+    fn has_backlog(&self, to: ReactorIx, batches: usize) -> bool {
+        self.backlog(to) >= batches
+    }
+
     /// Bytes of batches to `inbox` (plan index) on `to` that it is done with: cumulative, may lag.
     fn consumed(&self, to: ReactorIx, inbox: u32) -> u64;
 

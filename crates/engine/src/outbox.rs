@@ -181,6 +181,21 @@ impl Outbox {
         self.counts.set(c);
     }
 
+    /// Ends calls that went well: a call on a tuple without anchors, where no hook listens. `false`: it was kept, and its
+    /// anchor ends and counts it; `true`: count it with [`Outbox::count_acked_plain`].
+    #[inline]
+    pub fn end_plain(&self) -> bool {
+        !self.kept.get() || !self.kept.replace(false)
+    }
+
+    /// Counts tuples that [`Outbox::end_plain`] ended.
+    #[inline]
+    pub fn count_acked_plain(&self, tuples: u64) {
+        let mut c = self.counts.get();
+        c.acked += tuples;
+        self.counts.set(c);
+    }
+
     #[cold]
     fn end_input_rare(&self) {
         self.anchored.set(false);

@@ -119,25 +119,48 @@ impl Port {
     }
 
     /// Emits a tuple anchored to the input being executed (spouts: to nothing).
-    // Always inlined up to the component: a value that the component has just made goes from registers into the batch.
-    // Through a call it is stored in words and loaded in pairs, a store-to-load stall per tuple.
+    ///
+    /// Inlined always, and every way out of the common case takes the value itself, not a reference to it: only then does
+    /// the compiler keep a small tuple in registers until its bytes lie in the batch. A value in memory is stored word by
+    /// word and loaded in vectors, which stalls the processor for longer than the whole push takes.
     #[inline(always)]
-    pub fn emit<T: Tuple, E: Emit<T> + ?Sized>(&mut self, value: &E) {
+    pub fn emit<T: Tuple, E: Emit<T>>(&mut self, value: E) {
         self.outbox.count_emitted();
         if self.fast && !self.outbox.anchored() {
             let sub = &mut self.subs[0];
-            if let Pick::One(i) = sub.router.pick(&Keyed(value, PhantomData::<fn() -> T>)) {
-                let LaneTarget { task, lane } = sub.targets[i as usize];
-                if let Some(open) = &mut self.lanes[lane as usize].open
-                    && open.push_plain::<T, E>(self.outbox.source(), task, self.outbox.origin(), value).is_ok()
-                {
-                    return;
-                }
-                return self.write_unanchored::<T, E>(lane, Dest::Task(task), value);
+            let Some(i) = sub.router.pick_unread() else {
+                return self.emit_keyed::<T, E>(value);
+            };
+            let LaneTarget { task, lane } = sub.targets[i as usize];
+            if let Some(open) = &mut self.lanes[lane as usize].open
+                && open.push_plain::<T, E>(self.outbox.source(), task, self.outbox.origin(), &value).is_ok()
+            {
+                return;
             }
-            unreachable!("a router that picks one task picked several");
+            return self.write_unanchored::<T, E>(lane, task, value);
         }
-        self.emit_general::<T, E>(value, Anchoring::Input);
+        self.emit_rare::<T, E>(value);
+    }
+
+    /// The same where the grouping has to read the tuple.
+    #[inline(never)]
+    fn emit_keyed<T: Tuple, E: Emit<T>>(&mut self, value: E) {
+        let sub = &mut self.subs[0];
+        if let Pick::One(i) = sub.router.pick(&Keyed(&value, PhantomData::<fn() -> T>)) {
+            let LaneTarget { task, lane } = sub.targets[i as usize];
+            if let Some(open) = &mut self.lanes[lane as usize].open
+                && open.push_plain::<T, E>(self.outbox.source(), task, self.outbox.origin(), &value).is_ok()
+            {
+                return;
+            }
+            return self.write_unanchored::<T, E>(lane, task, value);
+        }
+        unreachable!("a router that picks one task picked several");
+    }
+
+    #[inline(never)]
+    fn emit_rare<T: Tuple, E: Emit<T>>(&mut self, value: E) {
+        self.emit_general::<T, E>(&value, Anchoring::Input);
     }
 
     /// Emits without anchors: what happens to it does not matter to the input tuple.
@@ -273,8 +296,8 @@ impl Port {
 
     #[cold]
     #[inline(never)]
-    fn write_unanchored<T: Tuple, E: Emit<T> + ?Sized>(&mut self, lane: u32, dest: Dest<'_>, value: &E) {
-        self.write::<T, E>(lane, dest, &[], value);
+    fn write_unanchored<T: Tuple, E: Emit<T>>(&mut self, lane: u32, task: TaskId, value: E) {
+        self.write::<T, E>(lane, Dest::Task(task), &[], &value);
     }
 
     fn write<T: Tuple, E: Emit<T> + ?Sized>(&mut self, lane: u32, dest: Dest<'_>, anchors: &[AnchorEdge], value: &E) {

@@ -112,10 +112,13 @@ impl TupleWriter {
         }
         // SAFETY: `pos + size <= end`, so the bytes are ours (`new`); they are aligned, because `base` is 8-aligned and
         // `pos` was padded to the alignment, which is at most 8; they are initialized, because all bytes up to `end` are.
-        // Zeroing first keeps what older tuples left in this memory out of the padding.
+        // Zeroing first keeps what older tuples left in this memory out of the padding; a type that may be copied as it
+        // is has none.
         let place = unsafe {
             let at = self.base.as_ptr().add(self.pos).cast::<V::Archived>();
-            at.write_bytes(0, 1);
+            if const { !V::COPY_OPTIMIZATION.is_enabled() } {
+                at.write_bytes(0, 1);
+            }
             Place::new_unchecked(self.pos, at)
         };
         value.resolve(resolver, place);

@@ -42,8 +42,9 @@ use crate::stats::CohortStats;
 pub use receive::ReceiveError;
 pub(crate) use slot::{Life, Slot};
 
-/// Calls of `Spout::next` per turn and cohort, at most: a batch of the smallest tuples.
-const SPOUT_BUDGET: u32 = 512;
+/// Calls of `Spout::next` per turn and cohort, at most: a socket's batch of the smallest tuples. Slow spouts stop earlier,
+/// by the clock.
+const SPOUT_BUDGET: u32 = 4096;
 /// Batches a link may hold before a batch that is not full waits for company (batching by arrival, design §3).
 const BACKLOG_BEFORE_BATCHING: usize = 2;
 /// How often load-aware groupings learn the load.
@@ -180,6 +181,7 @@ impl Core {
                 tick_ns,
                 next_tick_ns: now + tick_ns.unwrap_or(0),
                 flushed_at: 0,
+                more: false,
                 published: Default::default(),
                 stats: Arc::new(CohortStats::default()),
             });
@@ -298,7 +300,8 @@ impl Core {
             return Ok(());
         }
         slot.outbox.set_origin(now_ns);
-        let end = slot.guarded(|c| c.run_spout(SPOUT_BUDGET))?;
+        let end = slot.guarded(|c| c.run_spout(SPOUT_BUDGET, now_ns))?;
+        slot.more = slot.outbox.has_sealed() && !end.ended;
         let mut ended = Vec::new();
         slot.cohort.take_ended(&mut ended);
         if !ended.is_empty() {

@@ -20,28 +20,24 @@ impl Core {
         if slot.outbox.has_sealed() {
             slot.outbox.drain_sealed(&mut slot.pending);
         }
-        if slot.pending.is_empty() {
-            return false;
-        }
-        let mut waiting = std::mem::take(&mut slot.pending);
-        let mut kept = std::collections::VecDeque::new();
         let mut refused: Vec<u32> = Vec::new();
         let mut progress = false;
-        while let Some(sealed) = waiting.pop_front() {
+        // One round through the queue in place: what is kept goes to its end in the order in which it was.
+        for _ in 0..self.slots[at].pending.len() {
+            let Some(sealed) = self.slots[at].pending.pop_front() else { break };
             // Behind a refused batch everything to that reactor keeps its place (D1).
             if refused.contains(&sealed.to) && !sealed.feedback {
-                kept.push_back(sealed);
+                self.slots[at].pending.push_back(sealed);
                 continue;
             }
             match self.offer(at, sealed, now_ns, net) {
                 Ok(()) => progress = true,
                 Err(back) => {
                     refused.push(back.to);
-                    kept.push_back(back);
+                    self.slots[at].pending.push_back(back);
                 }
             }
         }
-        self.slots[at].pending = kept;
         progress
     }
 
@@ -55,7 +51,7 @@ impl Core {
         }
         // Marks have reserved credit: they are few and small, one per task and stream.
         if kind == BatchKind::Data
-            && self.tx_credit[to as usize].short_of(stream, bytes, self.window, |i| net.consumed(to, i)).is_some()
+            && self.tx_credit[to as usize].refuses(stream, bytes, self.window, |i| net.consumed(to, i))
         {
             return self.refuse(at, sealed);
         }
@@ -136,9 +132,14 @@ impl Core {
         if slot.flushed_at == emitted || (slot.paused() && slot.life != Life::Finished) {
             return false;
         }
+        // A cohort that was stopped by a full batch goes on next turn: what it wrote behind that batch is the start of the
+        // next, not a batch of one tuple.
+        if slot.more && !flush_all {
+            return false;
+        }
         let mut left = false;
         slot.cohort.ports(&mut |port| {
-            left |= port.flush(|to| to == me || flush_all || net.backlog(to) < BACKLOG_BEFORE_BATCHING);
+            left |= port.flush(|to| to == me || flush_all || !net.has_backlog(to, BACKLOG_BEFORE_BATCHING));
         });
         if !left {
             slot.flushed_at = emitted;

@@ -45,6 +45,9 @@ pub(crate) struct Slot {
     pub(crate) wake_at_ns: Option<u64>,
     pub(crate) tick_ns: Option<u64>,
     pub(crate) next_tick_ns: u64,
+    /// Spouts only: stopped by a full batch, with more to emit. (A bolt stops early only when its time is up, and then what
+    /// it has emitted must not wait for the rest.)
+    pub(crate) more: bool,
     /// Emits since the last flush, by the outbox's count.
     pub(crate) flushed_at: u64,
     pub(crate) published: OutboxCounts,

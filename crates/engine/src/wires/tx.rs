@@ -220,6 +220,13 @@ impl Net for Tx {
         }
     }
 
+    fn has_backlog(&self, to: ReactorIx, batches: usize) -> bool {
+        match &self.links[to as usize] {
+            LinkTx::Ring(ring) => ring.producer.has_unread(batches as u64),
+            _ => self.backlog(to) >= batches,
+        }
+    }
+
     fn consumed(&self, to: ReactorIx, inbox: u32) -> u64 {
         match &self.links[to as usize] {
             LinkTx::Ring(ring) => ring.credit.consumed(self.inbox_place[inbox as usize] as usize),

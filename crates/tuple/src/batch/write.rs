@@ -256,7 +256,7 @@ impl BatchBuf {
     /// # Panics
     ///
     /// If the batch was opened for another type than `T`, or not at all.
-    #[inline]
+    #[inline(always)]
     pub fn push_plain<T: Tuple, E: Emit<T> + ?Sized>(
         &mut self,
         source: TaskId,
@@ -266,13 +266,24 @@ impl BatchBuf {
     ) -> Result<u32, Full> {
         if origin_ns != self.origin_ns {
             if self.count != 0 {
-                return self.push(&TupleHead::plain(source, dest, origin_ns), value);
+                return self.push_at_new_origin(source, dest, origin_ns, value);
             }
             self.base_ns = origin_ns;
             self.origin_ns = origin_ns;
         }
         let word = dest as u64 | ((TUPLE_HEADER_BYTES / 8) as u64) << 48;
         self.append(TUPLE_HEADER_BYTES, source, word, value)
+    }
+
+    #[inline(never)]
+    fn push_at_new_origin<T: Tuple, E: Emit<T> + ?Sized>(
+        &mut self,
+        source: TaskId,
+        dest: TaskId,
+        origin_ns: u64,
+        value: &E,
+    ) -> Result<u32, Full> {
+        self.push(&TupleHead::plain(source, dest, origin_ns), value)
     }
 
     /// Appends a tuple. Gives the bytes it takes.
