@@ -24,6 +24,10 @@ pub(crate) struct BoltCohort<B: Bolt> {
     tasks: Vec<B>,
     out: B::Out,
     pace: Pace,
+    /// By place: its `finish` was done.
+    finished: Vec<bool>,
+    /// Place whose `finish` is called next.
+    finish_next: usize,
     latency: Option<Rc<RefCell<Histogram>>>,
 }
 
@@ -53,11 +57,13 @@ impl Pace {
 
 impl<B: Bolt> BoltCohort<B> {
     pub(crate) fn new(env: CohortEnv, factory: &dyn Fn() -> B) -> Self {
-        let tasks = env.tasks.iter().map(|_| factory()).collect();
+        let tasks: Vec<B> = env.tasks.iter().map(|_| factory()).collect();
         let out = B::Out::build(&mut OutputsBuilder { env: &env });
         BoltCohort {
             outbox: env.outbox.clone(),
             index: TaskIndex::new(&env.tasks),
+            finished: vec![false; tasks.len()],
+            finish_next: 0,
             tasks,
             out,
             pace: Pace { stride: 1, left: 1, began_ns: None },
@@ -102,6 +108,7 @@ impl<B: Bolt> BoltCohort<B> {
                 return Ok(());
             };
             *executed += 1;
+            me.outbox.begin_call();
             me.execute(at, task, port, stream, frame)
         };
         match frame.dest() {
@@ -127,6 +134,7 @@ impl<B: Bolt> BoltCohort<B> {
     fn each(&mut self, mut call: impl FnMut(&mut B, &mut B::Out) -> Result<(), BoltError>) -> Result<(), Fault> {
         for (at, task) in self.env.tasks.iter().enumerate() {
             self.outbox.set_source(*task);
+            self.outbox.begin_call();
             match call(&mut self.tasks[at], &mut self.out) {
                 Ok(()) => {}
                 // Outside of `execute` there is no tuple to fail, so any error is the executor's.
@@ -271,14 +279,25 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
     }
 
     fn finish(&mut self) -> Result<Finish, Fault> {
-        let mut end = Finish::Done;
-        self.each(|bolt, out| {
-            if bolt.finish(out)? == Finish::More {
-                end = Finish::More;
+        let count = self.tasks.len();
+        for i in 0..count {
+            let at = (self.finish_next + i) % count;
+            if self.finished[at] {
+                continue;
             }
-            Ok(())
-        })?;
-        Ok(end)
+            let task = self.env.tasks[at];
+            self.outbox.set_source(task);
+            match self.tasks[at].finish(&mut self.out) {
+                Ok(end) => self.finished[at] = end == Finish::Done,
+                Err(e) => return Err(fatal(task, e.cause())),
+            }
+            // The outputs may have no room now: the other tasks go on when they do.
+            if self.outbox.has_sealed() {
+                self.finish_next = at + 1;
+                break;
+            }
+        }
+        Ok(if self.finished.iter().all(|f| *f) { Finish::Done } else { Finish::More })
     }
 
     fn ports(&mut self, f: &mut dyn FnMut(&mut Port)) {

@@ -212,8 +212,10 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
     }
 
     fn tick(&mut self) -> Result<(), Fault> {
-        for task in &mut self.tasks {
+        // A task that has ended has sent its marks: nothing may follow them.
+        for task in self.tasks.iter_mut().filter(|t| !matches!(t.state, State::Ended)) {
             self.outbox.set_source(task.id);
+            self.outbox.begin_call();
             task.spout.tick(&mut self.out).map_err(|e| fatal(task.id, e.cause()))?;
         }
         Ok(())

@@ -114,6 +114,7 @@ impl CohortEnv {
         let config = &self.plan.spec.config;
         let same_worker = self.plan.reactors[to as usize].worker == self.worker;
         let batch_bytes = if same_worker { config.batch_bytes } else { config.socket_batch_bytes } as usize;
+        self.outbox.add_lane(batch_bytes as u64);
         lanes.push(Lane { to, feedback, batch_bytes, open: None });
         lanes.len() as u32 - 1
     }

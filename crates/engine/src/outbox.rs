@@ -62,7 +62,11 @@ pub struct Outbox {
     pub(crate) input: RefCell<InputRoots>,
     sealed: RefCell<VecDeque<Sealed>>,
     sealed_bytes: Cell<u64>,
+    /// Of those: sealed before the running call began.
+    call_base: Cell<u64>,
     burst_bytes: u64,
+    /// Bytes of the batches that may be open when a call begins: they are no burst of it.
+    open_bytes: Cell<u64>,
     counts: Cell<OutboxCounts>,
     acks: RefCell<Vec<AckRecord>>,
     causes: RefCell<Vec<String>>,
@@ -95,7 +99,9 @@ impl Outbox {
             input: RefCell::default(),
             sealed: RefCell::default(),
             sealed_bytes: Cell::new(0),
+            call_base: Cell::new(0),
             burst_bytes,
+            open_bytes: Cell::new(0),
             counts: Cell::default(),
             acks: RefCell::default(),
             causes: RefCell::default(),
@@ -292,16 +298,33 @@ impl Outbox {
         n
     }
 
-    /// Queues a batch for its link; ends the executor when the burst memory is spent.
+    /// Begins a call of a component where the one before may have sealed something: its burst counts from here.
+    pub fn begin_call(&self) {
+        self.call_base.set(self.sealed_bytes.get());
+    }
+
+    /// A lane of this many bytes was added.
+    pub(crate) fn add_lane(&self, batch_bytes: u64) {
+        self.open_bytes.set(self.open_bytes.get() + batch_bytes);
+    }
+
+    /// Queues a batch for its link because an emit needs room; ends the executor when the burst memory is spent.
     pub(crate) fn seal(&self, sealed: Sealed) {
-        let bytes = self.sealed_bytes.get() + sealed.batch.len() as u64;
-        if bytes > self.burst_bytes && !self.sealed.borrow().is_empty() {
+        let bytes = self.sealed_bytes.get() - self.call_base.get() + sealed.batch.len() as u64;
+        // One tuple larger than the burst memory passes, as it passes the credit of a link.
+        let first = self.sealed_bytes.get() == self.call_base.get();
+        if bytes > self.burst_bytes + self.open_bytes.get() && !first {
             EmitRefused::throw(
                 FaultKind::Burst,
                 format!("emitted more than its burst memory of {} bytes in one call", self.burst_bytes),
             );
         }
-        self.sealed_bytes.set(bytes);
+        self.seal_own(sealed);
+    }
+
+    /// Queues a batch that the reactor seals between calls: at most the open one of each lane, and marks.
+    pub(crate) fn seal_own(&self, sealed: Sealed) {
+        self.sealed_bytes.set(self.sealed_bytes.get() + sealed.batch.len() as u64);
         self.sealed.borrow_mut().push_back(sealed);
     }
 
@@ -309,6 +332,7 @@ impl Outbox {
     pub(crate) fn drain_sealed(&self, into: &mut VecDeque<Sealed>) {
         into.append(&mut self.sealed.borrow_mut());
         self.sealed_bytes.set(0);
+        self.call_base.set(0);
     }
 
     /// A pseudo-random edge (SplitMix64); unique enough for XOR trees, and repeatable from the cohort's seed.

@@ -30,7 +30,14 @@ impl BatchPool {
     /// A buffer of at least `bytes` capacity; its content is whatever it was, `open` it first.
     pub fn take(&self, bytes: usize) -> BatchBuf {
         // Few classes, so that a buffer for an odd size finds its like again.
-        let bytes = if bytes <= LARGEST_KEPT { bytes.next_power_of_two().max(SMALLEST) } else { bytes };
+        let class = if bytes <= LARGEST_KEPT { bytes.next_power_of_two().max(SMALLEST) } else { bytes };
+        self.take_exactly(class.next_multiple_of(64))
+    }
+
+    /// A buffer of `bytes` capacity and no more (but for rounding down to 64, at least 128): where the capacity is a
+    /// limit, as for the batches of a link, whose size credit, rings and receivers count on (D2).
+    pub fn take_exactly(&self, bytes: usize) -> BatchBuf {
+        let bytes = (bytes & !63).max(128);
         let mut free = self.free.borrow_mut();
         if let Some((_, list)) = free.iter_mut().find(|(size, _)| *size == bytes)
             && let Some(buf) = list.pop()

@@ -326,7 +326,7 @@ impl Port {
         let mut bytes = self.lanes[lane as usize].batch_bytes;
         while bytes < limit {
             bytes = (bytes * 2).min(limit);
-            let mut buf = self.outbox.pool.take(bytes);
+            let mut buf = self.outbox.pool.take_exactly(bytes.next_multiple_of(64));
             self.open_batch(&mut buf, BatchKind::Data);
             if buf.push::<T, E>(head, value).is_ok() {
                 self.lanes[lane as usize].open = Some(buf);
@@ -353,7 +353,7 @@ impl Port {
     fn open(&mut self, lane: u32) -> &mut BatchBuf {
         let l = &self.lanes[lane as usize];
         if l.open.is_none() {
-            let mut buf = self.outbox.pool.take(l.batch_bytes);
+            let mut buf = self.outbox.pool.take_exactly(l.batch_bytes);
             self.open_batch(&mut buf, BatchKind::Data);
             self.lanes[lane as usize].open = Some(buf);
         }
@@ -361,10 +361,16 @@ impl Port {
     }
 
     fn seal(&mut self, lane: u32) {
-        let l = &mut self.lanes[lane as usize];
-        if let Some(batch) = l.open.take_if(|b| !b.is_empty()) {
-            self.outbox.seal(Sealed { to: l.to, feedback: l.feedback, batch });
+        if let Some(sealed) = self.close(lane) {
+            self.outbox.seal(sealed);
         }
+    }
+
+    /// Takes the open batch of a lane, if it holds anything.
+    fn close(&mut self, lane: u32) -> Option<Sealed> {
+        let l = &mut self.lanes[lane as usize];
+        let batch = l.open.take_if(|b| !b.is_empty())?;
+        Some(Sealed { to: l.to, feedback: l.feedback, batch })
     }
 
     /// Seals the open batches whose reactor `ready` accepts. Returns whether tuples stay behind.
@@ -376,7 +382,8 @@ impl Port {
                 continue;
             }
             if ready(l.to) {
-                self.seal(lane);
+                let sealed = self.close(lane).expect("it holds something");
+                self.outbox.seal_own(sealed);
             } else {
                 left = true;
             }
@@ -392,17 +399,17 @@ impl Port {
             if self.lanes[lane].feedback {
                 continue;
             }
-            let mut buf = self.outbox.pool.take(self.lanes[lane].batch_bytes);
+            let mut buf = self.outbox.pool.take_exactly(self.lanes[lane].batch_bytes);
             self.open_batch(&mut buf, BatchKind::Mark);
             for mark in marks {
                 if buf.push_mark(mark).is_err() {
-                    let full = std::mem::replace(&mut buf, self.outbox.pool.take(self.lanes[lane].batch_bytes));
-                    self.outbox.seal(Sealed { to: self.lanes[lane].to, feedback: false, batch: full });
+                    let full = std::mem::replace(&mut buf, self.outbox.pool.take_exactly(self.lanes[lane].batch_bytes));
+                    self.outbox.seal_own(Sealed { to: self.lanes[lane].to, feedback: false, batch: full });
                     self.open_batch(&mut buf, BatchKind::Mark);
                     buf.push_mark(mark).expect("an empty batch holds a mark");
                 }
             }
-            self.outbox.seal(Sealed { to: self.lanes[lane].to, feedback: false, batch: buf });
+            self.outbox.seal_own(Sealed { to: self.lanes[lane].to, feedback: false, batch: buf });
         }
     }
 

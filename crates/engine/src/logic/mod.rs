@@ -29,7 +29,7 @@ use squall_tuple::{AckRecord, TupleType};
 
 use crate::clock::Clock;
 use crate::cohort::Finish;
-use crate::credit::LinkCredit;
+use crate::credit::{LinkCredit, Way};
 use crate::env::{CohortEnv, Registry, Wake};
 use crate::fault::{Fault, FaultKind};
 use crate::inbox::{EndTracker, Inbox};
@@ -101,7 +101,7 @@ pub struct Core {
     shared: Arc<WorkerShared>,
     pool: Rc<BatchPool>,
     slots: Vec<Slot>,
-    /// By stream: slots here that subscribe to it, with the port it arrives on.
+    /// By [`Way::index`]: slots here that subscribe to it, with the port it arrives on.
     subscribers: Vec<Vec<(usize, u16)>>,
     /// By reactor.
     tx_seq: Vec<u64>,
@@ -125,7 +125,7 @@ impl Core {
         let worker = plan.reactors[me as usize].worker;
         let now = clock.now_ns();
         let mut slots = Vec::new();
-        let mut subscribers = vec![Vec::new(); plan.spec.streams.len()];
+        let mut subscribers = vec![Vec::new(); plan.spec.streams.len() * 2];
         for cohort in plan.cohorts_of(me) {
             let spec = &plan.spec.components[cohort.component as usize];
             let spout = spec.kind == ComponentKind::Spout;
@@ -158,7 +158,8 @@ impl Core {
             let mut expected = Vec::new();
             for sub in plan.inputs_of(cohort.component) {
                 let sub = &plan.spec.subscriptions[*sub as usize];
-                subscribers[sub.stream as usize].push((slots.len(), sub.port));
+                let way = Way { stream: sub.stream, feedback: sub.feedback };
+                subscribers[way.index()].push((slots.len(), sub.port));
                 if !sub.feedback {
                     expected.push((sub.stream, plan.source_tasks(sub.stream).len()));
                 }
@@ -175,6 +176,7 @@ impl Core {
                 ends: EndTracker::new(&expected),
                 pending: Default::default(),
                 life: Life::Running,
+                mid_batch: false,
                 spout,
                 is_sink: is_sink && !spout,
                 wake_at_ns: None,
@@ -191,7 +193,7 @@ impl Core {
         let load_aware =
             |s: &squall_topology::SubscriptionSpec| matches!(s.grouping, squall_topology::Grouping::LoadAwareShuffle);
         let has_load_aware = plan.spec.subscriptions.iter().any(load_aware);
-        let tx_credit = (0..reactors as ReactorIx).map(|to| LinkCredit::new(inboxes_by_stream(&plan, to))).collect();
+        let tx_credit = (0..reactors as ReactorIx).map(|to| LinkCredit::new(inboxes_by_way(&plan, to))).collect();
         Core {
             plan,
             me,
@@ -251,17 +253,21 @@ impl Core {
         }
         for at in 0..self.slots.len() {
             turn.progress |= self.drain(at, now_ns, net);
-            turn.progress |= self.slots[at].outbox.drain_home() > 0;
             turn.progress |= self.run_inbox(at, now_ns, net)?;
             if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
                 self.tick(at, now_ns, &mut turn)?;
+                turn.progress |= self.drain(at, now_ns, net);
+            }
+            if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
                 if self.slots[at].spout {
                     self.run_spout(at, now_ns, net, &mut turn)?;
-                } else if self.slots[at].life == Life::Finishing {
+                } else if self.slots[at].life == Life::Finishing && !self.slots[at].mid_batch {
                     self.finish(at, now_ns, net, &mut turn)?;
                 }
             }
             turn.progress |= self.flush(at, now_ns, net, flush_all);
+            // Last, so that the counts of a cohort that has just finished hold the anchors it ended in its last calls.
+            turn.progress |= self.slots[at].outbox.drain_home() > 0;
             self.slots[at].publish();
             if self.slots[at].published.failed > 0 {
                 self.report_causes(at);
@@ -374,7 +380,9 @@ impl Core {
 
     /// Every cohort has finished and everything it emitted has left.
     pub fn finished(&self) -> bool {
-        self.slots.iter().all(|s| s.life == Life::Finished && !s.paused() && !s.outbox.has_sealed())
+        let done = |s: &Slot| s.life == Life::Finished && !s.paused() && !s.outbox.has_sealed();
+        // What feedback edges brought after the end waits to be counted as dropped (D3).
+        self.slots.iter().all(|s| done(s) && s.inbox.queue.is_empty())
     }
 
     /// Whether a cohort waits for room or credit.
@@ -388,12 +396,12 @@ impl Core {
         let waits_on = |slot: &Slot| {
             let sealed = slot.pending.front()?;
             let stream = sealed.batch.view().header().stream;
-            let to = sealed.to;
+            let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
             let inbox = if to == self.me {
-                self.local_short_of(stream, sealed.batch.len() as u64).and_then(|at| self.slots[at].inbox_ix)
+                self.local_short_of(way, sealed.batch.len() as u64).and_then(|at| self.slots[at].inbox_ix)
             } else {
                 let bytes = sealed.batch.len() as u64;
-                self.tx_credit[to as usize].short_of(stream, bytes, self.window, |i| net.consumed(to, i))
+                self.tx_credit[to as usize].short_of(way, bytes, self.window, |i| net.consumed(to, i))
             };
             // No inbox is short: the link itself has no room, so name the stream's first subscriber there.
             let on = inbox.map(|i| self.plan.inboxes[i as usize].component).or_else(|| {
@@ -445,12 +453,14 @@ fn earliest(deadline: &mut Option<u64>, at: u64) {
     *deadline = Some(deadline.map_or(at, |d| d.min(at)));
 }
 
-/// For each stream: the inboxes of `to` that subscribe to it.
-fn inboxes_by_stream(plan: &Plan, to: ReactorIx) -> Vec<(u32, Vec<u32>)> {
-    let inboxes = |stream: u32| {
-        let subs = plan.subscribers_of(stream).iter();
-        subs.filter_map(|s| plan.inbox_at(plan.spec.subscriptions[*s as usize].to, to)).collect::<Vec<u32>>()
+/// For each way: the inboxes of `to` that subscribe to it.
+fn inboxes_by_way(plan: &Plan, to: ReactorIx) -> Vec<(Way, Vec<u32>)> {
+    let inboxes = |way: Way| {
+        let subs = plan.subscribers_of(way.stream).iter().map(|s| &plan.spec.subscriptions[*s as usize]);
+        let subs = subs.filter(|s| s.feedback == way.feedback);
+        subs.filter_map(|s| plan.inbox_at(s.to, to)).collect::<Vec<u32>>()
     };
     let streams = 0..plan.spec.streams.len() as u32;
-    streams.map(|s| (s, inboxes(s))).filter(|(_, i)| !i.is_empty()).collect()
+    let ways = streams.flat_map(|stream| [false, true].map(|feedback| Way { stream, feedback }));
+    ways.map(|w| (w, inboxes(w))).filter(|(_, i)| !i.is_empty()).collect()
 }

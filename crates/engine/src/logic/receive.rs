@@ -1,10 +1,11 @@
 //! The way into a reactor: batches from links, executed where they lie whenever possible.
 
-use squall_tuple::ids::{ReactorIx, StreamIx};
-use squall_tuple::{Batch, BatchKind};
+use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
+use squall_tuple::{AckKind, AckRecord, AnchorEdge, Batch, BatchKind, DestRef};
 
 use super::{Core, Life};
 use crate::cohort::BatchEnd;
+use crate::credit::Way;
 use crate::fault::{Fault, LinkError};
 use crate::inbox::{Held, Item};
 use crate::net::Net;
@@ -38,13 +39,14 @@ impl Core {
         }
         self.rx_seq[from as usize] += 1;
         let stream = header.stream;
-        let count = self.subscribers.get(stream as usize).map_or(0, Vec::len);
+        let way = self.way_of(batch);
+        let count = self.subscribers.get(way.index()).map_or(0, Vec::len);
         if count == 0 {
             let what = format!("a subscriber of stream {stream}");
             return Err(LinkError::Misrouted { from, here: self.me, what }.into());
         }
         for i in 0..count {
-            let (at, port) = self.subscribers[stream as usize][i];
+            let (at, port) = self.subscribers[way.index()][i];
             match header.kind {
                 BatchKind::Data => self.receive(at, port, from, batch, now_ns, net)?,
                 BatchKind::Mark => self.receive_marks(at, stream, batch)?,
@@ -56,6 +58,28 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Over which kind of edge a batch came. All its tuples came over the same, so the first one tells where a stream
+    /// has subscribers of both kinds here; marks never take feedback edges.
+    fn way_of(&self, batch: &Batch<'_>) -> Way {
+        let stream = batch.header().stream;
+        let [ordinary, back] = [false, true].map(|feedback| Way { stream, feedback });
+        let some = |way: Way| self.subscribers.get(way.index()).is_some_and(|s| !s.is_empty());
+        if batch.header().kind != BatchKind::Data || !some(back) {
+            return ordinary;
+        }
+        if !some(ordinary) {
+            return back;
+        }
+        let first = batch.iter().next().and_then(|frame| match frame.dest() {
+            DestRef::Task(task) => Some(task),
+            DestRef::List(mut tasks) => tasks.next(),
+            DestRef::Set(set) => self.plan.task_sets.get(set as usize)?.tasks.first().copied(),
+        });
+        let component = first.and_then(|task| self.plan.tasks.get(task as usize)).map(|t| t.component);
+        let mut subs = self.plan.subscribers_of(stream).iter().map(|s| &self.plan.spec.subscriptions[*s as usize]);
+        if subs.any(|s| Some(s.to) == component && s.feedback) { back } else { ordinary }
     }
 
     fn receive(
@@ -70,11 +94,14 @@ impl Core {
         let charge = batch.bytes().len() as u64;
         let mut cursor = batch.cursor();
         if self.slots[at].life == Life::Finished {
-            return self.drop_after_end(at, from, batch, net);
+            self.drop_after_end(at, from, batch, charge, net);
+            return Ok(());
         }
         while self.slots[at].ready() {
             if self.slots[at].run_batch(batch, &mut cursor, port)? == BatchEnd::Done {
                 self.executed_all(at, from, charge, now_ns, net);
+                // What the last tuple sealed leaves before the next batch is looked at: it may pause the cohort.
+                self.drain(at, now_ns, net);
                 return Ok(());
             }
             if !self.slots[at].outbox.has_sealed() {
@@ -124,8 +151,10 @@ impl Core {
                 Item::Batch { held, cursor, port, from, charge } => (held, cursor, port, from, charge),
             };
             if self.slots[at].life == Life::Finished {
-                let batch = held.view();
-                self.drop_after_end(at, from, &batch, net)?;
+                self.drop_after_end(at, from, &held.view(), charge, net);
+                if let Some(buf) = held.into_buf() {
+                    self.pool.give(buf);
+                }
                 continue;
             }
             let mut end = BatchEnd::Yield;
@@ -138,6 +167,7 @@ impl Core {
                     break;
                 }
             }
+            self.slots[at].mid_batch = end == BatchEnd::Yield;
             if end == BatchEnd::Yield {
                 self.slots[at].inbox.queue.push_front(Item::Batch { held, cursor, port, from, charge });
                 break;
@@ -164,16 +194,33 @@ impl Core {
     }
 
     /// Only feedback edges can bring tuples to a component that has finished.
-    fn drop_after_end(
-        &mut self,
-        at: usize,
-        from: ReactorIx,
-        batch: &Batch<'_>,
-        net: &mut dyn Net,
-    ) -> Result<(), Fault> {
-        bump(&self.slots[at].stats.after_end, u64::from(batch.header().count));
-        let charge = batch.bytes().len() as u64;
+    fn drop_after_end(&mut self, at: usize, from: ReactorIx, batch: &Batch<'_>, charge: u64, net: &mut dyn Net) {
+        let tasks = std::mem::take(&mut self.slots[at].tasks);
+        let dropped = self.fail_tuples(batch, |task| tasks.contains(&task));
+        self.slots[at].tasks = tasks;
+        bump(&self.slots[at].stats.after_end, dropped);
         self.executed_all(at, from, charge, 0, net);
-        Ok(())
+    }
+
+    /// Fails the tuples of a batch that is dropped. Returns the deliveries lost to tasks that `counts` accepts: one per
+    /// task, as executions are counted.
+    pub(super) fn fail_tuples(&mut self, batch: &Batch<'_>, counts: impl Fn(TaskId) -> bool) -> u64 {
+        let mut lost = 0;
+        for frame in batch.iter() {
+            let here = match frame.dest() {
+                DestRef::Task(task) => u64::from(counts(task)),
+                DestRef::List(tasks) => tasks.filter(|t| counts(*t)).count() as u64,
+                DestRef::Set(set) => {
+                    let set = self.plan.task_sets.get(set as usize);
+                    set.map_or(0, |s| s.tasks.iter().filter(|t| counts(**t)).count() as u64)
+                }
+            };
+            if here > 0 {
+                lost += here;
+                let fail = |a: AnchorEdge| AckRecord { root: a.root, xor: 0, kind: AckKind::Fail, reason: 0 };
+                self.acks.extend(frame.anchors().map(fail));
+            }
+        }
+        lost
     }
 }

@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use squall_tuple::ids::StreamIx;
-use squall_tuple::{AckKind, AckRecord, BatchKind};
+use squall_tuple::BatchKind;
 
 use super::{BACKLOG_BEFORE_BATCHING, Core, Life};
-use crate::credit::admits;
+use crate::credit::{Way, admits};
 use crate::inbox::{Held, Item};
 use crate::net::{Net, Offered};
 use crate::outbox::Sealed;
@@ -45,13 +44,13 @@ impl Core {
         let header = sealed.batch.view();
         let (stream, kind) = (header.header().stream, header.header().kind);
         let bytes = sealed.batch.len() as u64;
-        let to = sealed.to;
+        let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
         if to == self.me {
-            return self.deliver_here(at, stream, kind, sealed);
+            return self.deliver_here(at, way, kind, sealed);
         }
         // Marks have reserved credit: they are few and small, one per task and stream.
         if kind == BatchKind::Data
-            && self.tx_credit[to as usize].refuses(stream, bytes, self.window, |i| net.consumed(to, i))
+            && self.tx_credit[to as usize].refuses(way, bytes, self.window, |i| net.consumed(to, i))
         {
             return self.refuse(at, sealed);
         }
@@ -63,7 +62,7 @@ impl Core {
         }
         self.tx_seq[to as usize] += 1;
         if kind == BatchKind::Data {
-            self.tx_credit[to as usize].charge(stream, bytes);
+            self.tx_credit[to as usize].charge(way, bytes);
         }
         Ok(())
     }
@@ -73,40 +72,34 @@ impl Core {
         if !sealed.feedback {
             return Err(sealed);
         }
-        let slot = &mut self.slots[at];
-        let batch = sealed.batch.view();
-        let mut cursor = batch.cursor();
-        while let Some(frame) = batch.next(&mut cursor) {
-            let fails = frame.anchors().map(|a| AckRecord { root: a.root, xor: 0, kind: AckKind::Fail, reason: 0 });
-            self.acks.extend(fails);
-        }
-        bump(&slot.stats.feedback_full, u64::from(batch.header().count));
+        let dropped = self.fail_tuples(&sealed.batch.view(), |_| true);
+        bump(&self.slots[at].stats.feedback_full, dropped);
         self.pool.give(sealed.batch);
         Ok(())
     }
 
-    /// A slot here that has no room for a batch of `stream`.
-    pub(super) fn local_short_of(&self, stream: StreamIx, bytes: u64) -> Option<usize> {
+    /// A slot here that has no room for a batch.
+    pub(super) fn local_short_of(&self, way: Way, bytes: u64) -> Option<usize> {
         let full = |at: &usize| !admits(self.slots[*at].inbox.local_bytes, 0, bytes, self.window);
-        self.subscribers[stream as usize].iter().map(|(at, _)| *at).find(full)
+        self.subscribers[way.index()].iter().map(|(at, _)| *at).find(full)
     }
 
     /// The local link: the buffer itself moves to the inbox, shared when several cohorts subscribe.
-    fn deliver_here(&mut self, at: usize, stream: StreamIx, kind: BatchKind, sealed: Sealed) -> Result<(), Sealed> {
+    fn deliver_here(&mut self, at: usize, way: Way, kind: BatchKind, sealed: Sealed) -> Result<(), Sealed> {
         let charge = sealed.batch.len() as u64;
         if kind == BatchKind::Mark {
             let marks: Vec<_> = sealed.batch.view().marks().collect();
-            for (to, _) in self.subscribers[stream as usize].clone() {
+            for (to, _) in self.subscribers[way.index()].clone() {
                 self.slots[to].inbox.queue.extend(marks.iter().map(|m| Item::Mark(*m)));
             }
             self.pool.give(sealed.batch);
             return Ok(());
         }
-        if self.local_short_of(stream, charge).is_some() {
+        if self.local_short_of(way, charge).is_some() {
             return self.refuse(at, sealed);
         }
         let cursor = sealed.batch.view().cursor();
-        let subs = &self.subscribers[stream as usize];
+        let subs = &self.subscribers[way.index()];
         let mut enqueue = |to: usize, port: u16, held: Held| {
             let inbox = &mut self.slots[to].inbox;
             inbox.local_bytes += charge;
