@@ -64,7 +64,7 @@ impl SimIn for Row {
 }
 
 impl SimIn for Any {
-    fn arrived(view: AnyRef<'_>) -> Arrived<'_> {
+    fn arrived(view: Self::View<'_>) -> Arrived<'_> {
         match view {
             AnyRef::Left(item) | AnyRef::Right(item) => Arrived::Item(item),
             AnyRef::Rows(row) => Arrived::Row(row),
@@ -195,7 +195,13 @@ impl<I: SimIn, O: SimOut> SimBolt<I, O> {
         if place.dice.percent(30) {
             self.emit(out, Cause { forward: None, ..cause }, Tie::Kept(&[&anchor]));
         }
-        self.place().kept.push_back(anchor);
+        let elsewhere = self.bolt.settle == Settle::Elsewhere;
+        let place = self.place();
+        if elsewhere {
+            place.world.set_adrift(place.task, anchor);
+        } else {
+            place.kept.push_back(anchor);
+        }
     }
 }
 
@@ -234,8 +240,7 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
             place.settle_one(&bolt);
         }
         let depth = draft.depth + 1;
-        let cause =
-            Cause { purse: Purse::Bolts, forward: Some((draft, arrived)), origin_ns: Some(origin_ns), depth };
+        let cause = Cause { purse: Purse::Bolts, forward: Some((draft, arrived)), origin_ns: Some(origin_ns), depth };
         for _ in 0..self.fan_out(draft.depth) {
             let tie = if self.place().dice.percent(5) { Tie::Nothing } else { Tie::Input };
             self.emit(out, cause, tie);
@@ -293,6 +298,9 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
         }
         let place = self.place();
         if place.finish_left > 0 || place.pauses_left > 0 {
+            return Ok(Finish::More);
+        }
+        if place.world.has_adrift(place.task) {
             return Ok(Finish::More);
         }
         if bolt.settle != Settle::Cleanup {

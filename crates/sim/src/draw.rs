@@ -40,26 +40,46 @@ impl Scenario {
         let batch = self.sizes.batch_bytes.max(self.sizes.socket_batch_bytes);
         self.sizes.credit_bytes = self.sizes.credit_bytes.max(batch.into());
         if tight_bursts {
-            let per_call: Vec<u64> = self.components.iter().map(|c| self.call_bytes_max(c)).collect();
+            let per_call: Vec<u64> = (0..self.components.len()).map(|c| self.call_bytes_max(c)).collect();
             for (component, bytes) in self.components.iter_mut().zip(per_call) {
                 component.burst_bytes = Some(bytes);
             }
         }
     }
 
-    /// What one call of a component can seal at most: everything it emits, to each reactor, and the batches that were open
-    /// before.
-    fn call_bytes_max(&self, c: &ComponentScript) -> u64 {
+    /// The largest tuple of the scenario, alone in a batch. Bolts pass on what others emit, so it is one for all.
+    pub(crate) fn tuple_bytes_max(&self) -> u64 {
+        let pad = self.components.iter().map(|c| c.pads.small_max.max(c.pads.large_max)).max();
+        u64::from(pad.unwrap_or(0)) + TUPLE_OVERHEAD_MAX
+    }
+
+    /// Bytes of batches that one call of a component can fill: everything it emits, to each reactor that gets a copy.
+    fn call_bytes_max(&self, component: usize) -> u64 {
         let side: u32 = self.components.iter().filter(|c| c.side).map(|c| c.executors).sum();
-        let reactors = u64::from(self.sizes.workers * self.sizes.reactors + side);
-        let emits = match &c.role {
-            Role::Spout(s) => s.per_call_max + 1,
-            Role::Bolt(b) => b.burst_max.max(b.finish_per_call).max(2) + 1,
+        let reactors = self.sizes.workers * self.sizes.reactors + side;
+        let copies = |stream: usize| -> u32 {
+            let subs = self.subscriptions.iter().filter(|s| (s.from, s.stream) == (component, stream));
+            subs.map(|s| match s.grouping {
+                GroupScript::All | GroupScript::Custom(_) => self.components[s.to].tasks.min(reactors),
+                _ => 1,
+            })
+            .sum()
         };
-        let tuple = u64::from(c.pads.small_max.max(c.pads.large_max)) + TUPLE_OVERHEAD_MAX;
+        let script = &self.components[component];
+        let copies = (0..script.output.streams().len()).map(copies).max().unwrap_or(0);
         let batch = u64::from(self.sizes.batch_bytes.max(self.sizes.socket_batch_bytes));
-        let lanes = reactors * c.output.streams().len() as u64 * 2;
-        lanes * batch + u64::from(emits) * reactors * tuple
+        (u64::from(script.emits_max() * copies) * self.tuple_bytes_max()).max(batch)
+    }
+}
+
+impl ComponentScript {
+    /// Tuples that one call of a task emits, at most.
+    pub(crate) fn emits_max(&self) -> u32 {
+        match &self.role {
+            Role::Spout(s) => s.per_call_max,
+            // One more for a kept tuple.
+            Role::Bolt(b) => (b.burst_max.max(2) + 1).max(b.finish_per_call),
+        }
     }
 }
 
@@ -178,7 +198,7 @@ fn bolt_script(d: &mut Dice, f: &Features) -> BoltScript {
         forward_percent: d.pick(&[0, 30, 90]),
         fail_percent: if f.fail { d.pick(&[0, 5, 30]) } else { 0 },
         keep_percent: if f.keep { d.pick(&[0, 10, 60, 100]) } else { 0 },
-        settle: d.pick(&[Settle::Soon, Settle::Tick, Settle::Finish, Settle::Cleanup]),
+        settle: d.pick(&[Settle::Soon, Settle::Tick, Settle::Finish, Settle::Cleanup, Settle::Elsewhere]),
         slow_percent: if f.slow { d.pick(&[0, 10, 100]) } else { 0 },
         slow_ns_max: d.pick(&[1_000, 300_000, 1_500_000, 4_000_000]),
         batch_end_percent: d.pick(&[0, 0, 0, 10]),
@@ -205,13 +225,8 @@ enum Graph {
 }
 
 fn subscriptions(d: &mut Dice, components: &[ComponentScript]) -> Vec<SubScript> {
-    let graph = d.weighted(&[
-        (4, Graph::Any),
-        (2, Graph::Chain),
-        (2, Graph::FanOut),
-        (2, Graph::FanIn),
-        (3, Graph::Diamonds),
-    ]);
+    let graph =
+        d.weighted(&[(4, Graph::Any), (2, Graph::Chain), (2, Graph::FanOut), (2, Graph::FanIn), (3, Graph::Diamonds)]);
     let spouts = components.iter().filter(|c| matches!(c.role, Role::Spout(_))).count();
     let mut subs = Vec::new();
     for to in spouts..components.len() {
@@ -353,6 +368,7 @@ fn schedule(d: &mut Dice, stop_at: Option<u64>) -> Schedule {
     Schedule {
         rig: if d.percent(15) { RigKind::Memory } else { RigKind::Audited },
         policy,
+        starve_hard: d.percent(50),
         flush_percent: d.pick(&[0, 10, 50, 100]),
         drift_permille: d.pick(&[0, 0, 5, 100]),
         stop_at,

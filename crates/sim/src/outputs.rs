@@ -1,7 +1,7 @@
 //! The output shapes of the simulator's components, behind one trait.
 
-use squall::{Anchor, DirectStream, Field, Outputs, Row, Stream, StreamHandle, TaskId};
 use squall::Sub;
+use squall::{Anchor, DirectStream, Field, Outputs, Row, Stream, StreamHandle, TaskId};
 
 use crate::grouping::ByMask;
 use crate::scenario::{GroupScript, OutputShape};

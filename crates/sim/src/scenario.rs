@@ -153,6 +153,8 @@ pub enum Settle {
     Finish,
     /// In its last call.
     Cleanup,
+    /// Outside of any call, as another thread would; the bolt does not finish before.
+    Elsewhere,
 }
 
 /// The output streams of a component.
@@ -255,6 +257,8 @@ pub struct Schedule {
     pub rig: RigKind,
     /// What is preferred.
     pub policy: Policy,
+    /// What the policy starves happens only when nothing else can; otherwise rarely.
+    pub starve_hard: bool,
     /// Turns that flush everything though the turn before was not idle, in percent.
     pub flush_percent: u32,
     /// Steps at which time goes on a little, in thousandths.
@@ -277,16 +281,16 @@ pub enum RigKind {
 pub enum Policy {
     /// Nothing.
     Uniform,
-    /// One link delivers only when hardly anything else can happen.
+    /// One link delivers late.
     StarveLink {
         /// Sender, modulo the number of reactors.
         from: u32,
         /// Receiver, modulo the number of reactors.
         to: u32,
     },
-    /// One reactor turns only when hardly anything else can happen.
+    /// One reactor turns late.
     StarveReactor(u32),
-    /// Credit comes back only when hardly anything else can happen.
+    /// Credit comes back late.
     DelayCredit,
     /// A link delivers this many batches at once, a reactor turns as often.
     Bursts(u32),
@@ -294,4 +298,139 @@ pub enum Policy {
     TurnsFirst,
     /// What has arrived first: reactors turn rarely.
     DeliveriesFirst,
+}
+
+/// Hand-written scenarios begin with these and change what matters.
+impl Scenario {
+    /// One worker with two reactors, the tightest limits, no preference.
+    pub fn tiny(seed: u64, components: Vec<ComponentScript>, subscriptions: Vec<SubScript>) -> Scenario {
+        let mut scenario = Scenario {
+            seed,
+            sizes: Sizes {
+                workers: 1,
+                reactors: 2,
+                batch_bytes: 256,
+                socket_batch_bytes: 256,
+                credit_bytes: 256,
+                max_tuple_bytes: 64 << 10,
+                key_groups: 8,
+                link_batches: 1,
+                keys: 5,
+                budget: 2000,
+            },
+            components,
+            subscriptions,
+            schedule: Schedule {
+                rig: RigKind::Audited,
+                policy: Policy::Uniform,
+                starve_hard: false,
+                flush_percent: 10,
+                drift_permille: 0,
+                stop_at: None,
+            },
+        };
+        scenario.settle_limits(false);
+        scenario
+    }
+}
+
+impl ComponentScript {
+    /// A spout of one task that emits this many small tuples on one typed stream, one per call, and ends.
+    pub fn spout(name: &str, tuples: u32) -> ComponentScript {
+        let spout = SpoutScript {
+            tuples: Some(tuples),
+            per_call_max: 1,
+            idle_percent: 0,
+            sleep_percent: 0,
+            sleep_ns_max: 0,
+            park_percent: 0,
+            emits_at_end: false,
+        };
+        ComponentScript::new(name, Role::Spout(spout))
+    }
+
+    /// A bolt of one task that emits one or two small tuples per input on one typed stream.
+    pub fn bolt(name: &str) -> ComponentScript {
+        let bolt = BoltScript {
+            input: InputShape::Items,
+            none_percent: 0,
+            burst_percent: 0,
+            burst_max: 2,
+            forward_percent: 30,
+            fail_percent: 0,
+            keep_percent: 0,
+            settle: Settle::Soon,
+            slow_percent: 0,
+            slow_ns_max: 1,
+            batch_end_percent: 0,
+            finish_tuples: 0,
+            finish_per_call: 1,
+            finish_pauses: 0,
+            depth_max: 20,
+        };
+        ComponentScript::new(name, Role::Bolt(bolt))
+    }
+
+    fn new(name: &str, role: Role) -> ComponentScript {
+        ComponentScript {
+            name: name.into(),
+            tasks: 1,
+            executors: 1,
+            side: false,
+            hooked: false,
+            ticks: None,
+            burst_bytes: None,
+            output: OutputShape::Items,
+            pads: Pads { small_max: 16, large_percent: 0, large_max: 0 },
+            role,
+        }
+    }
+
+    /// With so many tasks, each in an executor of its own.
+    #[must_use]
+    pub fn tasks(mut self, tasks: u32) -> ComponentScript {
+        (self.tasks, self.executors) = (tasks, tasks);
+        self
+    }
+
+    /// With padding of up to so many bytes in every tuple.
+    #[must_use]
+    pub fn pads(mut self, bytes: u32) -> ComponentScript {
+        self.pads = Pads { small_max: bytes, large_percent: 0, large_max: 0 };
+        self
+    }
+
+    /// With a change to the script of its spout.
+    #[must_use]
+    pub fn as_spout(mut self, change: impl FnOnce(&mut SpoutScript)) -> ComponentScript {
+        match &mut self.role {
+            Role::Spout(s) => change(s),
+            Role::Bolt(_) => panic!("{} is a bolt", self.name),
+        }
+        self
+    }
+
+    /// With a change to the script of its bolt.
+    #[must_use]
+    pub fn as_bolt(mut self, change: impl FnOnce(&mut BoltScript)) -> ComponentScript {
+        match &mut self.role {
+            Role::Bolt(b) => change(b),
+            Role::Spout(_) => panic!("{} is a spout", self.name),
+        }
+        self
+    }
+}
+
+impl SubScript {
+    /// The first stream of `from`, read by `to` on its first port.
+    pub fn new(from: usize, to: usize, grouping: GroupScript) -> SubScript {
+        SubScript { from, stream: 0, to, port: 0, grouping, feedback: false }
+    }
+
+    /// As a feedback edge.
+    #[must_use]
+    pub fn back(mut self) -> SubScript {
+        self.feedback = true;
+        self
+    }
 }

@@ -122,8 +122,14 @@ impl<O: SimOut> Spout for SimSpout<O> {
             return Ok(Next::WakeAt(until));
         }
         if place.dice.percent(script.park_percent) {
-            place.parked = true;
-            place.world.parks(place.task, place.waker.clone());
+            // A wake that comes before the task parks is not lost.
+            if place.dice.percent(25) {
+                place.world.tell(place.task);
+                place.waker.wake();
+            } else {
+                place.parked = true;
+                place.world.parks(place.task, place.waker.clone());
+            }
             return Ok(Next::Parked);
         }
         let count = place.dice.between(1, script.per_call_max);

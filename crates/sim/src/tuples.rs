@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use squall::{Inputs, Key, Outputs, Row, RowRef, Stream, DirectStream, Tuple, TupleRef, ValueRef};
+use squall::{DirectStream, Inputs, Key, Outputs, Row, RowRef, Stream, Tuple, TupleRef, ValueRef};
 
 /// A typed tuple. A row has the same fields, so both have the same keys.
 #[derive(Tuple, Debug, Clone, PartialEq)]
@@ -146,7 +146,7 @@ mod tests {
         let open = squall_tuple::OpenBatch {
             kind: squall_tuple::BatchKind::Data,
             stream: 0,
-            schema_id: Item::ID,
+            schema_id: <Item as Tuple>::ID,
             dynamic: false,
             source_reactor: 0,
             epoch: 0,

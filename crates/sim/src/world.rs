@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use squall::{TaskId, Waker};
+use squall::{Anchor, TaskId, Waker};
 use squall_engine::{Clock, VirtualClock};
 use squall_topology::{ComponentKind, Plan};
 use squall_tuple::ids::StreamIx;
 
 use crate::dice::Dice;
-use crate::scenario::{ComponentScript, Pads, Scenario};
+use crate::scenario::{ComponentScript, GroupScript, Pads, Role, Scenario};
 use crate::tuples::{Arrived, Draft};
 
 /// Whose allowance an emit uses up: one kind of component cannot starve the others of it.
@@ -54,6 +54,7 @@ pub(crate) struct TaskLog {
     /// A spout task that ended or was stopped; a bolt task whose `finish` was done.
     pub(crate) ended: bool,
     pub(crate) cleaned: u32,
+    ticked_ns: Option<u64>,
     /// Executed something since its last `batch_end`.
     pub(crate) unflushed: bool,
     pub(crate) hook_executes: u64,
@@ -70,7 +71,15 @@ pub(crate) struct Inner {
     /// Last place executed, by stream, source and target.
     last: HashMap<(StreamIx, TaskId, TaskId), u32>,
     pub(crate) tasks: Vec<TaskLog>,
+    /// By component: bytes emitted for it and not yet executed, over edges whose tuples go to one task each.
+    waiting: Vec<u64>,
     parked: BTreeMap<TaskId, Waker>,
+    /// Kept tuples that are ended outside of any call.
+    adrift: Vec<(TaskId, Anchor)>,
+    /// By reactor: somebody used a wake of the engine's. For rigs that cannot see it.
+    told: Vec<bool>,
+    /// By reactor: its spouts were stopped.
+    stopped: Vec<bool>,
     purses: [u64; 3],
     next_id: u64,
     /// Calls that move a run on; ticks do not.
@@ -84,6 +93,8 @@ pub(crate) struct World {
     pub(crate) plan: Arc<Plan>,
     pub(crate) clock: VirtualClock,
     pub(crate) scenario: Rc<Scenario>,
+    /// By component: what `waiting` may come to (D2).
+    waiting_max: Vec<u64>,
     pub(crate) inner: RefCell<Inner>,
 }
 
@@ -110,14 +121,19 @@ impl World {
             places: HashMap::new(),
             last: HashMap::new(),
             tasks: vec![TaskLog::default(); plan.tasks.len()],
+            waiting: vec![0; plan.spec.components.len()],
             parked: BTreeMap::new(),
+            adrift: Vec::new(),
+            told: vec![false; plan.reactors.len()],
+            stopped: vec![false; plan.reactors.len()],
             purses: [budget / 2, budget, budget / 2],
             next_id: 0,
             activity: 0,
             hash: 0xCBF2_9CE4_8422_2325,
             violation: None,
         };
-        Rc::new(World { plan, clock, scenario, inner: RefCell::new(inner) })
+        let waiting_max = (0..plan.spec.components.len()).map(|c| waiting_max(&plan, &scenario, c as u32)).collect();
+        Rc::new(World { plan, clock, scenario, waiting_max, inner: RefCell::new(inner) })
     }
 
     /// Makes this the thread's run until the guard is dropped.
@@ -196,7 +212,7 @@ impl World {
     pub(crate) fn called(&self, task: TaskId, what: u64) {
         let mut inner = self.inner.borrow_mut();
         inner.act(&[2, task.into(), what]);
-        if inner.tasks[task as usize].ended {
+        if inner.tasks[task as usize].ended || inner.stopped[self.reactor(task)] {
             inner.violate(format!("{} was called again after its end", self.task_name(task)));
         }
     }
@@ -244,6 +260,25 @@ impl World {
         inner.emissions[stream as usize][source].push(emission);
         inner.places.insert((stream, task, draft.id), place);
         inner.tasks[task as usize].emitted += 1;
+        for sub in self.plan.subscribers_of(stream) {
+            let to = self.plan.spec.subscriptions[*sub as usize].to;
+            let named = direct.is_none_or(|t| self.plan.component_of(t) == to);
+            if named && self.is_counted(*sub) {
+                let waiting = &mut inner.waiting[to as usize];
+                *waiting += least_bytes(&draft);
+                if *waiting > self.waiting_max[to as usize] {
+                    let (now, name) = (*waiting, &self.plan.spec.components[to as usize].name);
+                    let most = self.waiting_max[to as usize];
+                    inner.violate(format!("{now} bytes wait for {name}, credit and bursts allow {most} (D2)"));
+                }
+            }
+        }
+    }
+
+    /// Whether what waits over this subscription is counted: each tuple goes to one task, and none is dropped.
+    fn is_counted(&self, sub: u32) -> bool {
+        let script = &self.scenario.subscriptions[sub as usize];
+        !script.feedback && !matches!(script.grouping, GroupScript::All | GroupScript::Custom(_))
     }
 
     pub(crate) fn hook_emit(&self, task: TaskId, stream: StreamIx, targets: Vec<TaskId>) {
@@ -289,8 +324,10 @@ impl World {
     ) -> Result<(), String> {
         let draft = draft.ok_or("whose contents nobody emitted")?;
         let component = self.plan.component_of(task);
-        let sub = self.plan.subscribers_of(stream).iter().map(|s| &self.plan.spec.subscriptions[*s as usize]);
-        let sub = sub.filter(|s| s.to == component).next().ok_or("that it does not subscribe to")?;
+        let mut subs = self.plan.subscribers_of(stream).iter();
+        let sub_ix = subs.find(|s| self.plan.spec.subscriptions[**s as usize].to == component);
+        let sub_ix = *sub_ix.ok_or("that it does not subscribe to")?;
+        let sub = &self.plan.spec.subscriptions[sub_ix as usize];
         let place = inner.places.get(&(stream, source, draft.id)).copied();
         let place = place.ok_or_else(|| format!("that was never emitted there: {draft:?}"))?;
         let at = (source - self.plan.source_tasks(stream).start) as usize;
@@ -302,6 +339,11 @@ impl World {
             return Err(format!("twice: number {place} of its source"));
         }
         emission.delivered.push(task);
+        if self.is_counted(sub_ix) {
+            // A tuple that wrongly went to two tasks shows at the end; here it must only not underflow.
+            let waiting = &mut inner.waiting[component as usize];
+            *waiting = waiting.saturating_sub(least_bytes(&draft));
+        }
         if let Some(origin) = emission.origin_ns
             && origin != origin_ns
         {
@@ -353,6 +395,7 @@ impl World {
         if self.closed(&inner, task) || inner.tasks[task as usize].cleaned > 0 {
             inner.violate(format!("{} got a tick after its end", self.task_name(task)));
         }
+        inner.tasks[task as usize].ticked_ns = Some(self.now_ns());
     }
 
     /// A spout task parks until [`World::wake_one`].
@@ -373,8 +416,91 @@ impl World {
         }
         let task = dice.pick(&parked);
         inner.trace(&[7, task.into()]);
+        inner.told[self.reactor(task)] = true;
         inner.parked.remove(&task).expect("it is parked").wake();
         Some(task)
+    }
+
+    fn reactor(&self, task: TaskId) -> usize {
+        self.plan.tasks[task as usize].reactor as usize
+    }
+
+    /// A wake of the engine's is being used for this task's reactor.
+    pub(crate) fn tell(&self, task: TaskId) {
+        self.inner.borrow_mut().told[self.reactor(task)] = true;
+    }
+
+    /// Whether a reactor was told since the last call.
+    pub(crate) fn take_told(&self, reactor: usize) -> bool {
+        std::mem::take(&mut self.inner.borrow_mut().told[reactor])
+    }
+
+    /// The spouts of a reactor are being stopped: `next` is not called again.
+    pub(crate) fn stopped(&self, reactor: usize) {
+        self.inner.borrow_mut().stopped[reactor] = true;
+    }
+
+    pub(crate) fn set_adrift(&self, task: TaskId, anchor: Anchor) {
+        self.inner.borrow_mut().adrift.push((task, anchor));
+    }
+
+    pub(crate) fn has_adrift(&self, task: TaskId) -> bool {
+        self.inner.borrow().adrift.iter().any(|(t, _)| *t == task)
+    }
+
+    /// Ends a tuple that was set adrift, as another thread would.
+    pub(crate) fn settle_adrift(&self, dice: &mut Dice) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        if inner.adrift.is_empty() {
+            return false;
+        }
+        let at = dice.below(inner.adrift.len() as u32) as usize;
+        let (task, anchor) = inner.adrift.swap_remove(at);
+        inner.told[self.reactor(task)] = true;
+        drop(inner);
+        let fails = matches!(self.script(task).role, Role::Bolt(b) if dice.percent(b.fail_percent));
+        self.settled(task, !fails);
+        if fails {
+            anchor.fail("the script says so");
+        } else {
+            anchor.ack();
+        }
+        true
+    }
+
+    /// The clock went from `before_ns` to now because nothing else could happen: a tick that was due in between was
+    /// slept through.
+    pub(crate) fn check_ticks(&self, before_ns: u64) {
+        let mut inner = self.inner.borrow_mut();
+        for task in 0..inner.tasks.len() as TaskId {
+            let log = &inner.tasks[task as usize];
+            let (Some(last), Some((ms, _))) = (log.ticked_ns, self.script(task).ticks) else { continue };
+            let due = last + ms * 1_000_000;
+            if !log.ended && due > before_ns && due < self.now_ns() {
+                let now_ns = self.now_ns();
+                inner.violate(format!(
+                    "the reactor of {} slept until {now_ns}, a tick was due at {due}",
+                    self.task_name(task)
+                ));
+            }
+        }
+    }
+
+    /// Executions so far by the tasks that components of these names have on a reactor.
+    pub(crate) fn executions(&self, reactor: u32, components: &[String]) -> u64 {
+        let inner = self.inner.borrow();
+        let here =
+            |t: &&squall_topology::Cohort| components.contains(&self.plan.spec.components[t.component as usize].name);
+        let cohorts = self.plan.cohorts_of(reactor).iter().filter(here);
+        cohorts.flat_map(|c| &c.tasks).map(|t| inner.tasks[*t as usize].executed).sum()
+    }
+
+    /// Components that have something waiting though nothing happens any more: an idle link sends at once, so at such a
+    /// moment everything emitted has been executed.
+    pub(crate) fn left_waiting(&self) -> Vec<String> {
+        let inner = self.inner.borrow();
+        let waiting = inner.waiting.iter().enumerate().filter(|(_, bytes)| **bytes > 0);
+        waiting.map(|(c, bytes)| format!("{bytes} bytes for {}", self.plan.spec.components[c].name)).collect()
     }
 
     /// A spout task ended or was stopped, or a bolt task has finished.
@@ -407,7 +533,11 @@ impl World {
             let open = self.plan.source_tasks(sub.stream).find(|t| !sub.feedback && !self.closed(&inner, *t));
             if let Some(open) = open {
                 let stream = self.plan.spec.stream_name(sub.stream);
-                inner.violate(format!("`finish` of {} was called before {} ended {stream}", me(), self.task_name(open)));
+                inner.violate(format!(
+                    "`finish` of {} was called before {} ended {stream}",
+                    me(),
+                    self.task_name(open)
+                ));
             }
         }
     }
@@ -440,6 +570,37 @@ impl World {
     }
 }
 
+/// What a tuple takes at least, wherever it waits.
+fn least_bytes(draft: &Draft) -> u64 {
+    16 + u64::from(draft.pad)
+}
+
+/// What may wait for a component at most: over each link that leads to one of its inboxes the window, or a quarter of it
+/// and one batch; and at the senders, their open batches and what their last calls emitted before they were paused.
+fn waiting_max(plan: &Plan, scenario: &Scenario, component: u32) -> u64 {
+    let config = &plan.spec.config;
+    let batch = u64::from(config.batch_bytes.max(config.socket_batch_bytes));
+    let link = config.credit_bytes.max(config.credit_bytes / 4 + batch.max(scenario.tuple_bytes_max()));
+    let inputs = plan.inputs_of(component).iter().map(|s| plan.spec.subscriptions[*s as usize].stream);
+    let sources: Vec<u32> = inputs.map(|s| plan.spec.streams[s as usize].component).collect();
+    let mut senders: Vec<u32> = sources.iter().flat_map(|c| plan.reactors_of(*c)).copied().collect();
+    senders.sort_unstable();
+    senders.dedup();
+    let here = plan.reactors_of(component).len() as u64;
+    let links = here * senders.len() as u64 * link;
+    let open: u64 = sources.iter().map(|c| plan.reactors_of(*c).len() as u64 * here * batch).sum();
+    let mut each = sources;
+    each.sort_unstable();
+    each.dedup();
+    let calls = |c: &u32| {
+        let script = &scenario.components[*c as usize];
+        // A call of each task (ticks, `batch_end`) and one on a tuple may follow each other before a look at the room.
+        let calls = u64::from(script.tasks) + plan.reactors_of(*c).len() as u64;
+        calls * u64::from(script.emits_max()) * scenario.tuple_bytes_max()
+    };
+    links + open + each.iter().map(calls).sum::<u64>()
+}
+
 impl Inner {
     fn violate(&mut self, what: String) {
         self.violation.get_or_insert(what);
@@ -454,5 +615,112 @@ impl Inner {
     fn act(&mut self, words: &[u64]) {
         self.activity += 1;
         self.trace(words);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::SubScript;
+    use crate::tuples::Item;
+    use squall::Tuple;
+    use squall_tuple::{BatchBuf, BatchKind, OpenBatch};
+
+    /// A spout (task 0) that a bolt (task 1) reads; the spout has emitted three tuples.
+    fn world() -> (Rc<World>, [Draft; 3]) {
+        let components = vec![ComponentScript::spout("a", 1), ComponentScript::bolt("b")];
+        let scenario = Scenario::tiny(0, components, vec![SubScript::new(0, 1, GroupScript::Shuffle)]);
+        let (plan, _) = crate::topology::build(&scenario).unwrap();
+        let world = World::new(plan, VirtualClock::at(100), Rc::new(scenario));
+        world.prepared(0);
+        world.prepared(1);
+        let drafts = [0, 1, 2].map(|id| Draft { id, key: 0, depth: 0, pad: 3 });
+        for draft in drafts {
+            world.emitting(0, 0, draft, None, None);
+        }
+        (world, drafts)
+    }
+
+    /// The bolt executes a tuple.
+    fn execute(world: &World, draft: &Draft) {
+        let mut buf = BatchBuf::with_capacity(4096);
+        buf.open(&OpenBatch {
+            kind: BatchKind::Data,
+            stream: 0,
+            schema_id: <Item as Tuple>::ID,
+            dynamic: false,
+            source_reactor: 0,
+            epoch: 0,
+        });
+        buf.push_plain::<Item, Item>(0, 1, 0, &draft.item()).unwrap();
+        let frame = buf.view().iter().next().unwrap();
+        world.executed(1, 0, 0, 0, Arrived::Item(frame.tuple::<Item>()));
+    }
+
+    fn violation(world: &World) -> String {
+        world.violation().expect("something is wrong")
+    }
+
+    #[test]
+    fn tuples_in_order_are_fine_and_gaps_are_for_the_end_to_judge() {
+        let (world, [first, _, third]) = world();
+        execute(&world, &first);
+        execute(&world, &third);
+        assert_eq!(world.violation(), None);
+        assert_eq!(world.left_waiting().len(), 1);
+    }
+
+    #[test]
+    fn a_tuple_that_comes_late_is_noticed() {
+        let (world, [first, second, _]) = world();
+        execute(&world, &second);
+        execute(&world, &first);
+        assert!(violation(&world).contains("out of order"), "{}", violation(&world));
+    }
+
+    #[test]
+    fn a_tuple_that_comes_twice_is_noticed() {
+        let (world, [first, ..]) = world();
+        execute(&world, &first);
+        execute(&world, &first);
+        assert!(violation(&world).contains("twice"), "{}", violation(&world));
+    }
+
+    #[test]
+    fn a_tuple_that_nobody_emitted_is_noticed() {
+        let (world, [first, ..]) = world();
+        execute(&world, &Draft { id: 7, ..first });
+        assert!(violation(&world).contains("never emitted"), "{}", violation(&world));
+        let (world, [first, ..]) = self::world();
+        execute(&world, &Draft { pad: 4, ..first });
+        assert!(violation(&world).contains("other contents"), "{}", violation(&world));
+    }
+
+    #[test]
+    fn what_happens_at_the_wrong_time_of_a_life_is_noticed() {
+        let (world, _) = world();
+        world.finishing(1);
+        assert!(violation(&world).contains("before a[0] (task 0) ended"), "{}", violation(&world));
+
+        let (world, [first, ..]) = self::world();
+        world.ended(0);
+        world.finishing(1);
+        assert_eq!(world.violation(), None);
+        execute(&world, &first);
+        assert!(violation(&world).contains("after `finish`"), "{}", violation(&world));
+
+        let (world, [first, ..]) = self::world();
+        world.ended(0);
+        world.emitting(0, 0, Draft { id: 9, ..first }, None, None);
+        assert!(violation(&world).contains("emitted after"), "{}", violation(&world));
+    }
+
+    #[test]
+    fn more_than_credit_and_bursts_allow_is_noticed() {
+        let (world, [first, ..]) = world();
+        for id in 10..2000 {
+            world.emitting(0, 0, Draft { id, pad: 100, ..first }, None, None);
+        }
+        assert!(violation(&world).contains("(D2)"), "{}", violation(&world));
     }
 }
