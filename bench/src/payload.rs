@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use squall::__rt::rkyv::Archive;
-use squall::{Emit, Tuple};
+use squall::{Emit, Stream, Tuple};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -16,8 +16,8 @@ pub(crate) trait Payload: Tuple + Emit<Self> {
     /// The tuple that is sent again and again.
     fn constant() -> Self;
 
-    /// Sets the first word, so that no two tuples are equal.
-    fn stamp(&mut self, n: u64);
+    /// Emits it with `n` as its first word, so that no two are equal: a small one by value, a large one borrowed.
+    fn emit(&self, n: u64, out: &mut Stream<Self>);
 
     /// Reads it.
     fn touch(archived: &Self::Archived);
@@ -40,8 +40,8 @@ macro_rules! words {
             }
 
             #[inline(always)]
-            fn stamp(&mut self, n: u64) {
-                self.$first = n;
+            fn emit(&self, n: u64, out: &mut Stream<Self>) {
+                out.emit($name { $first: n, $($field: self.$field,)* });
             }
 
             #[inline(always)]
@@ -58,7 +58,7 @@ words!(Words64, 64, a, b, c, d, e, f, g, h);
 words!(Words128, 128, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);
 
 macro_rules! bytes {
-    ($name:ident, $size:literal) => {
+    ($name:ident, $borrowed:ident, $size:literal) => {
         /// A word and a byte array.
         #[derive(Tuple)]
         pub(crate) struct $name {
@@ -74,8 +74,8 @@ macro_rules! bytes {
             }
 
             #[inline(always)]
-            fn stamp(&mut self, n: u64) {
-                self.n = n;
+            fn emit(&self, n: u64, out: &mut Stream<Self>) {
+                out.emit($borrowed { n, bytes: &self.bytes });
             }
 
             #[inline(always)]
@@ -88,8 +88,8 @@ macro_rules! bytes {
     };
 }
 
-bytes!(Bytes1K, 1024);
-bytes!(Bytes16K, 16384);
+bytes!(Bytes1K, Bytes1KRef, 1024);
+bytes!(Bytes16K, Bytes16KRef, 16384);
 
 /// Reads the first word of each 64 bytes.
 #[inline(always)]

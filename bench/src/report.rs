@@ -5,6 +5,7 @@ use squall_metrics::format;
 
 use crate::machine::Machine;
 use crate::measure::{RowResult, Side};
+use crate::scenario::Scenario;
 
 type Figure = (&'static str, fn(&Side) -> Option<f64>);
 
@@ -70,13 +71,16 @@ pub(crate) fn for_people(r: &RowResult) {
         Some([before, after]) => format!("probe {before} → {after} ns{}", if r.far() { " FAR" } else { "" }),
         None => "one core, no probe".to_owned(),
     };
+    let length = match r.row.scenario {
+        Scenario::WordCount => "one pass".to_owned(),
+        _ => format!("{:.2} s", r.slice.as_secs_f64()),
+    };
     eprintln!(
-        "{} {}: wait {}, {} rounds of {:.2} s a side, {probe}, load {:.1} → {:.1}",
+        "{} {}: wait {}, {} rounds of {length} a side, {probe}, load {:.1} → {:.1}",
         r.row.scenario.name(),
         r.row.what(),
         r.wait,
         r.rounds,
-        r.slice.as_secs_f64(),
         r.load[0],
         r.load[1],
     );
@@ -127,7 +131,6 @@ mod tests {
 
     use super::*;
     use crate::measure::Counters;
-    use crate::scenario::Scenario;
 
     fn result() -> RowResult {
         let side = |p50: f64| Side { p50: Some(p50), p99: Some(2.0 * p50), ..Side::default() };

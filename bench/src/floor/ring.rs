@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rtrb::RingBuffer;
 use rtrb::chunks::ChunkError;
+use rtrb::{Producer, RingBuffer};
 use squall_metrics::Histogram;
 
 use crate::clock::{Meter, now_ns};
@@ -19,41 +19,51 @@ const STREAM_BYTES: usize = 512 * 1024;
 /// Messages per chunk of the stream.
 const CHUNK: usize = 64;
 
+/// A message at the start of a cache line, in the ring and out of it (see `local::APART`).
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Message<const W: usize>([u64; W]);
+
 /// One message to and fro through two rings.
 pub(crate) fn rtt<const W: usize>(settings: &Settings, cores: [usize; 2]) -> Result<Outcome, BenchError> {
-    let (mut ping_tx, mut ping_rx) = RingBuffer::<[u64; W]>::new(PING_SLOTS);
-    let (mut pong_tx, mut pong_rx) = RingBuffer::<[u64; W]>::new(PING_SLOTS);
+    let (mut ping_tx, mut ping_rx) = RingBuffer::<Message<W>>::new(PING_SLOTS);
+    let (mut pong_tx, mut pong_rx) = RingBuffer::<Message<W>>::new(PING_SLOTS);
     let stop = AtomicBool::new(false);
     let measure_from = now_ns() + settings.warmup.as_nanos() as u64;
     std::thread::scope(|s| {
         s.spawn(|| {
             pin(cores[1]);
             loop {
-                match ping_rx.pop() {
-                    Ok(message) => pong_tx.push(message).expect("one message is in flight"),
-                    Err(_) if ping_rx.is_abandoned() => return,
-                    Err(_) => std::hint::spin_loop(),
+                if let Ok(chunk) = ping_rx.read_chunk(1) {
+                    send(&mut pong_tx, &chunk.as_slices().0[0]);
+                    chunk.commit_all();
+                    continue;
                 }
+                if ping_rx.is_abandoned() {
+                    return;
+                }
+                std::hint::spin_loop();
             }
         });
         let stop = &stop;
         let pinging = s.spawn(move || {
             pin(cores[0]);
             let mut latency = Histogram::new();
-            let mut message = [0; W];
+            let mut message = Message([0; W]);
             let mut n = 0;
             while !stop.load(Ordering::Relaxed) {
                 n += 1;
-                message[0] = n;
+                message.0[0] = n;
                 let began = now_ns();
-                ping_tx.push(message).expect("one message is in flight");
+                send(&mut ping_tx, &message);
                 let back = loop {
-                    match pong_rx.pop() {
-                        Ok(back) => break back,
-                        Err(_) => std::hint::spin_loop(),
+                    if let Ok(chunk) = pong_rx.read_chunk(1) {
+                        break chunk;
                     }
+                    std::hint::spin_loop();
                 };
-                touch_words(&back);
+                touch_words(&back.as_slices().0[0].0);
+                back.commit_all();
                 let ended = now_ns();
                 if began >= measure_from {
                     latency.record(ended - began);
@@ -65,6 +75,13 @@ pub(crate) fn rtt<const W: usize>(settings: &Settings, cores: [usize; 2]) -> Res
         stop.store(true, Ordering::Relaxed);
         pinging.join().map_err(|_| BenchError::Failed("the floor panicked, see above".to_owned()))
     })
+}
+
+/// Copies the message into the ring; it is read in place there.
+#[inline(always)]
+fn send<const W: usize>(tx: &mut Producer<Message<W>>, message: &Message<W>) {
+    let chunk = tx.write_chunk_uninit(1).expect("one message is in flight");
+    chunk.fill_from_iter([message].into_iter().copied());
 }
 
 /// Messages one way in chunks of 64.

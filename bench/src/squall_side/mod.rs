@@ -230,9 +230,9 @@ mod tests {
         let deployed = job.deploy().unwrap();
         let refused = job.check(&deployed.plan, &[("echo", 0)]);
         assert!(matches!(refused, Err(BenchError::Placement { got: 1, wanted: 0, .. })), "{refused:?}");
-        let local = Job { row: Row { link: Link::Local, ..job.row.clone() }, ..job };
-        let refused = local.check(&deployed.plan, &[]);
-        assert!(refused.is_ok(), "a reactor has no link but the local one to itself");
+        let row = Scenario::named("rtt-tcp").unwrap().rows()[0].clone();
+        let other_link = Job { row, ..job }.check(&deployed.plan, &[]);
+        assert!(matches!(other_link, Err(BenchError::LinkKind { got: LinkKind::Ring, .. })), "{other_link:?}");
     }
 
     #[test]

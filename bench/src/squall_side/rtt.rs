@@ -41,9 +41,8 @@ impl<P: Payload> Spout for Ping<P> {
                 return Ok(Next::Idle);
             }
             self.emitted += 1;
-            self.value.stamp(self.emitted);
             t.emitted_ns.set(now_ns());
-            out.emit(&self.value);
+            self.value.emit(self.emitted, out);
             Ok(Next::Emitted)
         })
     }

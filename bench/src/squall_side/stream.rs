@@ -22,8 +22,7 @@ impl<P: Payload> Spout for Const<P> {
     #[inline]
     fn next(&mut self, out: &mut Stream<P>) -> Result<Next, SpoutError> {
         self.emitted += 1;
-        self.value.stamp(self.emitted);
-        out.emit(&self.value);
+        self.value.emit(self.emitted, out);
         Ok(Next::Emitted)
     }
 

@@ -130,6 +130,8 @@ impl<S: Spout> SpoutCohort<S> {
                 }
                 Next::Parked => {
                     task.state = State::Parked;
+                    // Woken while it decided to park: there is something to do at once.
+                    turn.progress |= task.woken.load(Ordering::Acquire);
                     return Ok(());
                 }
                 Next::End => {
