@@ -65,8 +65,11 @@ impl Bolt for Deal {
     }
 }
 
+/// Task index and number, in order of execution.
+type Seen = Mutex<Vec<(u32, u64)>>;
+
 struct Sink {
-    seen: Option<Arc<Mutex<Vec<(u32, u64)>>>>,
+    seen: Option<Arc<Seen>>,
     task: u32,
 }
 
@@ -76,7 +79,7 @@ impl Bolt for Sink {
 
     fn prepare(&mut self, ctx: &Context) -> Result<(), BoltError> {
         // One for all tasks of the worker.
-        self.seen = Some(ctx.resource("seen", Mutex::default));
+        self.seen = Some(ctx.resource("seen", Seen::default));
         self.task = ctx.task_index();
         assert_eq!((ctx.component(), ctx.task_count()), ("sink", 3));
         Ok(())
@@ -169,7 +172,7 @@ impl Bolt for Even {
         if i.n == 7 {
             return Err(BoltError::fail("seven"));
         }
-        if i.n.to_native() % 2 == 0 {
+        if i.n.to_native().is_multiple_of(2) {
             out.emit(i.view());
         }
         Ok(())
