@@ -6,7 +6,7 @@ mod common;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
-use common::{fixture, run, rss, wait, workers};
+use common::{fixture, rss, run, wait, workers};
 
 fn report(dir: &tempfile::TempDir) -> (String, impl Fn() -> serde_json::Value) {
     let path = dir.path().join("r.json");
