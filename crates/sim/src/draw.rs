@@ -159,7 +159,7 @@ fn component(d: &mut Dice, f: &Features, name: String, spout: Option<bool>) -> C
             (7, OutputShape::Many),
         ]),
     };
-    let small_max = d.pick(&[0, 16, 100, 400]);
+    let small_max = d.pick(&[0, 16, 100, 400, 700]);
     let large_max = if f.large { d.pick(&[600, 3000, 9000, 60_000]) } else { 0 };
     ComponentScript {
         name,
@@ -185,6 +185,8 @@ fn spout_script(d: &mut Dice, f: &Features, endless: bool) -> SpoutScript {
         sleep_ns_max: d.pick(&[0, 100_000, 20_000_000]),
         park_percent: if f.park { d.pick(&[0, 10, 40]) } else { 0 },
         emits_at_end: d.percent(50),
+        slow_percent: if f.slow { d.pick(&[0, 10, 100]) } else { 0 },
+        slow_ns_max: d.pick(&[1_000, 300_000, 4_000_000]),
     }
 }
 

@@ -1,9 +1,10 @@
 //! A seeded simulator of whole topologies: one thread, virtual time, any legal order of events.
 //!
-//! From one `u64` comes a [`Scenario`] (a topology, scripts for its components, limits, a schedule); [`run`] runs it on
+//! From one `u64` comes a [`Scenario`] (a topology, scripts for its components, limits, a schedule); [`run()`] runs it on
 //! the engine's own logic and checks what design §4 promises: the run ends; every tuple reaches each task that its
 //! grouping chose exactly once and in order (D1); nothing beyond the credit is under way (D2); what feedback edges drop
-//! is counted (D3); `finish` follows the marks of all inputs; counts are exact (D10). A failing seed replays exactly.
+//! is counted (D3); `finish` follows the marks of all inputs; counts are exact (D10). A failing seed replays exactly:
+//! `SQUALL_SIM_SEED=17 cargo test -p squall-sim --test seeds` runs one, `SQUALL_SIM_SEEDS=100000` runs that many.
 //!
 //! What is legal: batches of one link arrive in order, those of different links in any order and any time later; credit
 //! comes back late; a reactor may be slow; spouts begin and stop reactor by reactor. Links and clock are replaced;

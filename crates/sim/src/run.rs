@@ -232,7 +232,7 @@ impl<'s> Run<'s> {
     fn once(&mut self) -> Result<(), Wrong> {
         self.steps += 1;
         if self.dice.below(1000) < self.scenario.schedule.drift_permille {
-            let by = self.dice.pick(&[1, 700, 50_000, 1_000_000]);
+            let by = self.dice.pick(&[1, 700, 50_000, 1_000_000, 30_000_000]);
             self.world.clock.advance(by);
         }
         if self.dice.percent(2) {
@@ -315,6 +315,7 @@ impl<'s> Run<'s> {
         // A real reactor flushes when its last turn had nothing to do; doing so earlier must be harmless.
         let flush_all = idle || self.dice.percent(self.scenario.schedule.flush_percent);
         self.begin(step, flush_all);
+        self.world.begin_step();
         let paused = match step {
             Step::Deliver { to, .. } => self.rig.paused(to),
             _ => Vec::new(),

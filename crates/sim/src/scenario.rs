@@ -105,6 +105,10 @@ pub struct SpoutScript {
     pub park_percent: u32,
     /// The last call emits too.
     pub emits_at_end: bool,
+    /// Calls that take time.
+    pub slow_percent: u32,
+    /// Longest time one takes.
+    pub slow_ns_max: u64,
 }
 
 /// What each task of a bolt does. Percentages are of executed tuples.
@@ -345,6 +349,8 @@ impl ComponentScript {
             sleep_ns_max: 0,
             park_percent: 0,
             emits_at_end: false,
+            slow_percent: 0,
+            slow_ns_max: 1,
         };
         ComponentScript::new(name, Role::Spout(spout))
     }

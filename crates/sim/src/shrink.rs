@@ -81,7 +81,8 @@ fn candidates(s: &Scenario) -> Vec<Scenario> {
         for edit in edits {
             all.extend(change(s, |s| edit(&mut s.components[at])));
         }
-        let edits: [fn(&mut SpoutScript); 4] = [
+        let edits: [fn(&mut SpoutScript); 5] = [
+            |p| p.slow_percent = 0,
             |p| p.tuples = p.tuples.map(|n| n / 2),
             |p| p.tuples = p.tuples.map(|n| n.saturating_sub(1)),
             |p| (p.idle_percent, p.sleep_percent, p.park_percent) = (0, 0, 0),

@@ -109,9 +109,12 @@ impl<O: SimOut> Spout for SimSpout<O> {
         let script = self.spout;
         self.check_called();
         let place = self.place();
-        place.world.called(place.task, 0);
+        place.world.called(place.task);
         if place.left == Some(0) {
             return Ok(self.end());
+        }
+        if place.dice.percent(script.slow_percent) {
+            place.world.clock.advance(place.dice.between_u64(1, script.slow_ns_max));
         }
         if place.dice.percent(script.idle_percent) {
             return Ok(Next::Idle);
@@ -119,9 +122,11 @@ impl<O: SimOut> Spout for SimSpout<O> {
         if place.dice.percent(script.sleep_percent) {
             let until = place.clock.now() + Duration::from_nanos(place.dice.between_u64(0, script.sleep_ns_max));
             place.sleeps_until = Some(until);
+            place.world.rests(place.task);
             return Ok(Next::WakeAt(until));
         }
         if place.dice.percent(script.park_percent) {
+            place.world.rests(place.task);
             // A wake that comes before the task parks is not lost.
             if place.dice.percent(25) {
                 place.world.tell(place.task);

@@ -55,6 +55,12 @@ pub(crate) struct TaskLog {
     pub(crate) ended: bool,
     pub(crate) cleaned: u32,
     ticked_ns: Option<u64>,
+    /// A spout task that sleeps or is parked.
+    resting: bool,
+    /// Step of the run in which it was last called.
+    called_at: u64,
+    /// Steps since then in which another task of its cohort was called, though it could have been.
+    passed_over: u32,
     /// Executed something since its last `batch_end`.
     pub(crate) unflushed: bool,
     pub(crate) hook_executes: u64,
@@ -82,6 +88,8 @@ pub(crate) struct Inner {
     stopped: Vec<bool>,
     purses: [u64; 3],
     next_id: u64,
+    /// Steps that the run has taken.
+    step: u64,
     /// Calls that move a run on; ticks do not.
     activity: u64,
     hash: u64,
@@ -128,6 +136,7 @@ impl World {
             stopped: vec![false; plan.reactors.len()],
             purses: [budget / 2, budget, budget / 2],
             next_id: 0,
+            step: 0,
             activity: 0,
             hash: 0xCBF2_9CE4_8422_2325,
             violation: None,
@@ -208,13 +217,46 @@ impl World {
         }
     }
 
-    /// A call that moves the run on but emits nothing by itself.
-    pub(crate) fn called(&self, task: TaskId, what: u64) {
+    /// The next step of the run begins.
+    pub(crate) fn begin_step(&self) {
+        self.inner.borrow_mut().step += 1;
+    }
+
+    /// A call of a spout's `next`.
+    pub(crate) fn called(&self, task: TaskId) {
         let mut inner = self.inner.borrow_mut();
-        inner.act(&[2, task.into(), what]);
+        inner.act(&[2, task.into()]);
+        self.pass_over(&mut inner, task);
         if inner.tasks[task as usize].ended || inner.stopped[self.reactor(task)] {
             inner.violate(format!("{} was called again after its end", self.task_name(task)));
         }
+    }
+
+    /// Tasks of a spout on one reactor take turns: none that could emit is passed over again and again.
+    fn pass_over(&self, inner: &mut Inner, task: TaskId) {
+        let step = inner.step;
+        let log = &mut inner.tasks[task as usize];
+        (log.resting, log.passed_over) = (false, 0);
+        if std::mem::replace(&mut log.called_at, step) == step {
+            return;
+        }
+        let tasks = self.plan.tasks_of(self.plan.component_of(task));
+        let cohort: Vec<TaskId> = tasks.filter(|t| self.reactor(*t) == self.reactor(task)).collect();
+        for other in &cohort {
+            let log = &mut inner.tasks[*other as usize];
+            if *other == task || log.ended || log.resting || log.called_at == step {
+                continue;
+            }
+            log.passed_over += 1;
+            if log.passed_over > 2 * cohort.len() as u32 {
+                inner.violate(format!("{} is passed over by the other tasks of its cohort", self.task_name(*other)));
+            }
+        }
+    }
+
+    /// A spout task sleeps or is parked.
+    pub(crate) fn rests(&self, task: TaskId) {
+        self.inner.borrow_mut().tasks[task as usize].resting = true;
     }
 
     /// A new tuple, if the purse has something left.
@@ -327,7 +369,6 @@ impl World {
         let mut subs = self.plan.subscribers_of(stream).iter();
         let sub_ix = subs.find(|s| self.plan.spec.subscriptions[**s as usize].to == component);
         let sub_ix = *sub_ix.ok_or("that it does not subscribe to")?;
-        let sub = &self.plan.spec.subscriptions[sub_ix as usize];
         let place = inner.places.get(&(stream, source, draft.id)).copied();
         let place = place.ok_or_else(|| format!("that was never emitted there: {draft:?}"))?;
         let at = (source - self.plan.source_tasks(stream).start) as usize;
@@ -361,11 +402,8 @@ impl World {
         if log.prepared == 0 || log.cleaned > 0 {
             return Err("outside of its life".into());
         }
-        if log.finish_calls > 0 && !sub.feedback {
+        if log.finish_calls > 0 {
             return Err("after `finish`".into());
-        }
-        if sub.feedback && self.closed(inner, task) {
-            return Err("of a feedback edge after its end-of-stream marks".into());
         }
         Ok(())
     }
@@ -619,108 +657,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scenario::SubScript;
-    use crate::tuples::Item;
-    use squall::Tuple;
-    use squall_tuple::{BatchBuf, BatchKind, OpenBatch};
-
-    /// A spout (task 0) that a bolt (task 1) reads; the spout has emitted three tuples.
-    fn world() -> (Rc<World>, [Draft; 3]) {
-        let components = vec![ComponentScript::spout("a", 1), ComponentScript::bolt("b")];
-        let scenario = Scenario::tiny(0, components, vec![SubScript::new(0, 1, GroupScript::Shuffle)]);
-        let (plan, _) = crate::topology::build(&scenario).unwrap();
-        let world = World::new(plan, VirtualClock::at(100), Rc::new(scenario));
-        world.prepared(0);
-        world.prepared(1);
-        let drafts = [0, 1, 2].map(|id| Draft { id, key: 0, depth: 0, pad: 3 });
-        for draft in drafts {
-            world.emitting(0, 0, draft, None, None);
-        }
-        (world, drafts)
-    }
-
-    /// The bolt executes a tuple.
-    fn execute(world: &World, draft: &Draft) {
-        let mut buf = BatchBuf::with_capacity(4096);
-        buf.open(&OpenBatch {
-            kind: BatchKind::Data,
-            stream: 0,
-            schema_id: <Item as Tuple>::ID,
-            dynamic: false,
-            source_reactor: 0,
-            epoch: 0,
-        });
-        buf.push_plain::<Item, Item>(0, 1, 0, &draft.item()).unwrap();
-        let frame = buf.view().iter().next().unwrap();
-        world.executed(1, 0, 0, 0, Arrived::Item(frame.tuple::<Item>()));
-    }
-
-    fn violation(world: &World) -> String {
-        world.violation().expect("something is wrong")
-    }
-
-    #[test]
-    fn tuples_in_order_are_fine_and_gaps_are_for_the_end_to_judge() {
-        let (world, [first, _, third]) = world();
-        execute(&world, &first);
-        execute(&world, &third);
-        assert_eq!(world.violation(), None);
-        assert_eq!(world.left_waiting().len(), 1);
-    }
-
-    #[test]
-    fn a_tuple_that_comes_late_is_noticed() {
-        let (world, [first, second, _]) = world();
-        execute(&world, &second);
-        execute(&world, &first);
-        assert!(violation(&world).contains("out of order"), "{}", violation(&world));
-    }
-
-    #[test]
-    fn a_tuple_that_comes_twice_is_noticed() {
-        let (world, [first, ..]) = world();
-        execute(&world, &first);
-        execute(&world, &first);
-        assert!(violation(&world).contains("twice"), "{}", violation(&world));
-    }
-
-    #[test]
-    fn a_tuple_that_nobody_emitted_is_noticed() {
-        let (world, [first, ..]) = world();
-        execute(&world, &Draft { id: 7, ..first });
-        assert!(violation(&world).contains("never emitted"), "{}", violation(&world));
-        let (world, [first, ..]) = self::world();
-        execute(&world, &Draft { pad: 4, ..first });
-        assert!(violation(&world).contains("other contents"), "{}", violation(&world));
-    }
-
-    #[test]
-    fn what_happens_at_the_wrong_time_of_a_life_is_noticed() {
-        let (world, _) = world();
-        world.finishing(1);
-        assert!(violation(&world).contains("before a[0] (task 0) ended"), "{}", violation(&world));
-
-        let (world, [first, ..]) = self::world();
-        world.ended(0);
-        world.finishing(1);
-        assert_eq!(world.violation(), None);
-        execute(&world, &first);
-        assert!(violation(&world).contains("after `finish`"), "{}", violation(&world));
-
-        let (world, [first, ..]) = self::world();
-        world.ended(0);
-        world.emitting(0, 0, Draft { id: 9, ..first }, None, None);
-        assert!(violation(&world).contains("emitted after"), "{}", violation(&world));
-    }
-
-    #[test]
-    fn more_than_credit_and_bursts_allow_is_noticed() {
-        let (world, [first, ..]) = world();
-        for id in 10..2000 {
-            world.emitting(0, 0, Draft { id, pad: 100, ..first }, None, None);
-        }
-        assert!(violation(&world).contains("(D2)"), "{}", violation(&world));
-    }
-}
+mod tests;
