@@ -117,8 +117,8 @@ pub trait Bolt: 'static {
         Ok(())
     }
 
-    /// All inputs have ended. Called again while it returns [`Finish::More`], each time when the outputs have room:
-    /// emit a few hundred tuples at a time rather than all at once.
+    /// All inputs have ended; nothing is executed after this was first called. Called again while it returns
+    /// [`Finish::More`], each time when the outputs have room: emit a few hundred tuples at a time rather than all at once.
     fn finish(&mut self, out: &mut Self::Out) -> Result<Finish, BoltError> {
         let _ = out;
         Ok(Finish::Done)

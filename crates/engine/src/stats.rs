@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum DropReason {
     /// A declared feedback edge had no credit.
     FeedbackFull,
-    /// They came over a feedback edge after the component had finished.
+    /// They came over a feedback edge after the component's inputs had ended.
     AfterEnd,
 }
 

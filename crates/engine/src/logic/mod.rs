@@ -176,7 +176,6 @@ impl Core {
                 ends: EndTracker::new(&expected),
                 pending: Default::default(),
                 life: Life::Running,
-                mid_batch: false,
                 spout,
                 is_sink: is_sink && !spout,
                 wake_at_ns: None,
@@ -261,7 +260,7 @@ impl Core {
             if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
                 if self.slots[at].spout {
                     self.run_spout(at, now_ns, net, &mut turn)?;
-                } else if self.slots[at].life == Life::Finishing && !self.slots[at].mid_batch {
+                } else if self.slots[at].life == Life::Finishing {
                     self.finish(at, now_ns, net, &mut turn)?;
                 }
             }

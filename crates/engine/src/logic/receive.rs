@@ -93,7 +93,7 @@ impl Core {
     ) -> Result<(), Fault> {
         let charge = batch.bytes().len() as u64;
         let mut cursor = batch.cursor();
-        if self.slots[at].life == Life::Finished {
+        if self.slots[at].life != Life::Running {
             self.drop_after_end(at, from, batch, charge, net);
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl Core {
                 }
                 Item::Batch { held, cursor, port, from, charge } => (held, cursor, port, from, charge),
             };
-            if self.slots[at].life == Life::Finished {
+            if self.slots[at].life != Life::Running {
                 self.drop_after_end(at, from, &held.view(), charge, net);
                 if let Some(buf) = held.into_buf() {
                     self.pool.give(buf);
@@ -167,7 +167,6 @@ impl Core {
                     break;
                 }
             }
-            self.slots[at].mid_batch = end == BatchEnd::Yield;
             if end == BatchEnd::Yield {
                 self.slots[at].inbox.queue.push_front(Item::Batch { held, cursor, port, from, charge });
                 break;
@@ -193,7 +192,8 @@ impl Core {
         }
     }
 
-    /// Only feedback edges can bring tuples to a component that has finished.
+    /// Only feedback edges can bring tuples to a component whose inputs have ended. They are dropped from then on, not
+    /// only when `finish` is done: no task executes anything after its `finish` was called.
     fn drop_after_end(&mut self, at: usize, from: ReactorIx, batch: &Batch<'_>, charge: u64, net: &mut dyn Net) {
         let tasks = std::mem::take(&mut self.slots[at].tasks);
         let dropped = self.fail_tuples(batch, |task| tasks.contains(&task));

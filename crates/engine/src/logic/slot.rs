@@ -38,8 +38,6 @@ pub(crate) struct Slot {
     /// Batches that their links refused, in order. Not empty: the cohort is paused.
     pub(crate) pending: VecDeque<Sealed>,
     pub(crate) life: Life,
-    /// The first item of the inbox is a batch that was begun: `finish` waits for its end.
-    pub(crate) mid_batch: bool,
     pub(crate) spout: bool,
     /// A bolt whose output nobody subscribes to: where latencies end.
     pub(crate) is_sink: bool,
