@@ -111,7 +111,7 @@ fn a_slow_bolt_slows_the_spout_in_flat_memory_and_is_named() {
     common::kill(parent, rustix::process::Signal::INT);
     let end = wait(child);
     assert!(early > 0 && late <= early + (4 << 20), "memory grows: {early} then {late}\n{}", end.all());
-    end.exits(130).says(&["waits for work"]);
+    end.exits(130).says(&["waited for work"]);
     let json = json();
     let (emitted, executed) = (&json["components"]["numbers"]["emitted"], &json["components"]["work"]["executed"]);
     // What was drained was executed; what could not be drained in ten seconds is said to be left.

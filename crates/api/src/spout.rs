@@ -39,7 +39,8 @@ pub(crate) struct SpoutCohort<S: Spout> {
     tasks: Vec<SpoutTask<S>>,
     out: S::Out,
     origin: OriginClock,
-    turn_began_ns: u64,
+    /// First reading of the clock in this turn: what other cohorts took before is not this one's time.
+    turn_began_ns: Option<u64>,
     /// Task whose turn it is.
     first: usize,
     ended: Vec<TaskId>,
@@ -91,7 +92,7 @@ impl<S: Spout> SpoutCohort<S> {
             tasks,
             out,
             origin: OriginClock { every: 1, left: 0, read_ns: 0 },
-            turn_began_ns: 0,
+            turn_began_ns: None,
             first: 0,
             ended: Vec::new(),
         }
@@ -111,7 +112,7 @@ impl<S: Spout> SpoutCohort<S> {
             if self.origin.left == 0 {
                 let now_ns = self.env.clock.now_ns();
                 // Each task gets a call, however slow the others are.
-                if call > 0 && now_ns - self.turn_began_ns > TURN_NS_MAX {
+                if call > 0 && now_ns - *self.turn_began_ns.get_or_insert(now_ns) > TURN_NS_MAX {
                     return Ok(());
                 }
                 self.outbox.set_origin(self.origin.read(now_ns));
@@ -169,7 +170,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
         let calls = (budget / count as u32).max(1);
         // The first emit of a turn has the turn's time: no reading of its own, idle or not.
         self.outbox.set_origin(self.origin.begin(now_ns));
-        self.turn_began_ns = now_ns;
+        self.turn_began_ns = None;
         for i in 0..count {
             let at = (self.first + i) % count;
             let now_ns = if i == 0 { now_ns } else { self.env.clock.now_ns() };
