@@ -329,7 +329,9 @@ impl Port {
             let mut buf = self.outbox.pool.take_exactly(bytes.next_multiple_of(64));
             self.open_batch(&mut buf, BatchKind::Data);
             if buf.push::<T, E>(head, value).is_ok() {
-                self.lanes[lane as usize].open = Some(buf);
+                if let Some(empty) = self.lanes[lane as usize].open.replace(buf) {
+                    self.outbox.pool.give(empty);
+                }
                 return self.seal(lane);
             }
         }

@@ -178,7 +178,6 @@ impl Core {
                 life: Life::Running,
                 spout,
                 is_sink: is_sink && !spout,
-                wake_at_ns: None,
                 tick_ns,
                 next_tick_ns: now + tick_ns.unwrap_or(0),
                 flushed_at: 0,
@@ -235,7 +234,6 @@ impl Core {
         }
         self.gate = gate;
         for slot in self.slots.iter_mut().filter(|s| s.spout) {
-            slot.wake_at_ns = None;
             if gate == SpoutGate::Stopped {
                 slot.cohort.stop_spout();
             }

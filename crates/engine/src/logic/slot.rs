@@ -41,8 +41,6 @@ pub(crate) struct Slot {
     pub(crate) spout: bool,
     /// A bolt whose output nobody subscribes to: where latencies end.
     pub(crate) is_sink: bool,
-    /// Spouts only: nothing to do before then.
-    pub(crate) wake_at_ns: Option<u64>,
     pub(crate) tick_ns: Option<u64>,
     pub(crate) next_tick_ns: u64,
     /// Spouts only: stopped by a full batch, with more to emit. (A bolt stops early only when its time is up, and then what
