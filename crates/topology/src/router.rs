@@ -189,6 +189,11 @@ impl Router {
         }
     }
 
+    /// Whether [`Router::pick_unread`] never answers: the rule reads the tuple, or costs more than nothing.
+    pub fn reads_tuples(&self) -> bool {
+        !matches!(self.rule, Rule::Always(_) | Rule::Turns(_))
+    }
+
     /// Tells the router how loaded each target is, 0 to 100 (percent of its inbox that is full). Storm does it about once
     /// a second. Only the load-aware grouping listens; it takes some microseconds and allocates nothing.
     ///
