@@ -62,7 +62,7 @@ pub trait CustomGrouping {
 pub struct Target {
     /// The task.
     pub task: TaskId,
-    /// It is in the sender's worker.
+    /// It is in the sender's worker (for local-or-shuffle see [`crate::Plan::targets`]).
     pub local: bool,
 }
 
