@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use squall_engine::{IoChoice, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
+use squall_topology::Grouping;
 
 use super::{Deployed, Job, Tally};
 use crate::clock::{cpu_ns, now_ns};
@@ -52,21 +53,23 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
     let deployed = job.deploy()?;
     let mut other = None;
     let mut sockets = Vec::new();
-    if job.row.link.is_socket() {
+    if job.row.link.crosses_processes() {
         let (mine, theirs) = peer::socket_pair(job.row.link)?;
         sockets.push(SocketLink { a: 0, b: 1, fd: mine });
         other = Some(Other::start(job, &deployed, theirs)?);
     }
-    let busy = Busy::begin();
     let worker = start(&deployed, job, 0, sockets)?;
     if let Some(other) = &mut other {
         other.expect_ready()?;
         other.ask(&Ask::Begin)?;
     }
+    let busy = Busy::begin();
     worker.begin();
+    let injector = deployed.alarm.arm(job)?;
     let patience = match measured {
         Some(time) => {
             std::thread::sleep(time);
+            drop(injector);
             worker.stop_spouts();
             END_MAX
         }
@@ -128,19 +131,27 @@ fn counters(deployed: &Deployed, stats: &WorkerStats, cpu_cores: f64) -> Result<
             emitted_by_spouts += emitted;
         }
         for sub in plan.subscribers_of(stream as u32) {
-            let executed = stats.components[plan.spec.subscriptions[*sub as usize].to as usize].executed;
+            let sub = &plan.spec.subscriptions[*sub as usize];
+            let copies = if sub.grouping == Grouping::All { plan.tasks_of(sub.to).len() as u64 } else { 1 };
+            let (emitted, executed) = (emitted * copies, stats.components[sub.to as usize].executed);
             if emitted != executed {
                 return Err(BenchError::Counts { emitted, executed });
             }
         }
     }
-    let batches = stats.links.batches;
+    let links = &stats.links;
+    let per_tuple = |n: u64| (links.batches > 0).then(|| n as f64 / tuples.max(1) as f64);
     Ok(Counters {
-        tuples_per_batch: (batches > 0).then(|| tuples as f64 / batches as f64),
-        syscalls_per_tuple: stats.links.syscalls as f64 / emitted_by_spouts.max(1) as f64,
-        wakeups: stats.links.wakeups_sent,
+        copies_per_tuple: None,
+        serializations_per_tuple: None,
+        tuples_per_batch: per_tuple(links.batches).map(|n| 1.0 / n),
+        syscalls_per_tuple: links.syscalls as f64 / emitted_by_spouts.max(1) as f64,
+        wakeups: links.wakeups_sent,
+        zc_sent: 0,
+        zc_copied: 0,
+        credit_stalls: 0,
+        cpu_cores_per_worker: (cpu_cores * 1e4).round() / 1e4,
         moved_bytes: stats.components.iter().map(|c| c.moved_bytes).sum(),
-        cpu_cores_per_worker: (cpu_cores * 100.0).round() / 100.0,
     })
 }
 
@@ -255,14 +266,14 @@ fn serve(job: &Job, control: &mut BufReader<UnixStream>) -> Result<(), BenchErro
     if plan != deployed.plan.hash() {
         return Err(BenchError::Peer("has another plan: was the program replaced while it ran?".to_owned()));
     }
-    let socket = SocketLink { a: 0, b: 1, fd: peer::inherited_socket()? };
-    let busy = Busy::begin();
+    let socket = SocketLink { a: 0, b: 1, fd: peer::inherited()? };
     let worker = start(&deployed, job, 1, vec![socket])?;
     write_line(control.get_mut(), &Answer::Ready)?;
     match read_line(control)?.ok_or_else(parent_gone)? {
         Ask::Begin => worker.begin(),
         other => return Err(BenchError::Peer(format!("was told {other:?} instead of Begin"))),
     }
+    let busy = Busy::begin();
     // Its spouts, if it had any, would end by themselves: rows over sockets have theirs in the parent.
     finished(&worker, WORK_MAX)?;
     let cpu_cores = busy.cores();

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
+use squall_io::Bell;
 use squall_metrics::{Counter, Gauge, Histogram, SharedHistogram};
-use squall_tuple::ids::{TaskId, WorkerIx};
+use squall_tuple::ids::{ReactorIx, TaskId, WorkerIx};
 
 /// Events that may wait for the main thread.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -83,6 +84,7 @@ struct UserMetrics {
 pub struct WorkerShared {
     worker: WorkerIx,
     resources: Mutex<HashMap<(TypeId, String), Resource>>,
+    doorbells: Mutex<Vec<(ReactorIx, Bell)>>,
     user: Mutex<UserMetrics>,
     events: Sender<WorkerEvent>,
     events_dropped: AtomicU64,
@@ -110,6 +112,7 @@ impl WorkerShared {
         let shared = WorkerShared {
             worker,
             resources: Mutex::default(),
+            doorbells: Mutex::default(),
             user: Mutex::default(),
             events,
             events_dropped: AtomicU64::new(0),
@@ -129,6 +132,15 @@ impl WorkerShared {
         let entry =
             resources.entry((TypeId::of::<T>(), name.to_owned())).or_insert_with(|| Arc::new(init()) as Resource);
         entry.clone().downcast().expect("the key holds the type")
+    }
+
+    /// What ends the sleep of a reactor of this worker. `None` where no thread sleeps: in the harness and the simulator.
+    pub(crate) fn doorbell(&self, reactor: ReactorIx) -> Option<Bell> {
+        lock(&self.doorbells).iter().find(|(r, _)| *r == reactor).map(|(_, bell)| bell.clone())
+    }
+
+    pub(crate) fn set_doorbell(&self, reactor: ReactorIx, bell: Bell) {
+        lock(&self.doorbells).push((reactor, bell));
     }
 
     /// A new counter cell under (component, name).

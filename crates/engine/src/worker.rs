@@ -487,6 +487,7 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     // A reactor without sockets has no say in which driver the worker is said to use.
     let kind = if sockets.is_empty() && config.io != IoChoice::Epoll { IoKind::IoUring } else { driver.kind() };
     let bell = driver.bell();
+    shared.set_doorbell(reactor, bell.clone());
     // The receiver waits for exactly these messages; if it is gone, so is the run.
     let _ = hello.send(Hello::Bell(bell.clone(), kind, warning));
     let Ok(peers) = peers.recv() else {
