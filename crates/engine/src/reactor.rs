@@ -13,6 +13,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::fault::LinkError;
 use crate::logic::{Core, ReceiveError, SpoutGate};
 use crate::shared::{WorkerEvent, WorkerShared};
+use crate::stats::{LinkCounters, LinkStats};
 use crate::wait::{Idle, Waiter};
 use crate::wires::Wires;
 
@@ -35,36 +36,9 @@ pub(crate) struct ReactorSnapshot {
     pub(crate) latency: Histogram,
     pub(crate) first_sink_ns: Option<u64>,
     pub(crate) back_pressure: Vec<(String, String)>,
-    pub(crate) links: LinkCounters,
-}
-
-/// Counts of one reactor's links.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LinkCounters {
-    /// Batches sent over rings and sockets.
-    pub batches: u64,
-    /// Times another reactor of the worker was woken.
-    pub wakeups_sent: u64,
-    /// Times this reactor slept in the kernel.
-    pub sleeps: u64,
-    /// System calls of the I/O driver.
-    pub syscalls: u64,
-    /// Bytes received from sockets.
-    pub bytes_in: u64,
-    /// Bytes sent to sockets.
-    pub bytes_out: u64,
-}
-
-impl LinkCounters {
-    /// Sums two reactors.
-    pub fn add(&mut self, other: &LinkCounters) {
-        self.batches += other.batches;
-        self.wakeups_sent += other.wakeups_sent;
-        self.sleeps += other.sleeps;
-        self.syscalls += other.syscalls;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-    }
+    /// Sleeps, system calls and bytes of the reactor; the links' part comes with `by_link`.
+    pub(crate) counters: LinkCounters,
+    pub(crate) by_link: Vec<LinkStats>,
 }
 
 /// Longest sleep: a bound on the harm of a lost wake-up, far above anything that matters for idle cost.
@@ -197,19 +171,25 @@ impl Reactor {
 
     fn snapshot(&self) -> ReactorSnapshot {
         let io = self.wires.tx.driver.counters();
+        let mut by_link = self.core.link_stats();
+        for link in by_link.iter_mut().filter(|l| l.from == self.core.reactor()) {
+            link.traffic.wakeups_sent = self.wires.tx.wakeups_sent[link.to as usize];
+        }
         ReactorSnapshot {
             reactor: self.core.reactor(),
             latency: self.core.latency(),
             first_sink_ns: self.core.first_sink_ns(),
             back_pressure: self.core.back_pressure(&self.wires.tx),
-            links: LinkCounters {
-                batches: self.wires.tx.batches,
-                wakeups_sent: self.wires.tx.wakeups_sent,
+            counters: LinkCounters {
                 sleeps: self.sleeps,
                 syscalls: io.syscalls,
                 bytes_in: io.bytes_in,
                 bytes_out: io.bytes_out,
+                zc_sent: io.zc_sent,
+                zc_copied: io.zc_copied,
+                ..LinkCounters::default()
             },
+            by_link,
         }
     }
 

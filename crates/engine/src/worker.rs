@@ -25,9 +25,9 @@ use crate::clock::MonotonicClock;
 use crate::env::{Registry, Wake};
 use crate::fault::Fault;
 use crate::logic::{Core, CoreConfig};
-use crate::reactor::{Command, LinkCounters, Reactor, ReactorSnapshot};
+use crate::reactor::{Command, Reactor, ReactorSnapshot};
 use crate::shared::{WorkerEvent, WorkerReceivers, WorkerShared};
-use crate::stats::{CohortStats, ComponentStats};
+use crate::stats::{CohortStats, ComponentStats, LinkCounters, LinkStats, LinkTraffic};
 use crate::wait::{WaitStrategy, Waiter};
 use crate::wires::{LARGE_MAX, Peer, RingCredit, RingRx, RingTx, Wires};
 
@@ -37,6 +37,9 @@ const COMMANDS_MAX: usize = 64;
 const SNAPSHOT_WAIT: Duration = Duration::from_millis(20);
 /// The same at the end, when nothing may be missing.
 const LAST_SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
+
+/// Links told one by one: a row takes up to some KiB on its way to the parent. The sums hold all.
+const LINK_ROWS_MAX: usize = 4096;
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -105,8 +108,11 @@ pub struct WorkerStats {
     pub io: String,
     /// Wait strategy in use.
     pub wait: String,
-    /// Sums over the worker's links.
+    /// Sums over the worker's links and reactors.
     pub links: LinkCounters,
+    /// The links that begin at reactors of this worker, and of those that end here what the receiver counts; those that
+    /// carried nothing are left out, and of more than 4096 the quietest.
+    pub by_link: Vec<LinkStats>,
     /// Log lines and warnings that were dropped because nobody read them in time.
     pub events_dropped: u64,
 }
@@ -371,7 +377,9 @@ impl Worker {
             }
             if let Some(s) = &*t.last.borrow() {
                 stats.latency.merge(&s.latency);
-                stats.links.add(&s.links);
+                stats.links.add(&s.counters);
+                s.by_link.iter().for_each(|l| stats.links.add_link(&l.traffic));
+                stats.by_link.extend(s.by_link.iter().cloned());
                 stats.back_pressure.extend(s.back_pressure.iter().cloned());
                 stats.first_tuple_ns = match (stats.first_tuple_ns, s.first_sink_ns) {
                     (Some(a), Some(b)) => Some(a.min(b)),
@@ -379,6 +387,7 @@ impl Worker {
                 };
             }
         }
+        stats.by_link = busiest(LinkStats::join(stats.by_link));
         stats.back_pressure.sort();
         stats.back_pressure.dedup();
         stats.counters = nested(self.shared.counters());
@@ -416,6 +425,17 @@ impl Drop for Worker {
             t.peer.bell.ring();
         }
     }
+}
+
+/// The rows worth telling, in order.
+fn busiest(mut rows: Vec<LinkStats>) -> Vec<LinkStats> {
+    rows.retain(|l| l.traffic != LinkTraffic::default());
+    if rows.len() > LINK_ROWS_MAX {
+        rows.sort_by_key(|l| std::cmp::Reverse(l.traffic.tuples.max(l.traffic.copies_receive)));
+        rows.truncate(LINK_ROWS_MAX);
+        rows.sort_by_key(|l| (l.from, l.to));
+    }
+    rows
 }
 
 fn nested<V>(flat: BTreeMap<(String, String), V>) -> BTreeMap<String, BTreeMap<String, V>> {

@@ -37,7 +37,7 @@ use crate::net::Net;
 use crate::outbox::Outbox;
 use crate::pool::BatchPool;
 use crate::shared::{Level, WorkerEvent, WorkerShared};
-use crate::stats::CohortStats;
+use crate::stats::{CohortStats, LinkBooks, LinkStats};
 
 pub use receive::ReceiveError;
 pub(crate) use slot::{Life, Slot};
@@ -114,6 +114,7 @@ pub struct Core {
     next_load_ns: u64,
     has_load_aware: bool,
     acks: Vec<AckRecord>,
+    books: LinkBooks,
 }
 
 impl Core {
@@ -175,6 +176,7 @@ impl Core {
                 inbox: Inbox::default(),
                 ends: EndTracker::new(&expected),
                 pending: Default::default(),
+                stalled: None,
                 life: Life::Running,
                 spout,
                 is_sink: is_sink && !spout,
@@ -191,6 +193,7 @@ impl Core {
         let load_aware =
             |s: &squall_topology::SubscriptionSpec| matches!(s.grouping, squall_topology::Grouping::LoadAwareShuffle);
         let has_load_aware = plan.spec.subscriptions.iter().any(load_aware);
+        let books = LinkBooks::new(&plan, me);
         let tx_credit = (0..reactors as ReactorIx).map(|to| LinkCredit::new(inboxes_by_way(&plan, to))).collect();
         Core {
             plan,
@@ -212,6 +215,7 @@ impl Core {
             next_load_ns: 0,
             has_load_aware,
             acks: Vec::new(),
+            books,
         }
     }
 
@@ -413,6 +417,16 @@ impl Core {
     /// Counters of each cohort, by component.
     pub fn stats(&self) -> impl Iterator<Item = (ComponentIx, Arc<CohortStats>)> + '_ {
         self.slots.iter().map(|s| (s.component, s.stats.clone()))
+    }
+
+    /// What the links from here carried, and what of the links to here was copied on the way in.
+    pub fn link_stats(&self) -> Vec<LinkStats> {
+        self.books.rows(&self.plan, self.me)
+    }
+
+    /// Tuples that arrived from `from` were copied on the way in by their link.
+    pub(crate) fn note_copied_in(&mut self, from: ReactorIx, tuples: u64) {
+        self.books.copied_in(from, tuples);
     }
 
     /// End-to-end latencies recorded by the sinks here so far.

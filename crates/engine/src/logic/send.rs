@@ -37,12 +37,29 @@ impl Core {
                 }
             }
         }
+        self.count_stall(at, now_ns);
         progress
+    }
+
+    /// Counts the times and the length for which a cohort waits for a link.
+    fn count_stall(&mut self, at: usize, now_ns: u64) {
+        let slot = &mut self.slots[at];
+        match (slot.stalled, slot.pending.front()) {
+            (None, Some(first)) => {
+                slot.stalled = Some((first.to, now_ns));
+                self.books.stalled(first.to);
+            }
+            (Some((to, since)), None) => {
+                slot.stalled = None;
+                self.books.resumed(to, now_ns.saturating_sub(since));
+            }
+            _ => {}
+        }
     }
 
     fn offer(&mut self, at: usize, mut sealed: Sealed, now_ns: u64, net: &mut dyn Net) -> Result<(), Sealed> {
         let header = sealed.batch.view();
-        let (stream, kind) = (header.header().stream, header.header().kind);
+        let (stream, kind, tuples) = (header.header().stream, header.header().kind, u64::from(header.header().count));
         let bytes = sealed.batch.len() as u64;
         let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
         if to == self.me {
@@ -55,14 +72,18 @@ impl Core {
             return self.refuse(at, sealed);
         }
         sealed.batch.seal(self.tx_seq[to as usize], now_ns, false);
-        match net.offer(to, sealed.batch) {
-            Offered::Copied(buf) => self.pool.give(buf),
-            Offered::Taken => {}
+        let copied = match net.offer(to, sealed.batch) {
+            Offered::Copied(buf) => {
+                self.pool.give(buf);
+                true
+            }
+            Offered::Taken => false,
             Offered::Refused(batch) => return self.refuse(at, Sealed { batch, ..sealed }),
-        }
+        };
         self.tx_seq[to as usize] += 1;
         if kind == BatchKind::Data {
             self.tx_credit[to as usize].charge(way, bytes);
+            self.books.left(to, tuples, bytes, copied);
         }
         Ok(())
     }
@@ -74,6 +95,7 @@ impl Core {
         }
         let dropped = self.fail_tuples(&sealed.batch.view(), |_| true);
         bump(&self.slots[at].stats.feedback_full, dropped);
+        self.books.dropped(sealed.to, u64::from(sealed.batch.count()));
         self.pool.give(sealed.batch);
         Ok(())
     }
@@ -98,6 +120,7 @@ impl Core {
         if self.local_short_of(way, charge).is_some() {
             return self.refuse(at, sealed);
         }
+        self.books.left(self.me, u64::from(sealed.batch.count()), charge, false);
         let cursor = sealed.batch.view().cursor();
         let subs = &self.subscribers[way.index()];
         let mut enqueue = |to: usize, port: u16, held: Held| {

@@ -210,6 +210,9 @@ fn deliver_frame(
         }
         return Ok(());
     }
+    if header.kind == BatchKind::Data {
+        core.note_copied_in(from, u64::from(header.count));
+    }
     core.on_batch(from, &batch, now_ns, tx)
 }
 
