@@ -1,7 +1,8 @@
 //! Rounds: floor, Squall, floor, Squall …, and what is made of them.
 //!
 //! Of `p50`, `p90` and `rate` the median over rounds is shown, of the percentiles above the minimum over rounds (one
-//! disturbed round must not paint the tail), of `max` the maximum. Ratios are Squall ÷ floor of those figures.
+//! disturbed round must not paint the tail), of `max` the maximum. Ratios are Squall ÷ floor of those figures. A percentile
+//! for which a round has too few samples (ten beyond it) is that of all rounds together.
 //!
 //! A row's measured time is shared by both sides and all rounds. Warm-up is a quarter of it; starting processes and
 //! reactors takes some milliseconds a round.
@@ -45,9 +46,9 @@ impl Settings {
         self.wait.unwrap_or(row.scenario.wait())
     }
 
-    /// 100 ms, or as long as a short round permits.
+    /// 100 ms, or less where a round is so short that it would see less than five.
     pub(crate) fn silence(&self) -> Duration {
-        SILENCE.min(self.slice / 2)
+        SILENCE.min(self.slice / 5)
     }
 
     /// `secs` are the measured seconds of a row over all rounds and both sides.
@@ -127,11 +128,12 @@ pub(crate) struct Spread {
 
 impl Side {
     /// `latency` picks the histogram of a round that counts.
-    fn of(rounds: &[Outcome], latency: impl Fn(&Outcome) -> Option<&Histogram>) -> Side {
+    fn of(rounds: &[Outcome], latency: fn(&Outcome) -> Option<&Histogram>) -> Side {
         let latencies: Vec<Percentiles> =
             rounds.iter().filter_map(|r| latency(r).map(Histogram::percentiles)).collect();
         let each = |f: fn(&Percentiles) -> Option<u64>| -> Vec<f64> {
-            latencies.iter().filter_map(|p| f(p).map(|v| v as f64)).collect()
+            let of_rounds: Option<Vec<f64>> = latencies.iter().map(|p| f(p).map(|v| v as f64)).collect();
+            of_rounds.unwrap_or_else(|| f(&all).map(|v| v as f64).into_iter().collect())
         };
         let rates: Vec<f64> = rounds.iter().filter_map(|r| r.rate).collect();
         let (p50, p99) = (each(|p| p.p50), each(|p| p.p99));
@@ -288,6 +290,17 @@ mod tests {
         assert_eq!(side.spread.p50, Some((100.0, 300.0)));
         assert!(side.spread.p99.unwrap().1 > 80_000.0, "the disturbed round shows in the spread");
         assert_eq!(side.rate, None);
+    }
+
+    #[test]
+    fn rounds_with_too_few_samples_for_a_percentile_have_it_together() {
+        let few = |ns: u64| {
+            let mut h = Histogram::new();
+            h.record_n(ns, 6);
+            Outcome { latency: Some(h), ..Outcome::default() }
+        };
+        let side = Side::of(&[few(100), few(100), few(100), few(200), few(200)], |o| o.latency.as_ref());
+        assert_eq!((side.p50, side.p99), (Some(100.0), None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use squall_engine::{IoChoice, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
+use squall_engine::{IoChoice, LinkTraffic, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
 use squall_topology::Grouping;
 
 use super::{Deployed, Job, Tally};
@@ -93,6 +93,7 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
             mine.moved_bytes += theirs.moved_bytes;
         }
         stats.links.add(&other_stats.links);
+        stats.by_link.extend(other_stats.by_link);
         tally.add(other_tally);
     }
     let counters = counters(&deployed, &stats, cpu_cores)?;
@@ -140,16 +141,20 @@ fn counters(deployed: &Deployed, stats: &WorkerStats, cpu_cores: f64) -> Result<
         }
     }
     let links = &stats.links;
-    let per_tuple = |n: u64| (links.batches > 0).then(|| n as f64 / tuples.max(1) as f64);
+    // Local batches change hands where they lie: they say nothing about links.
+    let mut leaving = LinkTraffic::default();
+    let between_reactors = stats.by_link.iter().filter(|l| l.from != l.to);
+    between_reactors.for_each(|l| leaving.add(&l.traffic));
+    let per = |n: u64, of: u64| (of > 0).then(|| n as f64 / of as f64);
     Ok(Counters {
-        copies_per_tuple: None,
-        serializations_per_tuple: None,
-        tuples_per_batch: per_tuple(links.batches).map(|n| 1.0 / n),
-        syscalls_per_tuple: links.syscalls as f64 / emitted_by_spouts.max(1) as f64,
+        copies_per_tuple: per(leaving.copies_send + leaving.copies_receive, leaving.tuples),
+        serializations_per_tuple: per(links.serializations, tuples),
+        tuples_per_batch: per(leaving.tuples, leaving.batches),
+        syscalls_per_tuple: per(links.syscalls, emitted_by_spouts).unwrap_or(0.0),
         wakeups: links.wakeups_sent,
-        zc_sent: 0,
-        zc_copied: 0,
-        credit_stalls: 0,
+        zc_sent: links.zc_sent,
+        zc_copied: links.zc_copied,
+        credit_stalls: links.credit_stalls,
         cpu_cores_per_worker: (cpu_cores * 1e4).round() / 1e4,
         moved_bytes: stats.components.iter().map(|c| c.moved_bytes).sum(),
     })

@@ -34,9 +34,12 @@ pub(crate) use lowrate::PERIOD_NS as LOWRATE_PERIOD_NS;
 pub(crate) const FANOUT_TASKS: u32 = 8;
 /// Reactors of oversubscribed, on two cores.
 const OVERSUBSCRIBED_REACTORS: u32 = 4;
-/// Bytes of a batch's header and of a tuple's: what a batch of a given number of tuples takes.
+/// Bytes of a batch's header and of a tuple's.
 const BATCH_HEADER: usize = 64;
 const TUPLE_HEADER: usize = 16;
+/// Bytes that a tuple takes more where the origin time changes; so many changes have room beside a capped batch's tuples,
+/// and still no further tuple of 32 bytes.
+const ORIGIN_CHANGES: usize = 5 * 8;
 
 /// All that both processes of a row must know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -189,7 +192,8 @@ impl Job {
             c.reactors = Some(reactors);
             if let Some(cap) = self.row.cap {
                 // So many of the row's tuples fit, and not one more.
-                c.socket_batch_bytes = (BATCH_HEADER + cap * (TUPLE_HEADER + self.row.size)).max(128) as u32;
+                let tuples = cap * (TUPLE_HEADER + self.row.size);
+                c.socket_batch_bytes = (BATCH_HEADER + tuples + ORIGIN_CHANGES) as u32;
             }
         });
         let places = self.topology(&t, &tally, &alarm);

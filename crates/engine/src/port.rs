@@ -355,8 +355,9 @@ impl Port {
     fn open(&mut self, lane: u32) -> &mut BatchBuf {
         let l = &self.lanes[lane as usize];
         if l.open.is_none() {
-            let mut buf = self.outbox.pool.take_exactly(l.batch_bytes);
+            let mut buf = self.outbox.pool.take_exactly(l.batch_bytes.next_multiple_of(64));
             self.open_batch(&mut buf, BatchKind::Data);
+            buf.limit_to(l.batch_bytes);
             self.lanes[lane as usize].open = Some(buf);
         }
         self.lanes[lane as usize].open.as_mut().expect("opened above")
