@@ -101,7 +101,8 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
 }
 
 fn start(deployed: &Deployed, job: &Job, worker: u32, sockets: Vec<SocketLink>) -> Result<Worker, BenchError> {
-    let config = WorkerConfig { plan: deployed.plan.clone(), worker, io: IoChoice::Auto, wait: job.wait.0, pin: true };
+    let config =
+        WorkerConfig { plan: deployed.plan.clone(), worker, io: IoChoice::Auto, wait: job.wait.0.into(), pin: true };
     Ok(Worker::start(config, deployed.built.registry.clone(), sockets)?)
 }
 

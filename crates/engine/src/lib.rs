@@ -47,5 +47,5 @@ pub use port::Port;
 pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared};
 pub use squall_io::{IoChoice, IoKind};
 pub use stats::{CohortStats, ComponentStats, DropReason, LinkCounters, LinkStats, LinkTraffic};
-pub use wait::WaitStrategy;
+pub use wait::{WaitPlan, WaitStrategy};
 pub use worker::{SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

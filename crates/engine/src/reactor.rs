@@ -102,7 +102,7 @@ impl Reactor {
             }
             flush_all = !progress;
             if progress {
-                self.waiter.busy();
+                self.waiter.busy(now);
                 continue;
             }
             match self.waiter.idle(now) {

@@ -28,7 +28,7 @@ use crate::logic::{Core, CoreConfig};
 use crate::reactor::{Command, Reactor, ReactorSnapshot};
 use crate::shared::{WorkerEvent, WorkerReceivers, WorkerShared};
 use crate::stats::{CohortStats, ComponentStats, LinkCounters, LinkStats, LinkTraffic};
-use crate::wait::{WaitStrategy, Waiter};
+use crate::wait::{WaitPlan, Waiter, Waits};
 use crate::wires::{LARGE_MAX, Peer, RingCredit, RingRx, RingTx, Wires};
 
 /// Commands a reactor may have waiting.
@@ -49,8 +49,8 @@ pub struct WorkerConfig {
     pub worker: WorkerIx,
     /// I/O driver wanted for sockets.
     pub io: IoChoice,
-    /// What idle reactors do.
-    pub wait: WaitStrategy,
+    /// What idle reactors do. Spinning threads of all workers never exceed the cores: where they would, they yield.
+    pub wait: WaitPlan,
     /// Pin reactors to the cores of the plan.
     pub pin: bool,
 }
@@ -125,7 +125,7 @@ pub struct Worker {
     threads: Vec<ReactorHandle>,
     replies: (Sender<ReactorSnapshot>, Receiver<ReactorSnapshot>),
     io: IoKind,
-    wait: WaitStrategy,
+    wait: WaitPlan,
 }
 
 struct ReactorHandle {
@@ -154,6 +154,7 @@ struct RingEnds {
 
 struct ThreadSetup {
     config: ReactorConfig,
+    waiter: Waiter,
     rings: RingEnds,
     sockets: Vec<(ReactorIx, OwnedFd)>,
     commands: squall_ring::CommandReceiver<Command>,
@@ -170,8 +171,6 @@ struct ReactorConfig {
     registry: Arc<Registry>,
     shared: Arc<WorkerShared>,
     io: IoChoice,
-    wait: WaitStrategy,
-    own_core: bool,
     pin: bool,
 }
 
@@ -189,7 +188,12 @@ impl Worker {
         let (shared, receivers) = WorkerShared::new(config.worker);
         let reactors = plan.workers[config.worker as usize].reactors.clone();
         let unfinished = Arc::new(AtomicUsize::new(reactors.len()));
-        let own_core = cores_suffice(&plan);
+        // Asked here: the threads to come see only the core that they are pinned to.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let waits = Waits::new(&plan, &config.wait, cores, config.pin);
+        if let Some(warning) = &waits.warning {
+            shared.event(WorkerEvent::Warning(warning.clone()));
+        }
         let mut rings = make_rings(&plan, &reactors);
         let mut ends: Vec<Vec<(ReactorIx, OwnedFd)>> = reactors.iter().map(|_| Vec::new()).collect();
         for link in sockets {
@@ -207,7 +211,7 @@ impl Worker {
             threads: Vec::new(),
             replies: bounded(reactors.len()),
             io: IoKind::IoUring,
-            wait: config.wait,
+            wait: waits.in_use(&reactors),
         };
         let mut hellos = Vec::new();
         let mut peer_senders = Vec::new();
@@ -223,10 +227,9 @@ impl Worker {
                     registry: registry.clone(),
                     shared: shared.clone(),
                     io: config.io,
-                    wait: config.wait,
-                    own_core,
                     pin: config.pin,
                 },
+                waiter: waits.waiter(*reactor),
                 rings: std::mem::take(&mut rings[at]),
                 sockets: std::mem::take(&mut ends[at]),
                 commands,
@@ -446,16 +449,6 @@ fn nested<V>(flat: BTreeMap<(String, String), V>) -> BTreeMap<String, BTreeMap<S
     nested
 }
 
-/// Whether every thread of the run, side threads included, can have a core of its own.
-fn cores_suffice(plan: &Plan) -> bool {
-    let mut cores: Vec<usize> = plan.reactors.iter().filter_map(|r| r.core).collect();
-    cores.sort_unstable();
-    cores.dedup();
-    let pinned = plan.reactors.iter().filter(|r| !r.side).count();
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    cores.len() == pinned && plan.reactors.len() <= available.max(cores.len())
-}
-
 fn make_rings(plan: &Plan, reactors: &[ReactorIx]) -> Vec<RingEnds> {
     let mut ends: Vec<RingEnds> = reactors.iter().map(|_| RingEnds::default()).collect();
     let place = |r: ReactorIx| reactors.iter().position(|m| *m == r);
@@ -491,7 +484,7 @@ fn thread_main(setup: ThreadSetup) {
 }
 
 fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
-    let ThreadSetup { config, rings, sockets, commands, sleep, hello, peers, unfinished } = setup;
+    let ThreadSetup { config, waiter, rings, sockets, commands, sleep, hello, peers, unfinished } = setup;
     let ReactorConfig { plan, reactor, registry, shared, .. } = config;
     if config.pin
         && let Some(core) = plan.reactors[reactor as usize].core
@@ -547,8 +540,5 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
         wires.add_socket(to, fd).map_err(StartError::Socket)?;
     }
     let _ = hello.send(Hello::Ready(core.stats().collect()));
-    let side = plan.reactors[reactor as usize].side;
-    let strategy = if side { WaitStrategy::Park } else { config.wait };
-    let waiter = Waiter::new(strategy, config.own_core);
     Ok(Reactor { core, wires, commands, sleep, waiter, shared, unfinished, sleeps: 0 })
 }

@@ -40,7 +40,7 @@ pub(crate) fn start_workers(t: Topology, cores: usize, io: IoChoice, wait: WaitS
     let plan = Arc::new(built.plan(&machine).unwrap());
     let mut sockets = socket_pairs(&plan);
     let start = |worker: u32| {
-        let config = WorkerConfig { plan: plan.clone(), worker, io, wait, pin: false };
+        let config = WorkerConfig { plan: plan.clone(), worker, io, wait: wait.into(), pin: false };
         Worker::start(config, built.registry.clone(), sockets.remove(&worker).unwrap_or_default()).unwrap()
     };
     (0..plan.workers.len() as u32).map(start).collect()
