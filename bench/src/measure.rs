@@ -129,8 +129,11 @@ pub(crate) struct Spread {
 impl Side {
     /// `latency` picks the histogram of a round that counts.
     fn of(rounds: &[Outcome], latency: fn(&Outcome) -> Option<&Histogram>) -> Side {
-        let latencies: Vec<Percentiles> =
-            rounds.iter().filter_map(|r| latency(r).map(Histogram::percentiles)).collect();
+        let histograms: Vec<&Histogram> = rounds.iter().filter_map(latency).collect();
+        let mut all = Histogram::new();
+        histograms.iter().for_each(|h| all.merge(h));
+        let all = all.percentiles();
+        let latencies: Vec<Percentiles> = histograms.iter().map(|h| h.percentiles()).collect();
         let each = |f: fn(&Percentiles) -> Option<u64>| -> Vec<f64> {
             let of_rounds: Option<Vec<f64>> = latencies.iter().map(|p| f(p).map(|v| v as f64)).collect();
             of_rounds.unwrap_or_else(|| f(&all).map(|v| v as f64).into_iter().collect())
