@@ -21,6 +21,9 @@ use crate::{facts, floor, probe, squall_side};
 /// A round's warm-up is a quarter of its measured time, at most this.
 const WARMUP_MAX: Duration = Duration::from_millis(250);
 
+/// Times that a round in which nothing was measured is taken again.
+const RETAKES_MAX: u32 = 3;
+
 /// Bytes of wordcount's text unless the command line says otherwise.
 pub(crate) const TEXT_BYTES: u64 = 200_000_000;
 
@@ -213,8 +216,8 @@ pub(crate) fn row(row: &Row, settings: &Settings, machine: &Machine) -> Result<R
     let mut floors = Vec::new();
     let mut squalls = Vec::new();
     for _ in 0..settings.rounds {
-        floors.push(floor::run(row, settings, machine)?);
-        squalls.push(squall_side::run(row, settings, machine)?);
+        floors.push(round(settings, |s| floor::run(row, s, machine))?);
+        squalls.push(round(settings, |s| squall_side::run(row, s, machine))?);
     }
     let probe_after = probe(&pair);
     let sides = |latency: fn(&Outcome) -> Option<&Histogram>| Sides {
@@ -234,6 +237,21 @@ pub(crate) fn row(row: &Row, settings: &Settings, machine: &Machine) -> Result<R
         due: has_due.then(|| sides(|o| o.due.as_ref())),
         counters: median_round(&squalls),
     })
+}
+
+/// One round of one side. On a machine so busy that nothing was measured in its time, it is taken again with more.
+fn round(
+    settings: &Settings,
+    side: impl Fn(&Settings) -> Result<Outcome, BenchError>,
+) -> Result<Outcome, BenchError> {
+    let mut settings = settings.clone();
+    for _ in 0..RETAKES_MAX {
+        match side(&settings) {
+            Err(BenchError::TooShort) => settings.slice *= 4,
+            taken => return taken,
+        }
+    }
+    side(&settings)
 }
 
 /// Counters of the round with the median rate or p50.
@@ -293,6 +311,19 @@ mod tests {
         assert_eq!(side.spread.p50, Some((100.0, 300.0)));
         assert!(side.spread.p99.unwrap().1 > 80_000.0, "the disturbed round shows in the spread");
         assert_eq!(side.rate, None);
+    }
+
+    #[test]
+    fn a_round_that_measured_nothing_is_taken_again_with_more_time_and_not_for_ever() {
+        let settings = Settings::new(1.0, 5, None).unwrap();
+        let slices = std::cell::RefCell::new(Vec::new());
+        let busy = |s: &Settings| -> Result<Outcome, BenchError> {
+            slices.borrow_mut().push(s.slice / settings.slice.as_millis() as u32);
+            if slices.borrow().len() == 3 { Ok(Outcome::default()) } else { Err(BenchError::TooShort) }
+        };
+        assert!(round(&settings, busy).is_ok());
+        assert_eq!(*slices.borrow(), [1, 4, 16].map(Duration::from_millis));
+        assert!(matches!(round(&settings, |_| Err(BenchError::TooShort)), Err(BenchError::TooShort)));
     }
 
     #[test]

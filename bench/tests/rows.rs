@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -22,7 +23,11 @@ const SCHEMA: [(&str, &str); 5] = [
     ),
 ];
 
+/// One at a time: rows need both cores.
+static CORES: Mutex<()> = Mutex::new(());
+
 fn bench(args: &[&str]) -> (Vec<u8>, String) {
+    let _alone = CORES.lock().unwrap_or_else(PoisonError::into_inner);
     let out = Command::new(env!("CARGO_BIN_EXE_squall-bench")).args(args).output().expect("the program runs");
     let told = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success(), "{args:?}: {told}");
@@ -32,7 +37,11 @@ fn bench(args: &[&str]) -> (Vec<u8>, String) {
 /// Runs rows very briefly, and not spinning so that tests share their cores, and gives the lines on stdout, whose keys it
 /// has checked.
 fn run(args: &[&str]) -> Vec<Value> {
-    let (out, _) = bench(&[&["run", "--secs", "0.5", "--wait", "hybrid", "--json"], args].concat());
+    run_for("0.5", args)
+}
+
+fn run_for(secs: &str, args: &[&str]) -> Vec<Value> {
+    let (out, _) = bench(&[&["run", "--secs", secs, "--wait", "hybrid", "--json"], args].concat());
     let lines = String::from_utf8(out).expect("JSON is UTF-8");
     let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).expect("a line of JSON")).collect();
     for line in &lines {
@@ -135,7 +144,7 @@ fn another_process_wakes_an_idle_topology() {
         return;
     }
     for link in ["local", "shm", "tcp"] {
-        let lines = run(&["idle", "--link", link, "--secs", "2"]);
+        let lines = run_for("2", &["idle", "--link", link]);
         assert!(count(&lines[0], "cpu_cores_per_worker").is_some(), "{}", lines[0]);
     }
 }
@@ -166,7 +175,7 @@ fn both_sides_count_the_same_words() {
 
 #[test]
 fn lines_become_a_table_and_only_they_go_to_stdout() {
-    let (out, told) = bench(&["run", "rtt-local", "--size", "64", "--secs", "0.1"]);
+    let (out, told) = bench(&["run", "rtt-local", "--size", "64", "--secs", "0.2"]);
     assert!(out.is_empty() && told.contains("rtt-local"), "without --json stdout is empty: {told}");
     let lines: String = run(&["rtt-local", "--size", "64"]).iter().map(|l| format!("{l}\n")).collect();
     let dir = tempfile::tempdir().expect("a directory");
