@@ -108,7 +108,11 @@ impl Reactor {
             match self.waiter.idle(now) {
                 Idle::Spin => self.watch_rings(turn.deadline_ns.is_some()),
                 Idle::Yield => std::thread::yield_now(),
-                Idle::Sleep => self.sleep(&clock, turn.deadline_ns)?,
+                Idle::Sleep => {
+                    if self.sleep(&clock)? {
+                        self.waiter.busy(clock.now_ns());
+                    }
+                }
             }
         }
     }
@@ -125,32 +129,39 @@ impl Reactor {
     }
 
     /// Sleeps until there is something to do. Announces it first, then looks once more at everything that is published
-    /// without a system call; whoever publishes after that look sees the announcement and rings (see `SleepFlag`).
-    fn sleep(&mut self, clock: &MonotonicClock, deadline_ns: Option<u64>) -> Result<(), ReceiveError> {
-        let now = clock.now_ns();
-        self.sleep.prepare();
-        // Only who waits for room asks to be woken when there is some: a wake-up costs the other side 6–9 µs.
-        let starving = self.core.paused();
-        if starving {
-            self.wires.tx.set_starving(true);
+    /// without a system call; whoever publishes after that look sees the announcement and rings (see `SleepFlag`). That
+    /// look is a whole turn, so who wakes to find nothing on the links (a deadline, a spout to be asked again) takes it
+    /// and sleeps on. Returns whether a turn did something.
+    fn sleep(&mut self, clock: &MonotonicClock) -> Result<bool, ReceiveError> {
+        loop {
+            let now = clock.now_ns();
+            self.sleep.prepare();
+            // Only who waits for room asks to be woken when there is some: a wake-up costs the other side 6–9 µs.
+            let starving = self.core.paused();
+            if starving {
+                self.wires.tx.set_starving(true);
+            }
+            let turn = self.core.turn(now, &mut self.wires.tx, true)?;
+            // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
+            let unasked = self.core.paused() && !starving;
+            let awake = unasked || turn.progress || self.wires.rings_pending() || self.commands.pending();
+            let mut arrived = false;
+            if awake {
+                self.wires.tx.publish();
+            } else {
+                let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
+                let timeout = turn.deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));
+                self.sleeps += 1;
+                arrived = self.wires.wait(&mut self.core, Some(timeout), clock)?;
+            }
+            self.sleep.cancel();
+            if starving {
+                self.wires.tx.set_starving(false);
+            }
+            if awake || arrived || self.wires.rings_pending() || self.commands.pending() {
+                return Ok(turn.progress || arrived);
+            }
         }
-        let turn = self.core.turn(now, &mut self.wires.tx, true)?;
-        // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
-        let unasked = self.core.paused() && !starving;
-        let pending = unasked || turn.progress || self.wires.rings_pending() || self.commands.pending();
-        if pending {
-            self.wires.tx.publish();
-        } else {
-            let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
-            let timeout = deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));
-            self.sleeps += 1;
-            self.wires.wait(&mut self.core, Some(timeout), now)?;
-        }
-        self.sleep.cancel();
-        if starving {
-            self.wires.tx.set_starving(false);
-        }
-        Ok(())
     }
 
     fn obey(&mut self) -> Go {
