@@ -240,10 +240,7 @@ pub(crate) fn row(row: &Row, settings: &Settings, machine: &Machine) -> Result<R
 }
 
 /// One round of one side. On a machine so busy that nothing was measured in its time, it is taken again with more.
-fn round(
-    settings: &Settings,
-    side: impl Fn(&Settings) -> Result<Outcome, BenchError>,
-) -> Result<Outcome, BenchError> {
+fn round(settings: &Settings, side: impl Fn(&Settings) -> Result<Outcome, BenchError>) -> Result<Outcome, BenchError> {
     let mut settings = settings.clone();
     for _ in 0..RETAKES_MAX {
         match side(&settings) {
