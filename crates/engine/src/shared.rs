@@ -3,6 +3,7 @@
 //! Two bounded channels lead out: events (log lines, warnings, the end) and result rows. An event that finds its
 //! channel full is dropped and counted, so a chatty component cannot stall a reactor; a result row that finds its
 //! channel full is refused and its component tries again, so no result is lost.
+#![allow(clippy::disallowed_types, reason = "two locks, around what components ask for in `prepare` and reports read")]
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};

@@ -19,6 +19,7 @@ mod send;
 mod slot;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub(crate) use slot::{Life, Slot};
 const SPOUT_BUDGET: u32 = 4096;
 /// Batches a link may hold before a batch that is not full waits for company (batching by arrival, design §3).
 const BACKLOG_BEFORE_BATCHING: usize = 2;
+/// Room that the queues of a cohort begin with; they grow to what their bounds in bytes allow.
+const QUEUES_BEGIN_WITH: usize = 64;
 /// How often load-aware groupings learn the load.
 const LOAD_REFRESH_NS: u64 = 100_000_000;
 /// How soon a component that can go on but has nothing to show (an idle spout, `Finish::More` without an emit) is
@@ -115,6 +118,8 @@ pub struct Core {
     has_load_aware: bool,
     acks: Vec<AckRecord>,
     books: LinkBooks,
+    /// Scratch of `drain`.
+    refused: Vec<ReactorIx>,
 }
 
 impl Core {
@@ -173,9 +178,9 @@ impl Core {
                 tasks: cohort.tasks.clone(),
                 cohort: registry.cohorts[cohort.component as usize](env),
                 outbox,
-                inbox: Inbox::default(),
+                inbox: Inbox { queue: VecDeque::with_capacity(QUEUES_BEGIN_WITH), local_bytes: 0 },
                 ends: EndTracker::new(&expected),
-                pending: Default::default(),
+                pending: VecDeque::with_capacity(QUEUES_BEGIN_WITH),
                 stalled: None,
                 life: Life::Running,
                 spout,
@@ -216,6 +221,7 @@ impl Core {
             has_load_aware,
             acks: Vec::new(),
             books,
+            refused: Vec::new(),
         }
     }
 

@@ -153,9 +153,7 @@ impl Core {
             };
             if self.slots[at].life != Life::Running {
                 self.drop_after_end(at, from, &held.view(), charge, net);
-                if let Some(buf) = held.into_buf() {
-                    self.pool.give(buf);
-                }
+                held.release(&self.pool);
                 continue;
             }
             let mut end = BatchEnd::Yield;
@@ -173,9 +171,7 @@ impl Core {
                 break;
             }
             self.executed_all(at, from, charge, now_ns, net);
-            if let Some(buf) = held.into_buf() {
-                self.pool.give(buf);
-            }
+            held.release(&self.pool);
         }
         Ok(progress)
     }

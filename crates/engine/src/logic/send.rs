@@ -1,7 +1,5 @@
 //! The way out of a reactor: from a cohort's sealed batches to links, or to inboxes of the same reactor.
 
-use std::rc::Rc;
-
 use squall_tuple::BatchKind;
 
 use super::{BACKLOG_BEFORE_BATCHING, Core, Life};
@@ -19,7 +17,7 @@ impl Core {
         if slot.outbox.has_sealed() {
             slot.outbox.drain_sealed(&mut slot.pending);
         }
-        let mut refused: Vec<u32> = Vec::new();
+        let mut refused = std::mem::take(&mut self.refused);
         let mut progress = false;
         // One round through the queue in place: what is kept goes to its end in the order in which it was.
         for _ in 0..self.slots[at].pending.len() {
@@ -37,6 +35,8 @@ impl Core {
                 }
             }
         }
+        refused.clear();
+        self.refused = refused;
         self.count_stall(at, now_ns);
         progress
     }
@@ -132,10 +132,12 @@ impl Core {
             enqueue(to, port, Held::Own(sealed.batch));
             return Ok(());
         }
-        let shared = Rc::new(sealed.batch);
+        let shared = self.pool.share(sealed.batch);
         for (to, port) in subs {
             enqueue(*to, *port, Held::Shared(shared.clone()));
         }
+        // Not the last share unless nobody subscribes.
+        self.pool.give_shared(shared);
         Ok(())
     }
 
