@@ -27,7 +27,7 @@ help: ## list the targets
 	@echo "Squall: stream topologies as a microsecond dataplane. Targets:"
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile \
 	| while IFS='|' read -r target what; do printf '%-12s  %s\n' "$$target" "$$what"; done
-	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60];"
+	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60]; make bench [ARGS='…'];"
 	@echo "         everywhere CARGOFLAGS (default --locked; add --offline without a network)"
 
 .PHONY: build
@@ -60,9 +60,18 @@ check: ## check format, lints and documentation; warnings are errors
 	$(CARGO) clippy --workspace --all-targets $(CARGOFLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(CARGOFLAGS)
 
+# Everything, or what ARGS says: `make bench ARGS='const-null --link tcp --secs 2'`. Far rows run up to five times more.
+BENCH = '$(TARGET_DIR)/release/squall-bench'
+
 .PHONY: bench
-bench: build ## measure each benchmark beside its floor
-	@exec '$(TARGET_DIR)/release/squall-bench' $(ARGS)
+bench: build ## measure each benchmark beside its floor; JSON lines on stdout
+	@exec $(BENCH) run --repeat-far 5 --json $(ARGS)
+
+.PHONY: bench-page
+bench-page: build ## the same, and put the results into docs/performance.md
+	@lines='$(TARGET_DIR)/bench.jsonl'; \
+	$(BENCH) run --repeat-far 5 --json $(ARGS) > "$$lines"; code=$$?; \
+	$(BENCH) table --into docs/performance.md < "$$lines" && exit $$code
 
 # Fuzz targets lie in crates/*/fuzz, laid out as cargo-fuzz has it, but cargo-fuzz is not needed: the flags
 # are the ones it sets. They are unstable, hence RUSTC_BOOTSTRAP.

@@ -22,10 +22,10 @@ pub(crate) enum BenchError {
     #[error("the topology was refused: {0}")]
     Topology(String),
     #[error(
-        "the plan put {component} on reactor {got} and this row needs it on {wanted}; \
+        "the plan put {component} on reactors {got:?} and this row needs it on {wanted}; \
          change the order of the components in bench"
     )]
-    Placement { component: String, got: u32, wanted: u32 },
+    Placement { component: String, got: Vec<u32>, wanted: u32 },
     #[error("the plan made a {got:?} link where this row needs {wanted:?}")]
     LinkKind { got: squall_topology::LinkKind, wanted: squall_topology::LinkKind },
     #[error("the worker could not start: {0}")]
@@ -38,6 +38,10 @@ pub(crate) enum BenchError {
     Counts { emitted: u64, executed: u64 },
     #[error("the round was too short to measure anything; give more --secs")]
     TooShort,
+    #[error("these are no result lines: {0}; give what `squall-bench run --json` printed")]
+    Lines(String),
+    #[error("{0} has no marks between which the results belong; see docs/performance.md for them")]
+    Marks(String),
     #[error("the other process: {0}")]
     Peer(String),
     #[error("{what} totals differ: {squall} on Squall's side, {floor} on the floor's")]

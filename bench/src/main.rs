@@ -6,18 +6,23 @@
 //! placement (`probe_ns` ≤ 100) on a quiet machine, ratios hold wider.
 //!
 //! Squall's side are ordinary topologies against the public traits, laid out by the ordinary plan and run by
-//! [`squall_engine::Worker`]: in this process for the local and ring links, in two processes for sockets.
+//! [`squall_engine::Worker`]: in this process for the local and ring links, in two processes for the others.
+//!
+//! Where to find what: [`scenario`] is the table of scenarios and says how to add one; [`measure`] runs rounds and makes
+//! figures of them; [`floor`] and [`squall_side`] are the two sides; [`facts`] knows what floors should reach.
 //!
 //! Limits: Linux, two cores or more (one for `local`). Deliberately absent: gates. Whether a figure is good is for
 //! who reads the lines to say.
-#![deny(unsafe_code)] // one exception, explained in `floor::uring`
+#![deny(unsafe_code)] // three exceptions, explained where they are: `floor::uring`, `floor::shm`, `shared`
 
 // The derives write `::squall::…`.
 extern crate squall_api as squall;
 
 mod clock;
 mod error;
+mod facts;
 mod floor;
+mod inject;
 mod machine;
 mod measure;
 mod payload;
@@ -25,8 +30,11 @@ mod peer;
 mod probe;
 mod report;
 mod scenario;
+mod shared;
 mod squall_side;
+mod table;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -52,16 +60,28 @@ enum Command {
     List,
     /// Run scenarios, or all of them.
     Run(RunArgs),
-    /// The other process of a row over sockets.
+    /// Make a markdown table of JSON lines on stdin.
+    Table {
+        /// Put it into this page, between its marks, instead of printing it.
+        #[arg(long)]
+        into: Option<PathBuf>,
+    },
+    /// The other worker of a row of two.
     #[command(hide = true)]
     Worker {
         /// What to run, as the parent wrote it.
         job: String,
     },
-    /// The other process of a socket's floor.
+    /// The other process of a floor.
     #[command(hide = true)]
     FloorPeer {
         /// What to run, as the parent wrote it.
+        job: String,
+    },
+    /// The process that breaks the silence of idle.
+    #[command(hide = true)]
+    Injector {
+        /// What to do, as the parent wrote it.
         job: String,
     },
 }
@@ -70,13 +90,13 @@ enum Command {
 struct RunArgs {
     /// Names from `list`; none: all.
     scenarios: Vec<String>,
-    /// Measured seconds of a row, over all rounds and both sides.
+    /// Measured seconds of a row, over all rounds and both sides; warm-up and start-up add half of it and 2 s at most.
     #[arg(long, default_value_t = 6.0)]
     secs: f64,
     /// Rounds per side, at least 5.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Only rows over this link: local, ring, uds or tcp.
+    /// Only rows over this link: local, ring, shm, uds or tcp.
     #[arg(long)]
     link: Option<Link>,
     /// Only rows with a payload of this many bytes.
@@ -85,11 +105,11 @@ struct RunArgs {
     /// Only rows with this kind of tuple: typed or dynamic.
     #[arg(long)]
     tuple: Option<TupleKind>,
-    /// Wait strategy of the reactors: spin, hybrid or park.
-    #[arg(long, default_value_t = WaitStrategy::Spin)]
-    wait: WaitStrategy,
+    /// Wait strategy of the reactors: spin, hybrid or park; else each scenario's own.
+    #[arg(long)]
+    wait: Option<WaitStrategy>,
     /// Run a row again, up to this many times, when the cores turn out to be far apart.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "K", default_value_t = 0)]
     repeat_far: u32,
     /// Bytes of the text that wordcount counts.
     #[arg(long, default_value_t = measure::TEXT_BYTES)]
@@ -108,7 +128,7 @@ impl Default for RunArgs {
             link: None,
             size: None,
             tuple: None,
-            wait: WaitStrategy::Spin,
+            wait: None,
             repeat_far: 0,
             text: measure::TEXT_BYTES,
             json: false,
@@ -125,7 +145,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Worker { job }) => squall_side::worker_main(&job),
+        Some(Command::Table { into }) => table(into.as_deref()),
         Some(Command::FloorPeer { job }) => floor::peer_main(&job),
+        Some(Command::Injector { job }) => inject::injector_main(&job),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -145,13 +167,24 @@ fn list() {
     }
 }
 
+/// JSON lines on stdin as a table.
+fn table(into: Option<&Path>) -> Result<(), BenchError> {
+    let lines = std::io::read_to_string(std::io::stdin()).map_err(BenchError::io("reading stdin"))?;
+    let table = table::markdown(&lines)?;
+    match into {
+        Some(page) => table::into_page(&table, page)?,
+        None => print!("{table}"),
+    }
+    Ok(())
+}
+
 fn selected(args: &RunArgs) -> Result<Vec<Row>, BenchError> {
     let scenarios = if args.scenarios.is_empty() {
-        Scenario::all()
+        Scenario::all().collect()
     } else {
         let found =
             args.scenarios.iter().map(|n| Scenario::named(n).ok_or_else(|| BenchError::UnknownScenario(n.clone())));
-        found.collect::<Result<Vec<_>, _>>()?
+        found.collect::<Result<Vec<Scenario>, _>>()?
     };
     let wanted = |row: &Row| {
         args.link.is_none_or(|l| l == row.link)
@@ -184,7 +217,7 @@ fn run(args: &RunArgs) -> Result<(), BenchError> {
                     }
                     report::for_people(&result);
                     if args.json {
-                        println!("{}", report::json_line(&result, &machine));
+                        report::json_lines(&result, &machine).iter().for_each(|line| println!("{line}"));
                     }
                 }
                 Err(e) => {

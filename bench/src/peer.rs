@@ -1,5 +1,5 @@
-//! The other process of a row over sockets: this program again, with the socket as its stdin. Inherited, so there is
-//! no path or port to name; as stdin, so that no descriptor has to be believed by number.
+//! The other process of a row: this program again, with the socket or the shared memory between the two as its stdin.
+//! Inherited, so there is no path or port to name; as stdin, so that no descriptor has to be believed by number.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,22 +37,26 @@ fn tcp_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Starts this program with a hidden command.
-pub(crate) fn spawn(command: &str, job: &impl Serialize, socket: OwnedFd, stdout: Stdio) -> Result<Child, BenchError> {
+pub(crate) fn spawn(command: &str, job: &impl Serialize, stdin: OwnedFd, stdout: Stdio) -> Result<Child, BenchError> {
     let this = std::env::current_exe().map_err(BenchError::io("could not find this program"))?;
     let job = serde_json::to_string(job).map_err(|e| BenchError::Peer(e.to_string()))?;
-    let spawned = Command::new(this).arg(command).arg(job).stdin(Stdio::from(socket)).stdout(stdout).spawn();
+    let spawned = Command::new(this).arg(command).arg(job).stdin(Stdio::from(stdin)).stdout(stdout).spawn();
     spawned.map_err(BenchError::io("could not start the other process"))
 }
 
-/// In the other process: the socket.
-pub(crate) fn inherited_socket() -> Result<OwnedFd, BenchError> {
-    std::io::stdin().as_fd().try_clone_to_owned().map_err(BenchError::io("the inherited socket"))
+/// In the other process: what its stdin is, a socket or shared memory.
+pub(crate) fn inherited() -> Result<OwnedFd, BenchError> {
+    std::io::stdin().as_fd().try_clone_to_owned().map_err(BenchError::io("the inherited descriptor"))
+}
+
+/// In the other process: what its stdout is, where that is not for text.
+pub(crate) fn inherited_stdout() -> Result<OwnedFd, BenchError> {
+    std::io::stdout().as_fd().try_clone_to_owned().map_err(BenchError::io("the inherited descriptor"))
 }
 
 /// In the other process: stdout as the stream it is.
 pub(crate) fn inherited_control() -> Result<UnixStream, BenchError> {
-    let fd = std::io::stdout().as_fd().try_clone_to_owned().map_err(BenchError::io("the inherited control socket"))?;
-    Ok(UnixStream::from(fd))
+    inherited_stdout().map(UnixStream::from)
 }
 
 /// Waits for the end of the other process; one that does not end is killed.

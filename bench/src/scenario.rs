@@ -1,9 +1,14 @@
-//! The scenarios and their rows.
+//! The scenarios and their rows: the one table.
+//!
+//! To add a scenario: a variant of [`Scenario`] with its entry in [`TABLE`]; its topology, in a file of `squall_side`
+//! and a line of `Job::topology`; its floor, in a file of `floor` and a line of `floor::run`; and a test in
+//! `tests/rows.rs`. The compiler asks for the first three.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use squall_engine::WaitStrategy;
 
 /// How tuples travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +18,8 @@ pub(crate) enum Link {
     Local,
     /// Between two reactors of a worker.
     Ring,
+    /// Between two workers over shared memory.
+    Shm,
     /// Between two workers over a Unix socket pair.
     Uds,
     /// Between two workers over TCP loopback.
@@ -20,20 +27,21 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    const ALL: [Link; 4] = [Link::Local, Link::Ring, Link::Uds, Link::Tcp];
+    pub(crate) const ALL: [Link; 5] = [Link::Local, Link::Ring, Link::Shm, Link::Uds, Link::Tcp];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Link::Local => "local",
             Link::Ring => "ring",
+            Link::Shm => "shm",
             Link::Uds => "uds",
             Link::Tcp => "tcp",
         }
     }
 
     /// Whether the two ends are two processes.
-    pub(crate) fn is_socket(self) -> bool {
-        matches!(self, Link::Uds | Link::Tcp)
+    pub(crate) fn crosses_processes(self) -> bool {
+        matches!(self, Link::Shm | Link::Uds | Link::Tcp)
     }
 }
 
@@ -48,7 +56,7 @@ impl FromStr for Link {
 
     fn from_str(s: &str) -> Result<Self, String> {
         let found = Link::ALL.into_iter().find(|l| l.name() == s);
-        found.ok_or_else(|| format!("unknown link {s:?}: use local, ring, uds or tcp"))
+        found.ok_or_else(|| format!("unknown link {s:?}: use local, ring, shm, uds or tcp"))
     }
 }
 
@@ -63,7 +71,7 @@ pub(crate) enum TupleKind {
 }
 
 impl TupleKind {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             TupleKind::Typed => "typed",
             TupleKind::Dynamic => "dynamic",
@@ -89,72 +97,146 @@ impl FromStr for TupleKind {
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Scenario {
-    /// A round trip with one tuple in flight.
     Rtt(Link),
-    /// As many tuples as go, one way.
     ConstNull,
-    /// Counting words.
+    ConstIdNull,
+    SmallBatches,
+    FanoutAll,
+    Idle,
+    LowRate,
+    Oversubscribed,
     WordCount,
 }
 
+/// What a row's main figure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Latency.
+    Ns,
+    /// Throughput.
+    TuplesPerSecond,
+    /// Throughput of wordcount.
+    WordsPerSecond,
+}
+
+impl Unit {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Unit::Ns => "ns",
+            Unit::TuplesPerSecond => "tuples/s",
+            Unit::WordsPerSecond => "words/s",
+        }
+    }
+}
+
+/// What there is to know about a scenario but its programs.
+struct Entry {
+    scenario: Scenario,
+    name: &'static str,
+    unit: Unit,
+    /// Wait strategy of the reactors unless the command line says otherwise: spinning where a figure is about the path
+    /// itself, the engine's default where it is about waiting.
+    wait: WaitStrategy,
+    /// Links and payload sizes of its typed rows: every link with every size.
+    links: &'static [Link],
+    sizes: &'static [usize],
+    /// What runs, and beside what.
+    about: &'static str,
+}
+
+use Unit::{Ns, TuplesPerSecond, WordsPerSecond};
+use WaitStrategy::{Hybrid, Spin};
+
+const RTT_SIZES: &[usize] = &[64, 1024, 16384];
+const CONST_LINKS: &[Link] = &[Link::Local, Link::Ring, Link::Shm, Link::Tcp];
+const CONST_SIZES: &[usize] = &[32, 128, 1024];
+
+#[rustfmt::skip]
+const TABLE: &[Entry] = &[
+    Entry { scenario: Scenario::Rtt(Link::Local), name: "rtt-local", unit: Ns, wait: Spin, links: &[Link::Local], sizes: RTT_SIZES,
+        about: "round trip spout → bolt → bolt on one reactor; floor: a call that copies the message in and out" },
+    Entry { scenario: Scenario::Rtt(Link::Ring), name: "rtt-ring", unit: Ns, wait: Spin, links: &[Link::Ring], sizes: RTT_SIZES,
+        about: "round trip to a reactor of the same worker; floor: two rtrb rings between two spinning threads" },
+    Entry { scenario: Scenario::Rtt(Link::Shm), name: "rtt-shm", unit: Ns, wait: Spin, links: &[Link::Shm], sizes: RTT_SIZES,
+        about: "round trip to another worker over shared memory; floor: one memfd, a position per direction, the message \
+                copied in and out, two spinning processes" },
+    Entry { scenario: Scenario::Rtt(Link::Uds), name: "rtt-uds", unit: Ns, wait: Spin, links: &[Link::Uds], sizes: RTT_SIZES,
+        about: "round trip to another worker over a Unix socket; floor: io_uring (single issuer, deferred), spinning" },
+    Entry { scenario: Scenario::Rtt(Link::Tcp), name: "rtt-tcp", unit: Ns, wait: Spin, links: &[Link::Tcp], sizes: RTT_SIZES,
+        about: "round trip to another worker over TCP loopback; floor: io_uring (single issuer, deferred), spinning" },
+    Entry { scenario: Scenario::ConstNull, name: "const-null", unit: TuplesPerSecond, wait: Spin, links: CONST_LINKS, sizes: CONST_SIZES,
+        about: "a spout of constant tuples into a bolt that reads them (storm-perf's ConstSpoutNullBolt, no acks); floors: \
+                copy loop, rtrb in chunks of 64, a ring of shared memory between two processes, io_uring with 64 KiB writes" },
+    Entry { scenario: Scenario::ConstIdNull, name: "const-id-null", unit: TuplesPerSecond, wait: Spin, links: CONST_LINKS, sizes: CONST_SIZES,
+        about: "the same through a bolt that passes each tuple on (ConstSpoutIdBoltNullBolt): there over the link and back \
+                over it; floors: those of const-null, there and back" },
+    Entry { scenario: Scenario::SmallBatches, name: "small-batches", unit: TuplesPerSecond, wait: Spin, links: &[Link::Tcp], sizes: &[32],
+        about: "const-null with batches of at most 1 and 8 tuples; floor: one io_uring send for each batch" },
+    Entry { scenario: Scenario::FanoutAll, name: "fanout-all", unit: TuplesPerSecond, wait: Spin, links: &[Link::Ring], sizes: &[32, 1024],
+        about: "all-grouping to 8 tasks on another reactor; floor: rtrb in chunks of 64, each message copied once and read \
+                8 times" },
+    Entry { scenario: Scenario::Idle, name: "idle", unit: Ns, wait: Hybrid, links: &[Link::Local, Link::Shm, Link::Tcp], sizes: &[32],
+        about: "CPU of an idle topology, and the first tuple after 100 ms of silence: another process stamps shared memory \
+                and rings the reactor's doorbell (local: one wake-up; else a second one, of the other worker); floor: a \
+                thread that waits on a futex" },
+    Entry { scenario: Scenario::LowRate, name: "lowrate", unit: Ns, wait: Spin, links: &[Link::Local], sizes: &[32],
+        about: "one tuple a millisecond through three bolts on one reactor, from emission (and lowrate-due: from the time \
+                it was due); floor: one spinning thread and three calls" },
+    Entry { scenario: Scenario::Oversubscribed, name: "oversubscribed", unit: TuplesPerSecond, wait: Hybrid, links: &[Link::Ring], sizes: &[32],
+        about: "a chain of four components on 4 reactors of 2 cores; \"floor\": the same chain on 2 reactors" },
+    Entry { scenario: Scenario::WordCount, name: "wordcount", unit: WordsPerSecond, wait: Spin, links: &[Link::Ring], sizes: &[0],
+        about: "200 MB of text in memory: spout → split → count with two executors each, one per reactor, words as tuple \
+                strings; floor: one thread, ahash map" },
+];
+
 impl Scenario {
-    pub(crate) fn all() -> Vec<Scenario> {
-        let rtt = Link::ALL.into_iter().map(Scenario::Rtt);
-        rtt.chain([Scenario::ConstNull, Scenario::WordCount]).collect()
+    pub(crate) fn all() -> impl Iterator<Item = Scenario> {
+        TABLE.iter().map(|e| e.scenario)
     }
 
     pub(crate) fn named(name: &str) -> Option<Scenario> {
-        Scenario::all().into_iter().find(|s| s.name() == name)
+        TABLE.iter().find(|e| e.name == name).map(|e| e.scenario)
+    }
+
+    fn entry(self) -> &'static Entry {
+        TABLE.iter().find(|e| e.scenario == self).expect("every scenario has an entry, a test says")
     }
 
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Scenario::Rtt(Link::Local) => "rtt-local",
-            Scenario::Rtt(Link::Ring) => "rtt-ring",
-            Scenario::Rtt(Link::Uds) => "rtt-uds",
-            Scenario::Rtt(Link::Tcp) => "rtt-tcp",
-            Scenario::ConstNull => "const-null",
-            Scenario::WordCount => "wordcount",
-        }
+        self.entry().name
     }
 
     pub(crate) fn about(self) -> &'static str {
-        match self {
-            Scenario::Rtt(Link::Local) => {
-                "round trip spout → bolt → bolt on one reactor; floor: a call that copies the message in and out"
-            }
-            Scenario::Rtt(Link::Ring) => {
-                "round trip to a reactor of the same worker; floor: two rtrb rings between two spinning threads"
-            }
-            Scenario::Rtt(Link::Uds) => {
-                "round trip to another worker over a Unix socket; floor: io_uring (single issuer, deferred), spinning"
-            }
-            Scenario::Rtt(Link::Tcp) => {
-                "round trip to another worker over TCP loopback; floor: io_uring (single issuer, deferred), spinning"
-            }
-            Scenario::ConstNull => {
-                "a spout of constant tuples into a bolt that reads them; floors: copy loop, rtrb in chunks of 64, \
-                 io_uring with 64 KiB writes"
-            }
-            Scenario::WordCount => {
-                "200 MB of text in memory: spout → split → count with two executors each; floor: one thread, ahash map"
-            }
-        }
+        self.entry().about
+    }
+
+    pub(crate) fn unit(self) -> Unit {
+        self.entry().unit
+    }
+
+    /// See [`Entry::wait`].
+    pub(crate) fn wait(self) -> WaitStrategy {
+        self.entry().wait
+    }
+
+    /// A pass over a fixed amount of work is a round, however long it takes.
+    pub(crate) fn fixed_work(self) -> bool {
+        self == Scenario::WordCount
     }
 
     /// Every row, in the order in which they run.
     pub(crate) fn rows(self) -> Vec<Row> {
-        let typed = |link, size| Row { scenario: self, link, size, tuple: TupleKind::Typed };
+        let Entry { links, sizes, .. } = self.entry();
+        let typed = |link, size| Row { scenario: self, link, size, tuple: TupleKind::Typed, cap: None };
+        let mut rows: Vec<Row> = links.iter().flat_map(|l| sizes.iter().map(move |s| typed(*l, *s))).collect();
         match self {
-            Scenario::Rtt(link) => [64, 1024, 16384].map(|size| typed(link, size)).into(),
-            Scenario::ConstNull => {
-                let links = [Link::Local, Link::Ring, Link::Tcp];
-                let sizes = |link| [32, 128, 1024].map(|size| typed(link, size));
-                let dynamic = Row { tuple: TupleKind::Dynamic, ..typed(Link::Ring, 32) };
-                links.into_iter().flat_map(sizes).chain([dynamic]).collect()
+            Scenario::ConstNull => rows.push(Row { tuple: TupleKind::Dynamic, ..typed(Link::Ring, 32) }),
+            Scenario::SmallBatches => {
+                rows = rows.iter().flat_map(|r| [1, 8].map(|cap| Row { cap: Some(cap), ..r.clone() })).collect();
             }
-            Scenario::WordCount => vec![typed(Link::Ring, 0)],
+            _ => {}
         }
+        rows
     }
 }
 
@@ -166,15 +248,16 @@ pub(crate) struct Row {
     /// Payload bytes of a tuple; 0 where they vary.
     pub(crate) size: usize,
     pub(crate) tuple: TupleKind,
+    /// Tuples of a batch, at most, where that is what is measured.
+    pub(crate) cap: Option<usize>,
 }
 
 impl Row {
     /// Its link, size and tuple, for people.
     pub(crate) fn what(&self) -> String {
-        if self.size == 0 {
-            return format!("{} {}", self.link, self.tuple);
-        }
-        format!("{} {} B {}", self.link, self.size, self.tuple)
+        let size = if self.size == 0 { String::new() } else { format!(" {} B", self.size) };
+        let cap = self.cap.map_or_else(String::new, |n| format!(", batches of {n}"));
+        format!("{}{size} {}{cap}", self.link, self.tuple)
     }
 }
 
@@ -183,11 +266,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_is_found_by_its_name_and_has_rows() {
-        for scenario in Scenario::all() {
+    fn every_scenario_has_one_entry_and_rows_and_is_found_by_its_name() {
+        let rtt = Link::ALL.map(Scenario::Rtt);
+        use Scenario::*;
+        let others = [ConstNull, ConstIdNull, SmallBatches, FanoutAll, Idle, LowRate, Oversubscribed, WordCount];
+        for scenario in rtt.into_iter().chain(others) {
+            assert_eq!(TABLE.iter().filter(|e| e.scenario == scenario).count(), 1, "{scenario:?}");
             assert_eq!(Scenario::named(scenario.name()), Some(scenario));
             assert!(!scenario.rows().is_empty());
         }
+        assert_eq!(TABLE.len(), rtt.len() + others.len());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
-use common::{fixture, rss, run, wait, workers};
+use common::{cpu, fixture, rss, run, wait, workers};
 
 fn report(dir: &tempfile::TempDir) -> (String, impl Fn() -> serde_json::Value) {
     let path = dir.path().join("r.json");
@@ -119,4 +119,29 @@ fn a_slow_bolt_slows_the_spout_in_flat_memory_and_is_named() {
         end.says(&["left"]);
     }
     eprintln!("largest worker: {} MiB early, {} MiB late", early >> 20, late >> 20);
+}
+
+/// D9: a deployed topology with nothing to do costs next to nothing, in its workers and in the parent. A spout that asks to be
+/// polled is asked a thousand times a second, and each time costs what a sleep costs the kernel.
+#[test]
+fn an_idle_topology_takes_at_most_a_fiftieth_of_a_core_per_process() {
+    for (then, limit) in [("park", 0.02), ("poll", 0.1)] {
+        let child = fixture(&["--tuples", "1000", "--then", then, "--plain"]).spawn().unwrap();
+        let mut pids = workers(child.id(), 2);
+        pids.push(child.id());
+        std::thread::sleep(Duration::from_secs(1));
+        let used = || pids.iter().map(|p| cpu(*p)).collect::<Vec<_>>();
+        let (before, began) = (used(), Instant::now());
+        std::thread::sleep(Duration::from_secs(4));
+        let shares: Vec<f64> = used()
+            .iter()
+            .zip(&before)
+            .map(|(after, before)| (*after - *before).as_secs_f64() / began.elapsed().as_secs_f64())
+            .collect();
+        common::kill(child.id(), rustix::process::Signal::INT);
+        let end = wait(child);
+        eprintln!("{then}: cores used by worker 0, worker 1, parent: {shares:.4?}");
+        assert!(shares.iter().all(|s| *s <= limit), "{then}: {shares:?}\n{}", end.all());
+        end.exits(130);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use squall_metrics::Histogram;
 
+use super::process;
 use crate::clock::{Meter, now_ns};
 use crate::error::BenchError;
 use crate::machine::pin;
@@ -72,19 +73,42 @@ pub(crate) fn stream<const W: usize>(settings: &Settings, core: usize) -> Result
     outcome.rate.is_some().then_some(outcome).ok_or(BenchError::TooShort)
 }
 
+/// The same through a second buffer: filled from the first, then read.
+pub(crate) fn relay<const W: usize>(settings: &Settings, core: usize) -> Result<Outcome, BenchError> {
+    let outcome = pinned(settings, core, |stop| {
+        let slots = BUFFER_BYTES / (W * 8);
+        // Apart, as above.
+        let mut memory = vec![[0_u64; W]; 2 * slots + APART.div_ceil(W)];
+        let (first, second) = memory.split_at_mut(slots + APART.div_ceil(W));
+        let mut message = [0x5157_5545_4c4c_5321; W];
+        let mut meter = Meter::new(settings.warmup.as_nanos() as u64);
+        let mut n = 0;
+        while !stop.load(Ordering::Relaxed) {
+            for slot in &mut first[..slots] {
+                n += 1;
+                message[0] = n;
+                *slot = message;
+            }
+            for (from, to) in black_box(&first[..slots]).iter().zip(&mut *second) {
+                *to = *from;
+            }
+            for slot in black_box(&*second) {
+                touch_words(slot);
+            }
+            meter.batch(n);
+        }
+        Outcome { rate: meter.rate(n, now_ns()), emitted: n, ..Outcome::default() }
+    })?;
+    outcome.rate.is_some().then_some(outcome).ok_or(BenchError::TooShort)
+}
+
 fn pinned(
     settings: &Settings,
     core: usize,
     work: impl FnOnce(&AtomicBool) -> Outcome + Send,
 ) -> Result<Outcome, BenchError> {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|s| {
-        let thread = s.spawn(|| {
-            pin(core);
-            work(&stop)
-        });
-        std::thread::sleep(settings.warmup + settings.slice);
-        stop.store(true, Ordering::Relaxed);
-        thread.join().map_err(|_| BenchError::Failed("the floor panicked, see above".to_owned()))
+    process::timed(settings, |stop| {
+        pin(core);
+        work(stop)
     })
 }

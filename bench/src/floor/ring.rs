@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rtrb::chunks::ChunkError;
-use rtrb::{Producer, RingBuffer};
+use rtrb::{Consumer, Producer, RingBuffer};
 use squall_metrics::Histogram;
 
+use super::process;
 use crate::clock::{Meter, now_ns};
 use crate::error::BenchError;
 use crate::machine::pin;
@@ -84,28 +85,61 @@ fn send<const W: usize>(tx: &mut Producer<Message<W>>, message: &Message<W>) {
     chunk.fill_from_iter([message].into_iter().copied());
 }
 
-/// Messages one way in chunks of 64.
-pub(crate) fn stream<const W: usize>(settings: &Settings, cores: [usize; 2]) -> Result<Outcome, BenchError> {
-    let slots = (STREAM_BYTES / (W * 8)).next_multiple_of(CHUNK);
-    let (mut tx, mut rx) = RingBuffer::<[u64; W]>::new(slots);
+/// Copies a chunk of messages into the ring, if there is room.
+#[inline(always)]
+fn send_chunk<const W: usize>(tx: &mut Producer<[u64; W]>, next: impl FnMut() -> [u64; W]) -> bool {
+    match tx.write_chunk_uninit(CHUNK) {
+        Ok(chunk) => {
+            chunk.fill_from_iter(std::iter::repeat_with(next).take(CHUNK));
+            true
+        }
+        Err(ChunkError::TooFewSlots(_)) => false,
+    }
+}
+
+/// Reads a chunk of messages where they lie, if there is one.
+#[inline(always)]
+fn read_chunk<const W: usize>(rx: &mut Consumer<[u64; W]>, each: impl FnMut(&[u64; W])) -> bool {
+    let Ok(chunk) = rx.read_chunk(CHUNK) else { return false };
+    let (first, second) = chunk.as_slices();
+    first.iter().chain(second).for_each(each);
+    chunk.commit_all();
+    true
+}
+
+fn slots<const W: usize>() -> usize {
+    (STREAM_BYTES / (W * 8)).next_multiple_of(CHUNK)
+}
+
+/// Numbered messages.
+fn messages<const W: usize>() -> impl FnMut() -> [u64; W] {
+    let mut message = [0x5157_5545_4c4c_5321; W];
+    message[0] = 0;
+    move || {
+        message[0] += 1;
+        message
+    }
+}
+
+/// Messages one way in chunks of 64; each is copied once and read `reads` times.
+pub(crate) fn stream<const W: usize>(
+    settings: &Settings,
+    cores: [usize; 2],
+    reads: u32,
+) -> Result<Outcome, BenchError> {
+    let (mut tx, mut rx) = RingBuffer::<[u64; W]>::new(slots::<W>());
     let stop = AtomicBool::new(false);
     let stop = &stop;
-    let (sent, (received, rate)) = std::thread::scope(|s| {
+    let (emitted, (received, rate)) = std::thread::scope(|s| {
         let sending = s.spawn(move || {
             pin(cores[0]);
-            let mut message = [0x5157_5545_4c4c_5321; W];
+            let mut next = messages();
             let mut n = 0;
             while !stop.load(Ordering::Relaxed) {
-                match tx.write_chunk_uninit(CHUNK) {
-                    Ok(chunk) => {
-                        let messages = std::iter::repeat_with(|| {
-                            n += 1;
-                            message[0] = n;
-                            message
-                        });
-                        chunk.fill_from_iter(messages.take(CHUNK));
-                    }
-                    Err(ChunkError::TooFewSlots(_)) => std::hint::spin_loop(),
+                if send_chunk(&mut tx, &mut next) {
+                    n += CHUNK as u64;
+                } else {
+                    std::hint::spin_loop();
                 }
             }
             n
@@ -114,12 +148,14 @@ pub(crate) fn stream<const W: usize>(settings: &Settings, cores: [usize; 2]) -> 
             pin(cores[1]);
             let mut meter = Meter::new(settings.warmup.as_nanos() as u64);
             let mut n = 0;
+            let read = |m: &[u64; W]| {
+                for _ in 0..reads {
+                    touch_words(m);
+                }
+            };
             loop {
-                if let Ok(chunk) = rx.read_chunk(CHUNK) {
-                    let (first, second) = chunk.as_slices();
-                    first.iter().chain(second).for_each(touch_words);
+                if read_chunk(&mut rx, read) {
                     n += CHUNK as u64;
-                    chunk.commit_all();
                     meter.batch(n);
                     continue;
                 }
@@ -134,9 +170,52 @@ pub(crate) fn stream<const W: usize>(settings: &Settings, cores: [usize; 2]) -> 
         stop.store(true, Ordering::Relaxed);
         (sending.join().unwrap_or(0), receiving.join().unwrap_or((0, None)))
     });
-    if sent != received {
-        return Err(BenchError::Counts { emitted: sent, executed: received });
-    }
-    let rate = Some(rate.ok_or(BenchError::TooShort)?);
-    Ok(Outcome { rate, emitted: sent, ..Outcome::default() })
+    process::checked(Outcome { rate, emitted, ..Outcome::default() }, received)
+}
+
+/// Messages to the other thread and back, in chunks of 64.
+pub(crate) fn relay<const W: usize>(settings: &Settings, cores: [usize; 2]) -> Result<Outcome, BenchError> {
+    let (mut there_tx, mut there_rx) = RingBuffer::<[u64; W]>::new(slots::<W>());
+    let (mut back_tx, mut back_rx) = RingBuffer::<[u64; W]>::new(slots::<W>());
+    process::timed(settings, |stop| {
+        std::thread::scope(|s| {
+            s.spawn(move || {
+                pin(cores[1]);
+                let mut held = Vec::with_capacity(CHUNK);
+                loop {
+                    held.clear();
+                    if read_chunk(&mut there_rx, |m| held.push(*m)) {
+                        let mut at = 0;
+                        let mut next = || {
+                            at += 1;
+                            held[at - 1]
+                        };
+                        while !send_chunk(&mut back_tx, &mut next) && !back_tx.is_abandoned() {
+                            std::hint::spin_loop();
+                        }
+                    } else if there_rx.is_abandoned() && there_rx.is_empty() {
+                        return;
+                    } else {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+            pin(cores[0]);
+            let mut meter = Meter::new(settings.warmup.as_nanos() as u64);
+            let mut next = messages();
+            let (mut emitted, mut back) = (0, 0);
+            while emitted != back || !stop.load(Ordering::Relaxed) {
+                if !stop.load(Ordering::Relaxed) && send_chunk(&mut there_tx, &mut next) {
+                    emitted += CHUNK as u64;
+                }
+                if read_chunk(&mut back_rx, touch_words) {
+                    back += CHUNK as u64;
+                    meter.batch(back);
+                }
+            }
+            drop(there_tx);
+            let rate = meter.rate(back, now_ns());
+            process::checked(Outcome { rate, emitted, ..Outcome::default() }, back)
+        })
+    })?
 }

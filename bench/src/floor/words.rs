@@ -31,13 +31,11 @@ pub(crate) fn run(machine: &Machine, text: &str) -> Result<Outcome, BenchError> 
 
 fn count(text: &str) -> AHashMap<String, u64> {
     let mut counts: AHashMap<String, u64> = AHashMap::new();
-    for line in text.lines() {
-        for word in line.split_ascii_whitespace() {
-            match counts.get_mut(word) {
-                Some(n) => *n += 1,
-                None => {
-                    counts.insert(word.to_owned(), 1);
-                }
+    for word in text.split_ascii_whitespace() {
+        match counts.get_mut(word) {
+            Some(n) => *n += 1,
+            None => {
+                counts.insert(word.to_owned(), 1);
             }
         }
     }

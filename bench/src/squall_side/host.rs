@@ -8,7 +8,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use squall_engine::{IoChoice, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
+use squall_engine::{IoChoice, LinkTraffic, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
+use squall_topology::Grouping;
 
 use super::{Deployed, Job, Tally};
 use crate::clock::{cpu_ns, now_ns};
@@ -52,21 +53,23 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
     let deployed = job.deploy()?;
     let mut other = None;
     let mut sockets = Vec::new();
-    if job.row.link.is_socket() {
+    if job.row.link.crosses_processes() {
         let (mine, theirs) = peer::socket_pair(job.row.link)?;
         sockets.push(SocketLink { a: 0, b: 1, fd: mine });
         other = Some(Other::start(job, &deployed, theirs)?);
     }
-    let busy = Busy::begin();
     let worker = start(&deployed, job, 0, sockets)?;
     if let Some(other) = &mut other {
         other.expect_ready()?;
         other.ask(&Ask::Begin)?;
     }
+    let busy = Busy::begin();
     worker.begin();
+    let injector = deployed.alarm.arm(job)?;
     let patience = match measured {
         Some(time) => {
             std::thread::sleep(time);
+            drop(injector);
             worker.stop_spouts();
             END_MAX
         }
@@ -90,6 +93,7 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
             mine.moved_bytes += theirs.moved_bytes;
         }
         stats.links.add(&other_stats.links);
+        stats.by_link.extend(other_stats.by_link);
         tally.add(other_tally);
     }
     let counters = counters(&deployed, &stats, cpu_cores)?;
@@ -97,7 +101,8 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
 }
 
 fn start(deployed: &Deployed, job: &Job, worker: u32, sockets: Vec<SocketLink>) -> Result<Worker, BenchError> {
-    let config = WorkerConfig { plan: deployed.plan.clone(), worker, io: IoChoice::Auto, wait: job.wait.0, pin: true };
+    let config =
+        WorkerConfig { plan: deployed.plan.clone(), worker, io: IoChoice::Auto, wait: job.wait.0.into(), pin: true };
     Ok(Worker::start(config, deployed.built.registry.clone(), sockets)?)
 }
 
@@ -128,19 +133,31 @@ fn counters(deployed: &Deployed, stats: &WorkerStats, cpu_cores: f64) -> Result<
             emitted_by_spouts += emitted;
         }
         for sub in plan.subscribers_of(stream as u32) {
-            let executed = stats.components[plan.spec.subscriptions[*sub as usize].to as usize].executed;
+            let sub = &plan.spec.subscriptions[*sub as usize];
+            let copies = if sub.grouping == Grouping::All { plan.tasks_of(sub.to).len() as u64 } else { 1 };
+            let (emitted, executed) = (emitted * copies, stats.components[sub.to as usize].executed);
             if emitted != executed {
                 return Err(BenchError::Counts { emitted, executed });
             }
         }
     }
-    let batches = stats.links.batches;
+    let links = &stats.links;
+    // Local batches change hands where they lie: they say nothing about links.
+    let mut leaving = LinkTraffic::default();
+    let between_reactors = stats.by_link.iter().filter(|l| l.from != l.to);
+    between_reactors.for_each(|l| leaving.add(&l.traffic));
+    let per = |n: u64, of: u64| (of > 0).then(|| n as f64 / of as f64);
     Ok(Counters {
-        tuples_per_batch: (batches > 0).then(|| tuples as f64 / batches as f64),
-        syscalls_per_tuple: stats.links.syscalls as f64 / emitted_by_spouts.max(1) as f64,
-        wakeups: stats.links.wakeups_sent,
+        copies_per_tuple: per(leaving.copies_send + leaving.copies_receive, leaving.tuples),
+        serializations_per_tuple: per(links.serializations, tuples),
+        tuples_per_batch: per(leaving.tuples, leaving.batches),
+        syscalls_per_tuple: per(links.syscalls, emitted_by_spouts).unwrap_or(0.0),
+        wakeups: links.wakeups_sent,
+        zc_sent: links.zc_sent,
+        zc_copied: links.zc_copied,
+        credit_stalls: links.credit_stalls,
+        cpu_cores_per_worker: (cpu_cores * 1e4).round() / 1e4,
         moved_bytes: stats.components.iter().map(|c| c.moved_bytes).sum(),
-        cpu_cores_per_worker: (cpu_cores * 100.0).round() / 100.0,
     })
 }
 
@@ -255,14 +272,14 @@ fn serve(job: &Job, control: &mut BufReader<UnixStream>) -> Result<(), BenchErro
     if plan != deployed.plan.hash() {
         return Err(BenchError::Peer("has another plan: was the program replaced while it ran?".to_owned()));
     }
-    let socket = SocketLink { a: 0, b: 1, fd: peer::inherited_socket()? };
-    let busy = Busy::begin();
+    let socket = SocketLink { a: 0, b: 1, fd: peer::inherited()? };
     let worker = start(&deployed, job, 1, vec![socket])?;
     write_line(control.get_mut(), &Answer::Ready)?;
     match read_line(control)?.ok_or_else(parent_gone)? {
         Ask::Begin => worker.begin(),
         other => return Err(BenchError::Peer(format!("was told {other:?} instead of Begin"))),
     }
+    let busy = Busy::begin();
     // Its spouts, if it had any, would end by themselves: rows over sockets have theirs in the parent.
     finished(&worker, WORK_MAX)?;
     let cpu_cores = busy.cores();

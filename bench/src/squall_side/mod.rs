@@ -3,12 +3,17 @@
 //! The plan deals executors in turn over workers and their reactors, so the order of the components decides what runs
 //! where; each row says where it needs them and refuses any other layout.
 
+mod chain;
 mod host;
+mod idle;
+mod lowrate;
 mod rtt;
+mod stamped;
 mod stream;
 pub(crate) mod words;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use squall::{Built, Topology};
@@ -20,9 +25,21 @@ use crate::error::BenchError;
 use crate::machine::Machine;
 use crate::measure::{Outcome, Settings};
 use crate::payload::with_payload;
-use crate::scenario::{Link, Row, Scenario, TupleKind};
+use crate::scenario::{Link, Row, Scenario, TupleKind, Unit};
 
 pub(crate) use host::worker_main;
+pub(crate) use lowrate::PERIOD_NS as LOWRATE_PERIOD_NS;
+
+/// Tasks that get every tuple of fanout-all.
+pub(crate) const FANOUT_TASKS: u32 = 8;
+/// Reactors of oversubscribed, on two cores.
+const OVERSUBSCRIBED_REACTORS: u32 = 4;
+/// Bytes of a batch's header and of a tuple's.
+const BATCH_HEADER: usize = 64;
+const TUPLE_HEADER: usize = 16;
+/// Bytes that a tuple takes more where the origin time changes; so many changes have room beside a capped batch's tuples,
+/// and still no further tuple of 32 bytes.
+const ORIGIN_CHANGES: usize = 5 * 8;
 
 /// All that both processes of a row must know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +48,10 @@ struct Job {
     cores: Vec<usize>,
     wait: Wait,
     warmup_ns: u64,
+    /// No more reactors than cores, whatever the row says.
+    undersubscribed: bool,
+    /// Before each stamp of idle.
+    silence: Duration,
     /// Bytes of wordcount's text.
     text_bytes: u64,
 }
@@ -61,6 +82,8 @@ struct Tally {
     executed: u64,
     rate: Option<f64>,
     latency: Option<Histogram>,
+    /// The same from the time at which the tuple was due.
+    due: Option<Histogram>,
     /// First `next` of a spout, last `finish` of a bolt.
     span_ns: Option<(u64, u64)>,
     words: Option<words::Totals>,
@@ -72,6 +95,7 @@ impl Tally {
         self.executed += other.executed;
         self.rate = self.rate.or(other.rate);
         self.latency = self.latency.take().or(other.latency);
+        self.due = self.due.take().or(other.due);
         if let Some((began, ended)) = other.span_ns {
             self.note_span(began, ended);
         }
@@ -105,6 +129,7 @@ struct Deployed {
     plan: Arc<Plan>,
     built: Built,
     tally: Tallied,
+    alarm: idle::Alarm,
 }
 
 /// A component and the reactor on which the row needs its task.
@@ -112,44 +137,72 @@ type Place = (&'static str, u32);
 
 impl Job {
     fn new(row: &Row, settings: &Settings, machine: &Machine) -> Result<Job, BenchError> {
-        let cores = match row.link {
-            Link::Local => vec![*machine.cores.first().ok_or(BenchError::Cores(0))?],
+        let cores = match (row.scenario, row.link) {
+            // The injector has the second one.
+            (Scenario::Idle, _) => machine.pair()?.into(),
+            (_, Link::Local) => vec![*machine.cores.first().ok_or(BenchError::Cores(0))?],
             _ => machine.pair()?.into(),
         };
         Ok(Job {
             row: row.clone(),
             cores,
-            wait: Wait(settings.wait),
+            wait: Wait(settings.wait(row)),
             warmup_ns: settings.warmup.as_nanos() as u64,
+            undersubscribed: false,
+            silence: settings.silence(),
             text_bytes: settings.text_bytes,
         })
     }
 
+    /// Workers, and reactors of each.
+    fn layout(&self) -> (u32, u32) {
+        match (self.row.scenario, self.row.link) {
+            (Scenario::Oversubscribed, _) if !self.undersubscribed => (1, OVERSUBSCRIBED_REACTORS),
+            (_, Link::Local) => (1, 1),
+            (_, Link::Ring) => (1, 2),
+            (_, Link::Shm | Link::Uds | Link::Tcp) => (2, 1),
+        }
+    }
+
+    /// The row's components.
+    fn topology(&self, t: &Topology, tally: &Tallied, alarm: &idle::Alarm) -> Vec<Place> {
+        let size = self.row.size;
+        match (self.row.scenario, self.row.tuple) {
+            (Scenario::Rtt(_), _) => with_payload!(size, rtt(t, self, tally)),
+            (Scenario::ConstNull | Scenario::SmallBatches, TupleKind::Typed) => {
+                with_payload!(size, one_way(t, self, tally))
+            }
+            (Scenario::ConstNull | Scenario::SmallBatches, TupleKind::Dynamic) => stream::rows(t, self, tally),
+            (Scenario::ConstIdNull, _) => with_payload!(size, through_id(t, self, tally)),
+            (Scenario::FanoutAll, _) => with_payload!(size, to_all(t, self, tally)),
+            (Scenario::Idle, _) => idle::topology(t, self, tally, alarm),
+            (Scenario::LowRate, _) => lowrate::topology(t, self, tally),
+            (Scenario::Oversubscribed, _) => chain::topology(t, self, tally),
+            (Scenario::WordCount, _) => words::topology(t, self, tally),
+        }
+    }
+
     /// Declares the topology and lays it out; equal in both processes.
     fn deploy(&self) -> Result<Deployed, BenchError> {
-        let tally = Tallied::default();
+        let (tally, alarm) = (Tallied::default(), idle::Alarm::default());
         let t = Topology::new(self.row.scenario.name());
-        let (workers, reactors) = match self.row.link {
-            Link::Local => (1, 1),
-            Link::Ring => (1, 2),
-            Link::Uds | Link::Tcp => (2, 1),
-        };
+        let (workers, reactors) = self.layout();
         t.configure(|c| {
             c.workers = workers;
             c.reactors = Some(reactors);
+            if let Some(cap) = self.row.cap {
+                // So many of the row's tuples fit, and not one more.
+                let tuples = cap * (TUPLE_HEADER + self.row.size);
+                c.socket_batch_bytes = (BATCH_HEADER + tuples + ORIGIN_CHANGES) as u32;
+            }
         });
-        let places = match (self.row.scenario, self.row.tuple) {
-            (Scenario::Rtt(_), _) => with_payload!(self.row.size, rtt_topology(&t, self, &tally)),
-            (Scenario::ConstNull, TupleKind::Typed) => with_payload!(self.row.size, stream_topology(&t, self, &tally)),
-            (Scenario::ConstNull, TupleKind::Dynamic) => stream::rows(&t, self, &tally),
-            (Scenario::WordCount, _) => words::topology(&t, self, &tally),
-        };
+        let places = self.topology(&t, &tally, &alarm);
         let refused = |e: squall::BuildError| BenchError::Topology(e.to_string());
         let built = t.build().map_err(refused)?;
         let cores = squall_topology::Machine { cores: self.cores.clone() };
         let plan = built.plan(&cores).map_err(refused)?;
         self.check(&plan, &places)?;
-        Ok(Deployed { plan: Arc::new(plan), built, tally })
+        Ok(Deployed { plan: Arc::new(plan), built, tally, alarm })
     }
 
     /// On the row's link, the other reactor's index.
@@ -160,21 +213,16 @@ impl Job {
     fn check(&self, plan: &Plan, places: &[Place]) -> Result<(), BenchError> {
         for (component, wanted) in places {
             let ix = plan.spec.component(component).expect("the scenario names its own components");
-            for got in plan.reactors_of(ix) {
-                // Components of several tasks are on all reactors.
-                if plan.tasks_of(ix).len() == 1 && got != wanted {
-                    return Err(BenchError::Placement {
-                        component: (*component).to_owned(),
-                        got: *got,
-                        wanted: *wanted,
-                    });
-                }
+            let got = plan.reactors_of(ix);
+            if got != [*wanted] {
+                let component = (*component).to_owned();
+                return Err(BenchError::Placement { component, got: got.to_vec(), wanted: *wanted });
             }
         }
         let wanted = match self.row.link {
             Link::Local => LinkKind::Local,
             Link::Ring => LinkKind::Ring,
-            Link::Uds | Link::Tcp => LinkKind::Socket,
+            Link::Shm | Link::Uds | Link::Tcp => LinkKind::Socket,
         };
         let link = plan.link_between(0, self.other_reactor());
         let got = link.map_or(LinkKind::Local, |l| plan.links[l as usize].kind);
@@ -185,25 +233,37 @@ impl Job {
     }
 }
 
-use rtt::topology as rtt_topology;
-use stream::topology as stream_topology;
+use rtt::topology as rtt;
+use stream::{one_way, through_id, to_all};
 
 /// One round of Squall's side of a row.
 pub(crate) fn run(row: &Row, settings: &Settings, machine: &Machine) -> Result<Outcome, BenchError> {
-    let job = Job::new(row, settings, machine)?;
-    let measured = (row.scenario != Scenario::WordCount).then_some(settings.warmup + settings.slice);
-    let done = host::run(&job, measured)?;
+    measure(&Job::new(row, settings, machine)?, settings)
+}
+
+/// The same with no more reactors than cores.
+pub(crate) fn run_undersubscribed(row: &Row, settings: &Settings, machine: &Machine) -> Result<Outcome, BenchError> {
+    measure(&Job { undersubscribed: true, ..Job::new(row, settings, machine)? }, settings)
+}
+
+fn measure(job: &Job, settings: &Settings) -> Result<Outcome, BenchError> {
+    let scenario = job.row.scenario;
+    let measured = (!scenario.fixed_work()).then_some(settings.warmup + settings.slice);
+    let done = host::run(job, measured)?;
     let tally = done.tally;
-    if row.scenario == Scenario::WordCount {
+    if scenario == Scenario::WordCount {
         return words::outcome(&tally, &done.counters, job.text_bytes);
     }
-    if tally.emitted != tally.executed {
-        return Err(BenchError::Counts { emitted: tally.emitted, executed: tally.executed });
+    let copies = if scenario == Scenario::FanoutAll { u64::from(FANOUT_TASKS) } else { 1 };
+    if tally.emitted * copies != tally.executed {
+        return Err(BenchError::Counts { emitted: tally.emitted * copies, executed: tally.executed });
     }
-    if tally.rate.is_none() && tally.latency.is_none() {
+    let rate = tally.rate.filter(|_| scenario.unit() != Unit::Ns);
+    if rate.is_none() && tally.latency.is_none() {
         return Err(BenchError::TooShort);
     }
-    Ok(Outcome { latency: tally.latency, rate: tally.rate, emitted: tally.emitted, counters: done.counters })
+    let Tally { latency, due, emitted, .. } = tally;
+    Ok(Outcome { latency, due, rate, emitted, counters: done.counters })
 }
 
 #[cfg(test)]
@@ -212,12 +272,13 @@ mod tests {
 
     fn job(row: Row, cores: usize) -> Job {
         let cores = (0..cores).collect();
-        Job { row, cores, wait: Wait(WaitStrategy::Park), warmup_ns: 0, text_bytes: 1000 }
+        let (wait, silence) = (Wait(WaitStrategy::Park), Duration::ZERO);
+        Job { row, cores, wait, warmup_ns: 0, undersubscribed: false, silence, text_bytes: 1000 }
     }
 
     #[test]
     fn the_plan_puts_every_row_where_it_needs_to_be() {
-        for row in Scenario::all().iter().flat_map(|s| s.rows()) {
+        for row in Scenario::all().flat_map(|s| s.rows()) {
             let what = format!("{:?}", row);
             job(row, 2).deploy().map(|_| ()).unwrap_or_else(|e| panic!("{what}: {e}"));
         }
@@ -229,7 +290,7 @@ mod tests {
         let job = job(row, 2);
         let deployed = job.deploy().unwrap();
         let refused = job.check(&deployed.plan, &[("echo", 0)]);
-        assert!(matches!(refused, Err(BenchError::Placement { got: 1, wanted: 0, .. })), "{refused:?}");
+        assert!(matches!(refused, Err(BenchError::Placement { wanted: 0, .. })), "{refused:?}");
         let row = Scenario::named("rtt-tcp").unwrap().rows()[0].clone();
         let other_link = Job { row, ..job }.check(&deployed.plan, &[]);
         assert!(matches!(other_link, Err(BenchError::LinkKind { got: LinkKind::Ring, .. })), "{other_link:?}");

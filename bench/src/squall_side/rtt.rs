@@ -6,6 +6,7 @@ use std::cell::Cell;
 use squall::{Bolt, BoltError, Context, Finish, Input, Next, Spout, SpoutError, Stream, Topology};
 use squall_metrics::Histogram;
 
+use super::stream::Id;
 use super::{Job, Place, Tallied};
 use crate::clock::now_ns;
 use crate::payload::Payload;
@@ -52,20 +53,6 @@ impl<P: Payload> Spout for Ping<P> {
     }
 }
 
-/// Sends each tuple on unchanged.
-struct Echo<P>(std::marker::PhantomData<P>);
-
-impl<P: Payload> Bolt for Echo<P> {
-    type In = P;
-    type Out = Stream<P>;
-
-    #[inline]
-    fn execute(&mut self, input: Input<'_, P>, out: &mut Stream<P>) -> Result<(), BoltError> {
-        out.emit(input.view());
-        Ok(())
-    }
-}
-
 struct Pong<P> {
     latency: Histogram,
     warmup_ns: u64,
@@ -109,7 +96,7 @@ impl<P: Payload> Bolt for Pong<P> {
 pub(super) fn topology<P: Payload>(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
     let (spouts, pongs, warmup_ns) = (tally.clone(), tally.clone(), job.warmup_ns);
     let ping = t.spout("ping", move || Ping { value: P::constant(), emitted: 0, tally: spouts.clone() });
-    let echo = t.bolt("echo", || Echo::<P>(Default::default())).on(ping.shuffle());
+    let echo = t.bolt("echo", Id::<P>::new).on(ping.shuffle());
     let pong = move || Pong::<P> {
         latency: Histogram::new(),
         warmup_ns,

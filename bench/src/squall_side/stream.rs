@@ -1,4 +1,5 @@
-//! One way, as much as goes: a spout of constant tuples into a bolt that reads them (storm-perf's ConstSpoutNullBolt).
+//! One way, as much as goes: a spout of constant tuples into a bolt that reads them (storm-perf's ConstSpoutNullBolt), and
+//! what is made of those two: through a bolt that passes on, in small batches, to many tasks.
 
 use std::hint::black_box;
 
@@ -6,14 +7,20 @@ use squall::{
     Bolt, BoltError, Finish, Input, Next, Row, RowRef, Spout, SpoutError, Stream, StreamHandle, Topology, ValueRef,
 };
 
-use super::{Job, Place, Tallied};
+use super::{FANOUT_TASKS, Job, Place, Tallied};
 use crate::clock::{Meter, now_ns};
 use crate::payload::Payload;
 
-struct Const<P> {
+pub(super) struct Const<P> {
     value: P,
     emitted: u64,
     tally: Tallied,
+}
+
+impl<P: Payload> Const<P> {
+    fn new(tally: Tallied) -> Self {
+        Const { value: P::constant(), emitted: 0, tally }
+    }
 }
 
 impl<P: Payload> Spout for Const<P> {
@@ -28,6 +35,26 @@ impl<P: Payload> Spout for Const<P> {
 
     fn deactivate(&mut self) {
         self.tally.note(|t| t.emitted += self.emitted);
+    }
+}
+
+/// Sends each tuple on unchanged.
+pub(super) struct Id<P>(std::marker::PhantomData<P>);
+
+impl<P> Id<P> {
+    pub(super) fn new() -> Self {
+        Id(std::marker::PhantomData)
+    }
+}
+
+impl<P: Payload> Bolt for Id<P> {
+    type In = P;
+    type Out = Stream<P>;
+
+    #[inline]
+    fn execute(&mut self, input: Input<'_, P>, out: &mut Stream<P>) -> Result<(), BoltError> {
+        out.emit(input.view());
+        Ok(())
     }
 }
 
@@ -48,6 +75,7 @@ impl<P> Null<P> {
         let rate = self.meter.rate(self.executed, now_ns());
         self.tally.note(|t| {
             t.executed += self.executed;
+            // Of several tasks each gets every tuple: one rate is as good as the other.
             t.rate = rate;
         });
     }
@@ -75,10 +103,29 @@ impl<P: Payload> Bolt for Null<P> {
     }
 }
 
-pub(super) fn topology<P: Payload>(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
+/// const-null and small-batches: const → null.
+pub(super) fn one_way<P: Payload>(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
     let (spouts, nulls, warmup_ns) = (tally.clone(), tally.clone(), job.warmup_ns);
-    let constants = t.spout("const", move || Const { value: P::constant(), emitted: 0, tally: spouts.clone() });
+    let constants = t.spout("const", move || Const::<P>::new(spouts.clone()));
     let _ = t.bolt("null", move || Null::<P>::new(warmup_ns, nulls.clone())).on(constants.shuffle());
+    vec![("const", 0), ("null", job.other_reactor())]
+}
+
+/// const-id-null: const → id → null, each hop over the link.
+pub(super) fn through_id<P: Payload>(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
+    let (spouts, nulls, warmup_ns) = (tally.clone(), tally.clone(), job.warmup_ns);
+    let constants = t.spout("const", move || Const::<P>::new(spouts.clone()));
+    let passed_on = t.bolt("id", Id::<P>::new).on(constants.shuffle());
+    let _ = t.bolt("null", move || Null::<P>::new(warmup_ns, nulls.clone())).on(passed_on.shuffle());
+    vec![("const", 0), ("id", job.other_reactor()), ("null", 0)]
+}
+
+/// fanout-all: const → all tasks of null, in one executor so that one reactor has them all.
+pub(super) fn to_all<P: Payload>(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
+    let (spouts, nulls, warmup_ns) = (tally.clone(), tally.clone(), job.warmup_ns);
+    let constants = t.spout("const", move || Const::<P>::new(spouts.clone()));
+    let null = move || Null::<P>::new(warmup_ns, nulls.clone());
+    let _ = t.bolt("null", null).tasks(FANOUT_TASKS).executors(1).on(constants.all());
     vec![("const", 0), ("null", job.other_reactor())]
 }
 
@@ -134,7 +181,7 @@ impl Bolt for NullRows {
     }
 }
 
-/// The same with rows of five values.
+/// const-null with rows of five values.
 pub(super) fn rows(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
     let (spouts, nulls, warmup_ns) = (tally.clone(), tally.clone(), job.warmup_ns);
     let constants = t.spout("const", move || ConstRows { emitted: 0, tally: spouts.clone() });

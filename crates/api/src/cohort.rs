@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use squall_engine::{CohortEnv, Fault, FaultKind};
 use squall_tuple::ids::TaskId;
@@ -43,10 +43,44 @@ impl TaskIndex {
     }
 }
 
-/// A context for one task, and the flag that its waker raises.
-pub(crate) fn context(env: &Rc<CohortEnv>, task: TaskId) -> (Context, Arc<AtomicBool>) {
-    let woken = Arc::new(AtomicBool::new(false));
-    (Context { env: env.clone(), task, woken: woken.clone() }, woken)
+/// A context for one task, and what its waker and its doorbell signal.
+pub(crate) fn context(env: &Rc<CohortEnv>, task: TaskId) -> (Context, Arc<Signal>) {
+    let signal = Arc::new(Signal::default());
+    (Context { env: env.clone(), task, signal: signal.clone() }, signal)
+}
+
+/// What may end the parking of a spout task.
+#[derive(Default)]
+pub(crate) struct Signal {
+    woken: AtomicBool,
+    /// The task has given away its reactor's doorbell: whatever wakes the reactor may be meant for it.
+    belled: AtomicBool,
+}
+
+impl Signal {
+    /// From any thread.
+    pub(crate) fn wake(&self) {
+        // Release pairs with the Acquire of the reactor's look at the flag: it sees what was done before the wake.
+        self.woken.store(true, Ordering::Release);
+    }
+
+    /// Once the doorbell has been given away.
+    pub(crate) fn set_belled(&self) {
+        // Set and read by the reactor's thread.
+        self.belled.store(true, Ordering::Relaxed);
+    }
+
+    /// Woken while it decided to park.
+    pub(crate) fn is_woken(&self) -> bool {
+        // Acquire: see `wake`.
+        self.woken.load(Ordering::Acquire)
+    }
+
+    /// Whether a parked task is to be asked.
+    pub(crate) fn take(&self) -> bool {
+        // Acquire: see `wake`.
+        self.belled.load(Ordering::Relaxed) || self.woken.swap(false, Ordering::Acquire)
+    }
 }
 
 /// The end of an executor; the engine adds the component's name.
@@ -57,6 +91,16 @@ pub(crate) fn fatal(task: TaskId, cause: &Cause) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wake_is_taken_once_and_a_doorbell_has_the_task_asked_whenever_its_reactor_is_awake() {
+        let signal = Signal::default();
+        assert!(!signal.take());
+        signal.wake();
+        assert!(signal.is_woken() && signal.take() && !signal.take());
+        signal.set_belled();
+        assert!(!signal.is_woken() && signal.take() && signal.take());
+    }
 
     #[test]
     fn a_task_of_another_cohort_has_no_place() {

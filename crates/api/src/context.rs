@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::fmt::Arguments;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
 use squall_engine::{CohortEnv, Level, ResultsFull, Wake, WorkerEvent, WorkerShared};
@@ -13,12 +14,13 @@ use squall_topology::Plan;
 use squall_tuple::ids::{TaskId, WorkerIx};
 
 use crate::Time;
+use crate::cohort::Signal;
 
 /// Given to `prepare`. Handles taken from it (counters, results, wakers …) may be kept; they cost nothing until used.
 pub struct Context {
     pub(crate) env: Rc<CohortEnv>,
     pub(crate) task: TaskId,
-    pub(crate) woken: Arc<AtomicBool>,
+    pub(crate) signal: Arc<Signal>,
 }
 
 impl Context {
@@ -105,7 +107,21 @@ impl Context {
 
     /// Ends `Next::Parked` of this spout task, from any thread.
     pub fn waker(&self) -> Waker {
-        Waker { woken: self.woken.clone(), wake: self.env.wake.clone() }
+        Waker { signal: self.signal.clone(), wake: self.env.wake.clone() }
+    }
+
+    /// Ends `Next::Parked` of this spout task from another process: an eventfd to hand to it. Who publishes something and then
+    /// writes a `u64` 1 to it wakes the reactor, if it sleeps, by that one system call, and has `next` called. A task that
+    /// has asked for its doorbell is called whenever its reactor is awake, whoever woke it: look, and park again.
+    ///
+    /// # Errors
+    /// Where no thread sleeps (in the test harness), and where no descriptor is left.
+    pub fn doorbell(&self) -> io::Result<OwnedFd> {
+        let bell = self.env.doorbell()?.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, "there is no doorbell here: run the topology in a worker")
+        })?;
+        self.signal.set_belled();
+        Ok(bell)
     }
 
     /// The topology's clock.
@@ -155,15 +171,14 @@ impl Results {
 /// Ends the parking of a spout task. Any thread may use it.
 #[derive(Clone)]
 pub struct Waker {
-    woken: Arc<AtomicBool>,
+    signal: Arc<Signal>,
     wake: Wake,
 }
 
 impl Waker {
     /// Has `next` called again. A wake that comes before the task parks is not lost.
     pub fn wake(&self) {
-        // Release pairs with the Acquire of the reactor's look at the flag: it sees what was done before the wake.
-        self.woken.store(true, Ordering::Release);
+        self.signal.wake();
         (self.wake)();
     }
 }

@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use squall_engine::{BatchEnd, Cohort, CohortEnv, Fault, Finish, Outbox, Port, SpoutTurn};
 use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, MarkRecord};
 
-use crate::cohort::{context, fatal};
+use crate::cohort::{Signal, context, fatal};
 use crate::{Next, Outputs, OutputsBuilder, Spout, SpoutError};
 
 /// The clock is read so often that the origin time of a tuple is at most about this old (design §4, Clocks).
@@ -30,7 +29,7 @@ struct SpoutTask<S> {
     id: TaskId,
     spout: S,
     state: State,
-    woken: Arc<AtomicBool>,
+    signal: Arc<Signal>,
 }
 
 pub(crate) struct SpoutCohort<S: Spout> {
@@ -92,12 +91,8 @@ fn emit_run<S: Spout>(spout: &mut S, out: &mut S::Out, outbox: &Outbox, most: u3
 impl<S: Spout> SpoutCohort<S> {
     pub(crate) fn new(env: CohortEnv, factory: &dyn Fn() -> S) -> Self {
         let tasks = env.tasks.iter();
-        let tasks = tasks.map(|id| SpoutTask {
-            id: *id,
-            spout: factory(),
-            state: State::Ready,
-            woken: Arc::new(AtomicBool::new(false)),
-        });
+        let tasks =
+            tasks.map(|id| SpoutTask { id: *id, spout: factory(), state: State::Ready, signal: Arc::default() });
         let tasks = tasks.collect();
         let out = S::Out::build(&mut OutputsBuilder { env: &env });
         SpoutCohort {
@@ -151,7 +146,7 @@ impl<S: Spout> SpoutCohort<S> {
                 Next::Parked => {
                     task.state = State::Parked;
                     // Woken while it decided to park: there is something to do at once.
-                    turn.progress |= task.woken.load(Ordering::Acquire);
+                    turn.progress |= task.signal.is_woken();
                     return Ok(());
                 }
                 Next::End => {
@@ -172,8 +167,8 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
     fn prepare(&mut self) -> Result<(), Fault> {
         for task in &mut self.tasks {
             self.outbox.set_source(task.id);
-            let (ctx, woken) = context(&self.env, task.id);
-            task.woken = woken;
+            let (ctx, signal) = context(&self.env, task.id);
+            task.signal = signal;
             task.spout.prepare(&ctx).map_err(|e| fatal(task.id, e.cause()))?;
         }
         Ok(())
@@ -197,8 +192,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
             match task.state {
                 State::Ended => continue,
                 State::Sleeping { until_ns } if now_ns < until_ns => {}
-                // Acquire pairs with the Release in `Waker::wake`.
-                State::Parked if !task.woken.swap(false, Ordering::Acquire) => {}
+                State::Parked if !task.signal.take() => {}
                 State::Ready | State::Sleeping { .. } | State::Parked => {
                     task.state = State::Ready;
                     self.run_task(at, calls, &mut turn)?;

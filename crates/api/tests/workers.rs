@@ -3,13 +3,11 @@
 
 extern crate squall_api as squall;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod support;
 
 use squall::prelude::*;
-use squall_engine::{ComponentStats, IoChoice, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
-use squall_topology::{LinkKind, Machine, Plan};
+use squall_engine::{IoChoice, WaitStrategy};
+use support::{RunStats, run_workers};
 
 #[derive(Tuple, Debug, Clone, PartialEq)]
 struct Item {
@@ -81,75 +79,17 @@ impl Bolt for Sum {
 struct Totals {
     sum: u64,
     bytes: u64,
-    components: BTreeMap<String, ComponentStats>,
-    io: String,
+    stats: RunStats,
 }
 
-/// Runs the topology with all its workers in this process, to the end.
 fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
-    let built = t.build().unwrap();
-    let machine = Machine { cores: (0..cores).collect() };
-    let plan = Arc::new(built.plan(&machine).unwrap());
-    let mut sockets = socket_pairs(&plan);
-    let workers: Vec<Worker> = (0..plan.workers.len() as u32)
-        .map(|worker| {
-            let wait = WaitStrategy::Hybrid;
-            let config = WorkerConfig { plan: plan.clone(), worker, io, wait, pin: false };
-            let mine = sockets.remove(&worker).unwrap_or_default();
-            Worker::start(config, built.registry.clone(), mine).unwrap()
-        })
-        .collect();
-    workers.iter().for_each(Worker::begin);
-    let mut totals = Totals { sum: 0, bytes: 0, components: BTreeMap::new(), io: String::new() };
-    let mut finished = vec![false; workers.len()];
-    let began = Instant::now();
-    while finished.contains(&false) {
-        for (at, worker) in workers.iter().enumerate() {
-            take_results(worker, &mut totals);
-            match worker.next_event(Duration::from_millis(5)) {
-                Some(WorkerEvent::Finished) => finished[at] = true,
-                Some(WorkerEvent::Failed(cause)) => panic!("{cause}"),
-                _ => {}
-            }
-        }
-        if began.elapsed() > Duration::from_secs(60) {
-            let waits: Vec<_> = workers.iter().map(|w| w.snapshot().back_pressure).collect();
-            let counts: Vec<_> = workers.iter().map(|w| w.snapshot().components).collect();
-            panic!("not finished after a minute: waits {waits:?}, counts {counts:#?}");
-        }
+    let stats = run_workers(t, cores, io, WaitStrategy::Hybrid);
+    let word = |row: &Vec<u8>, at: usize| u64::from_le_bytes(row[at..at + 8].try_into().unwrap());
+    Totals {
+        sum: stats.results.iter().map(|row| word(row, 0)).sum(),
+        bytes: stats.results.iter().map(|row| word(row, 8)).sum(),
+        stats,
     }
-    for worker in workers {
-        take_results(&worker, &mut totals);
-        let stats = worker.join();
-        totals.io = stats.io;
-        for c in stats.components {
-            let sum = totals.components.entry(c.name.clone()).or_default();
-            sum.emitted += c.emitted;
-            sum.executed += c.executed;
-            sum.acked += c.acked;
-            sum.failed += c.failed;
-        }
-    }
-    totals
-}
-
-fn take_results(worker: &Worker, totals: &mut Totals) {
-    while let Some(WorkerEvent::Result { bytes, .. }) = worker.next_result(Duration::ZERO) {
-        totals.sum += u64::from_le_bytes(bytes[..8].try_into().unwrap());
-        totals.bytes += u64::from_le_bytes(bytes[8..].try_into().unwrap());
-    }
-}
-
-fn socket_pairs(plan: &Plan) -> BTreeMap<u32, Vec<SocketLink>> {
-    let mut by_worker: BTreeMap<u32, Vec<SocketLink>> = BTreeMap::new();
-    for link in plan.links.iter().filter(|l| l.kind == LinkKind::Socket && l.from < l.to) {
-        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
-        let (from, to) = (link.from, link.to);
-        let worker = |r: u32| plan.reactors[r as usize].worker;
-        by_worker.entry(worker(from)).or_default().push(SocketLink { a: from, b: to, fd: a.into() });
-        by_worker.entry(worker(to)).or_default().push(SocketLink { a: from, b: to, fd: b.into() });
-    }
-    by_worker
 }
 
 fn topology(workers: u32, reactors: u32, each: u64, text: &str, tasks: u32) -> Topology {
@@ -167,11 +107,12 @@ fn topology(workers: u32, reactors: u32, each: u64, text: &str, tasks: u32) -> T
 
 fn check(totals: &Totals, each: u64, tasks: u32, text: usize) {
     let emitted = each * u64::from(tasks);
-    assert_eq!(totals.components["numbers"].emitted, emitted);
-    assert_eq!(totals.components["double"].executed, emitted);
-    assert_eq!(totals.components["double"].emitted, emitted * 2);
-    assert_eq!(totals.components["sum"].executed, emitted * 2);
-    assert_eq!(totals.components["sum"].acked, emitted * 2);
+    let components = &totals.stats.components;
+    assert_eq!(components["numbers"].emitted, emitted);
+    assert_eq!(components["double"].executed, emitted);
+    assert_eq!(components["double"].emitted, emitted * 2);
+    assert_eq!(components["sum"].executed, emitted * 2);
+    assert_eq!(components["sum"].acked, emitted * 2);
     assert_eq!(totals.sum, each * (each - 1) / 2 * 2 * u64::from(tasks));
     assert_eq!(totals.bytes, emitted * 2 * text as u64);
 }
@@ -192,7 +133,7 @@ fn sockets_between_workers_lose_and_double_nothing_on_either_driver() {
         let totals = run(topology(2, 2, 50_000, "some longer text, out of line", 4), 4, io);
         check(&totals, 50_000, 4, 29);
         if io == IoChoice::Epoll {
-            assert_eq!(totals.io, "epoll");
+            assert_eq!(totals.stats.io, "epoll");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -67,6 +68,14 @@ impl CohortEnv {
     /// Name of the component.
     pub fn component_name(&self) -> &str {
         &self.plan.spec.components[self.component as usize].name
+    }
+
+    /// The doorbell of this cohort's reactor, for another process: an eventfd. `None` where no thread sleeps.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn doorbell(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.shared.doorbell(self.reactor).map(|bell| bell.export()).transpose()
     }
 
     /// The outgoing side of `stream` for this cohort.

@@ -4,15 +4,16 @@
 //! credit of the links that lead here: a batch stays charged to its link until the cohort is done with it (D2).
 
 use std::collections::{HashSet, VecDeque};
-use std::rc::Rc;
 
 use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
 use squall_tuple::{Batch, BatchBuf, Cursor, MarkRecord};
 
+use crate::pool::{BatchPool, SharedBatch};
+
 /// A batch kept in memory: alone, or shared with other cohorts of the reactor that subscribe to its stream.
 pub(crate) enum Held {
     Own(BatchBuf),
-    Shared(Rc<BatchBuf>),
+    Shared(SharedBatch),
 }
 
 impl Held {
@@ -23,11 +24,11 @@ impl Held {
         }
     }
 
-    /// The buffer, once nobody else needs it.
-    pub(crate) fn into_buf(self) -> Option<BatchBuf> {
+    /// Gives the buffer back, once nobody else needs it.
+    pub(crate) fn release(self, pool: &BatchPool) {
         match self {
-            Held::Own(b) => Some(b),
-            Held::Shared(b) => Rc::try_unwrap(b).ok(),
+            Held::Own(b) => pool.give(b),
+            Held::Shared(b) => pool.give_shared(b),
         }
     }
 }

@@ -231,6 +231,11 @@ impl MemCluster {
         }
     }
 
+    /// The clock of all reactors.
+    pub fn clock(&self) -> &VirtualClock {
+        &self.clock
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan

@@ -5,6 +5,7 @@
 //! freed at once, so that one burst of large tuples does not hold memory for ever.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use squall_tuple::BatchBuf;
 
@@ -19,6 +20,20 @@ const LARGEST_KEPT: usize = 256 * 1024;
 #[derive(Default)]
 pub struct BatchPool {
     free: RefCell<Vec<(usize, Vec<BatchBuf>)>>,
+    /// Empty cells of shared batches.
+    cells: RefCell<Vec<Rc<Option<BatchBuf>>>>,
+}
+
+/// A batch that several cohorts of the reactor read. Made and ended by the pool, which keeps the counted cell.
+#[derive(Clone)]
+pub(crate) struct SharedBatch(Rc<Option<BatchBuf>>);
+
+impl std::ops::Deref for SharedBatch {
+    type Target = BatchBuf;
+
+    fn deref(&self) -> &BatchBuf {
+        self.0.as_ref().as_ref().expect("only the pool empties the cell, once nobody shares it")
+    }
 }
 
 impl BatchPool {
@@ -45,6 +60,26 @@ impl BatchPool {
             return buf;
         }
         BatchBuf::with_capacity(bytes)
+    }
+
+    /// Makes a batch shareable.
+    pub(crate) fn share(&self, buf: BatchBuf) -> SharedBatch {
+        let mut cell = self.cells.borrow_mut().pop().unwrap_or_default();
+        *Rc::get_mut(&mut cell).expect("a free cell has one owner") = Some(buf);
+        SharedBatch(cell)
+    }
+
+    /// Gives one share back; with the last one the buffer.
+    pub(crate) fn give_shared(&self, shared: SharedBatch) {
+        let SharedBatch(mut cell) = shared;
+        let Some(content) = Rc::get_mut(&mut cell) else { return };
+        let buf = content.take();
+        let mut cells = self.cells.borrow_mut();
+        if cells.len() < KEPT_PER_SIZE {
+            cells.push(cell);
+        }
+        drop(cells);
+        buf.into_iter().for_each(|buf| self.give(buf));
     }
 
     /// Gives a buffer back.
@@ -78,6 +113,22 @@ mod tests {
         let at = buf.as_ptr();
         pool.give(buf);
         assert_eq!(pool.take(size).as_ptr(), at);
+    }
+
+    #[test]
+    fn a_shared_buffer_comes_back_with_its_last_share_and_so_does_its_cell() {
+        let pool = BatchPool::new();
+        let at = {
+            let shared = pool.share(pool.take(4096));
+            let (at, other) = (shared.as_ptr(), shared.clone());
+            pool.give_shared(shared);
+            assert!(pool.free.borrow().iter().all(|(_, list)| list.is_empty()), "it is still shared");
+            pool.give_shared(other);
+            at
+        };
+        assert_eq!(pool.cells.borrow().len(), 1);
+        let again = pool.share(pool.take(4096));
+        assert_eq!((again.as_ptr(), pool.cells.borrow().len()), (at, 0));
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Port {
 
     /// Emits a tuple anchored to the input being executed (spouts: to nothing).
     ///
-    /// Inlined always, and every way out of the common case takes the value itself ([`Leaving`]), not a reference to it:
+    /// Inlined always, and every way out of the common case takes the value itself (`Leaving`), not a reference to it:
     /// only then does the compiler keep a small tuple in registers until its bytes lie in the batch. A value in memory is
     /// stored word by word and loaded in vectors, which stalls the processor for longer than the whole push takes.
     #[inline(always)]
@@ -392,8 +392,9 @@ impl Port {
     fn open(&mut self, lane: u32) -> &mut BatchBuf {
         let l = &self.lanes[lane as usize];
         if l.open.is_none() {
-            let mut buf = self.outbox.pool.take_exactly(l.batch_bytes);
+            let mut buf = self.outbox.pool.take_exactly(l.batch_bytes.next_multiple_of(64));
             self.open_batch(&mut buf, BatchKind::Data);
+            buf.limit_to(l.batch_bytes);
             self.lanes[lane as usize].open = Some(buf);
         }
         self.lanes[lane as usize].open.as_mut().expect("opened above")

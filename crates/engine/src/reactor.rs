@@ -13,6 +13,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::fault::LinkError;
 use crate::logic::{Core, ReceiveError, SpoutGate};
 use crate::shared::{WorkerEvent, WorkerShared};
+use crate::stats::{LinkCounters, LinkStats};
 use crate::wait::{Idle, Waiter};
 use crate::wires::Wires;
 
@@ -35,36 +36,9 @@ pub(crate) struct ReactorSnapshot {
     pub(crate) latency: Histogram,
     pub(crate) first_sink_ns: Option<u64>,
     pub(crate) back_pressure: Vec<(String, String)>,
-    pub(crate) links: LinkCounters,
-}
-
-/// Counts of one reactor's links.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LinkCounters {
-    /// Batches sent over rings and sockets.
-    pub batches: u64,
-    /// Times another reactor of the worker was woken.
-    pub wakeups_sent: u64,
-    /// Times this reactor slept in the kernel.
-    pub sleeps: u64,
-    /// System calls of the I/O driver.
-    pub syscalls: u64,
-    /// Bytes received from sockets.
-    pub bytes_in: u64,
-    /// Bytes sent to sockets.
-    pub bytes_out: u64,
-}
-
-impl LinkCounters {
-    /// Sums two reactors.
-    pub fn add(&mut self, other: &LinkCounters) {
-        self.batches += other.batches;
-        self.wakeups_sent += other.wakeups_sent;
-        self.sleeps += other.sleeps;
-        self.syscalls += other.syscalls;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-    }
+    /// Sleeps, system calls and bytes of the reactor; the links' part comes with `by_link`.
+    pub(crate) counters: LinkCounters,
+    pub(crate) by_link: Vec<LinkStats>,
 }
 
 /// Longest sleep: a bound on the harm of a lost wake-up, far above anything that matters for idle cost.
@@ -128,13 +102,17 @@ impl Reactor {
             }
             flush_all = !progress;
             if progress {
-                self.waiter.busy();
+                self.waiter.busy(now);
                 continue;
             }
             match self.waiter.idle(now) {
                 Idle::Spin => self.watch_rings(turn.deadline_ns.is_some()),
                 Idle::Yield => std::thread::yield_now(),
-                Idle::Sleep => self.sleep(&clock, turn.deadline_ns)?,
+                Idle::Sleep => {
+                    if self.sleep(&clock)? {
+                        self.waiter.busy(clock.now_ns());
+                    }
+                }
             }
         }
     }
@@ -151,32 +129,39 @@ impl Reactor {
     }
 
     /// Sleeps until there is something to do. Announces it first, then looks once more at everything that is published
-    /// without a system call; whoever publishes after that look sees the announcement and rings (see `SleepFlag`).
-    fn sleep(&mut self, clock: &MonotonicClock, deadline_ns: Option<u64>) -> Result<(), ReceiveError> {
-        let now = clock.now_ns();
-        self.sleep.prepare();
-        // Only who waits for room asks to be woken when there is some: a wake-up costs the other side 6–9 µs.
-        let starving = self.core.paused();
-        if starving {
-            self.wires.tx.set_starving(true);
+    /// without a system call; whoever publishes after that look sees the announcement and rings (see `SleepFlag`). That
+    /// look is a whole turn, so who wakes to find nothing on the links (a deadline, a spout to be asked again) takes it
+    /// and sleeps on. Returns whether a turn did something.
+    fn sleep(&mut self, clock: &MonotonicClock) -> Result<bool, ReceiveError> {
+        loop {
+            let now = clock.now_ns();
+            self.sleep.prepare();
+            // Only who waits for room asks to be woken when there is some: a wake-up costs the other side 6–9 µs.
+            let starving = self.core.paused();
+            if starving {
+                self.wires.tx.set_starving(true);
+            }
+            let turn = self.core.turn(now, &mut self.wires.tx, true)?;
+            // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
+            let unasked = self.core.paused() && !starving;
+            let awake = unasked || turn.progress || self.wires.rings_pending() || self.commands.pending();
+            let mut arrived = false;
+            if awake {
+                self.wires.tx.publish();
+            } else {
+                let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
+                let timeout = turn.deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));
+                self.sleeps += 1;
+                arrived = self.wires.wait(&mut self.core, Some(timeout), clock)?;
+            }
+            self.sleep.cancel();
+            if starving {
+                self.wires.tx.set_starving(false);
+            }
+            if awake || arrived || self.wires.rings_pending() || self.commands.pending() {
+                return Ok(turn.progress || arrived);
+            }
         }
-        let turn = self.core.turn(now, &mut self.wires.tx, true)?;
-        // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
-        let unasked = self.core.paused() && !starving;
-        let pending = unasked || turn.progress || self.wires.rings_pending() || self.commands.pending();
-        if pending {
-            self.wires.tx.publish();
-        } else {
-            let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
-            let timeout = deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));
-            self.sleeps += 1;
-            self.wires.wait(&mut self.core, Some(timeout), now)?;
-        }
-        self.sleep.cancel();
-        if starving {
-            self.wires.tx.set_starving(false);
-        }
-        Ok(())
     }
 
     fn obey(&mut self) -> Go {
@@ -197,19 +182,25 @@ impl Reactor {
 
     fn snapshot(&self) -> ReactorSnapshot {
         let io = self.wires.tx.driver.counters();
+        let mut by_link = self.core.link_stats();
+        for link in by_link.iter_mut().filter(|l| l.from == self.core.reactor()) {
+            link.traffic.wakeups_sent = self.wires.tx.wakeups_sent[link.to as usize];
+        }
         ReactorSnapshot {
             reactor: self.core.reactor(),
             latency: self.core.latency(),
             first_sink_ns: self.core.first_sink_ns(),
             back_pressure: self.core.back_pressure(&self.wires.tx),
-            links: LinkCounters {
-                batches: self.wires.tx.batches,
-                wakeups_sent: self.wires.tx.wakeups_sent,
+            counters: LinkCounters {
                 sleeps: self.sleeps,
                 syscalls: io.syscalls,
                 bytes_in: io.bytes_in,
                 bytes_out: io.bytes_out,
+                zc_sent: io.zc_sent,
+                zc_copied: io.zc_copied,
+                ..LinkCounters::default()
             },
+            by_link,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Two bounded channels lead out: events (log lines, warnings, the end) and result rows. An event that finds its
 //! channel full is dropped and counted, so a chatty component cannot stall a reactor; a result row that finds its
 //! channel full is refused and its component tries again, so no result is lost.
+#![allow(clippy::disallowed_types, reason = "two locks, around what components ask for in `prepare` and reports read")]
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
@@ -11,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
+use squall_io::Bell;
 use squall_metrics::{Counter, Gauge, Histogram, SharedHistogram};
-use squall_tuple::ids::{TaskId, WorkerIx};
+use squall_tuple::ids::{ReactorIx, TaskId, WorkerIx};
 
 /// Events that may wait for the main thread.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -83,6 +85,7 @@ struct UserMetrics {
 pub struct WorkerShared {
     worker: WorkerIx,
     resources: Mutex<HashMap<(TypeId, String), Resource>>,
+    doorbells: Mutex<Vec<(ReactorIx, Bell)>>,
     user: Mutex<UserMetrics>,
     events: Sender<WorkerEvent>,
     events_dropped: AtomicU64,
@@ -110,6 +113,7 @@ impl WorkerShared {
         let shared = WorkerShared {
             worker,
             resources: Mutex::default(),
+            doorbells: Mutex::default(),
             user: Mutex::default(),
             events,
             events_dropped: AtomicU64::new(0),
@@ -129,6 +133,15 @@ impl WorkerShared {
         let entry =
             resources.entry((TypeId::of::<T>(), name.to_owned())).or_insert_with(|| Arc::new(init()) as Resource);
         entry.clone().downcast().expect("the key holds the type")
+    }
+
+    /// What ends the sleep of a reactor of this worker. `None` where no thread sleeps: in the harness and the simulator.
+    pub(crate) fn doorbell(&self, reactor: ReactorIx) -> Option<Bell> {
+        lock(&self.doorbells).iter().find(|(r, _)| *r == reactor).map(|(_, bell)| bell.clone())
+    }
+
+    pub(crate) fn set_doorbell(&self, reactor: ReactorIx, bell: Bell) {
+        lock(&self.doorbells).push((reactor, bell));
     }
 
     /// A new counter cell under (component, name).

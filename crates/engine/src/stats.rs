@@ -1,9 +1,13 @@
-//! Counts that leave the reactor: plain numbers its thread writes once per turn, read by the worker's main thread.
+//! Counts that leave the reactor: plain numbers its thread writes once per turn, read by the worker's main thread, and
+//! those of its links, which it hands over when asked. Links count per batch, never per tuple.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
+use squall_metrics::SizeHistogram;
+use squall_topology::{LinkKind, Plan};
+use squall_tuple::ids::ReactorIx;
 
 /// Why tuples were dropped; each is counted (D3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,4 +68,251 @@ pub struct ComponentStats {
     pub dropped: BTreeMap<String, u64>,
     /// Bytes copied out of links because the component was paused.
     pub moved_bytes: u64,
+}
+
+/// What one link carried. Only batches of tuples count: marks and credit do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkTraffic {
+    /// Batches that left the sender.
+    pub batches: u64,
+    /// Archived tuples in them. One stands for all its tasks on the receiving reactor.
+    pub tuples: u64,
+    /// Bytes of the batches, headers included.
+    pub bytes: u64,
+    /// Tuples whose bytes were copied once more in user space on the way out (the bulk copy of a batch into a ring).
+    pub copies_send: u64,
+    /// Tuples whose bytes were copied in user space on the way in: put together from pieces of a stream, or moved out of
+    /// the link because their cohort was paused. A tuple may count twice.
+    pub copies_receive: u64,
+    /// Archives written for this link: its tuples, and those dropped where a feedback edge had no room.
+    pub serializations: u64,
+    /// Times a cohort was paused because this link had no room or no credit for its next batch.
+    pub credit_stalls: u64,
+    /// Nanoseconds those pauses took, as far as they have ended; in steps of a turn.
+    pub stalled_ns: u64,
+    /// Times the sender rang the receiver's doorbell, for batches or for room.
+    pub wakeups_sent: u64,
+    /// Tuples per batch.
+    pub batch_sizes: SizeHistogram,
+}
+
+impl LinkTraffic {
+    /// Adds the counts of another part of the same link, or of another link.
+    pub fn add(&mut self, other: &LinkTraffic) {
+        self.batches += other.batches;
+        self.tuples += other.tuples;
+        self.bytes += other.bytes;
+        self.copies_send += other.copies_send;
+        self.copies_receive += other.copies_receive;
+        self.serializations += other.serializations;
+        self.credit_stalls += other.credit_stalls;
+        self.stalled_ns += other.stalled_ns;
+        self.wakeups_sent += other.wakeups_sent;
+        self.batch_sizes.merge(&other.batch_sizes);
+    }
+
+    fn left(&mut self, tuples: u64, bytes: u64, copied: bool) {
+        self.batches += 1;
+        self.tuples += tuples;
+        self.serializations += tuples;
+        self.bytes += bytes;
+        self.copies_send += if copied { tuples } else { 0 };
+        self.batch_sizes.record(tuples);
+    }
+}
+
+/// One link and what it carried: the sender's counts, the receiver's, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStats {
+    /// The sender.
+    pub from: ReactorIx,
+    /// The receiver; the sender itself for the local link.
+    pub to: ReactorIx,
+    /// How: `local`, `ring`, `socket`.
+    pub kind: String,
+    /// Its counts.
+    pub traffic: LinkTraffic,
+}
+
+impl LinkStats {
+    /// Joins rows of the same link; sorted by sender, then receiver.
+    pub fn join(rows: impl IntoIterator<Item = LinkStats>) -> Vec<LinkStats> {
+        let mut joined: BTreeMap<(ReactorIx, ReactorIx), LinkStats> = BTreeMap::new();
+        for row in rows {
+            match joined.get_mut(&(row.from, row.to)) {
+                Some(ours) => ours.traffic.add(&row.traffic),
+                None => drop(joined.insert((row.from, row.to), row)),
+            }
+        }
+        joined.into_values().collect()
+    }
+}
+
+/// Sums over links, with what belongs to reactors rather than to one link.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkCounters {
+    /// Sum of [`LinkTraffic::batches`].
+    pub batches: u64,
+    /// Sum of [`LinkTraffic::tuples`].
+    pub tuples: u64,
+    /// Sum of [`LinkTraffic::bytes`].
+    pub bytes: u64,
+    /// Sum of [`LinkTraffic::copies_send`].
+    pub copies_send: u64,
+    /// Sum of [`LinkTraffic::copies_receive`].
+    pub copies_receive: u64,
+    /// Sum of [`LinkTraffic::serializations`].
+    pub serializations: u64,
+    /// Sum of [`LinkTraffic::credit_stalls`].
+    pub credit_stalls: u64,
+    /// Sum of [`LinkTraffic::stalled_ns`].
+    pub stalled_ns: u64,
+    /// Sum of [`LinkTraffic::wakeups_sent`].
+    pub wakeups_sent: u64,
+    /// Times a reactor slept in the kernel.
+    pub sleeps: u64,
+    /// System calls of the I/O drivers, sleeps included. Rings of a doorbell (`wakeups_sent`) and yields come on top.
+    pub syscalls: u64,
+    /// Bytes received from sockets.
+    pub bytes_in: u64,
+    /// Bytes sent to sockets.
+    pub bytes_out: u64,
+    /// Zero-copy sends that completed.
+    pub zc_sent: u64,
+    /// Of those: copied by the kernel after all.
+    pub zc_copied: u64,
+    /// Merged [`LinkTraffic::batch_sizes`].
+    pub batch_sizes: SizeHistogram,
+}
+
+impl LinkCounters {
+    /// Sums two reactors or workers.
+    pub fn add(&mut self, other: &LinkCounters) {
+        self.batches += other.batches;
+        self.tuples += other.tuples;
+        self.bytes += other.bytes;
+        self.copies_send += other.copies_send;
+        self.copies_receive += other.copies_receive;
+        self.serializations += other.serializations;
+        self.credit_stalls += other.credit_stalls;
+        self.stalled_ns += other.stalled_ns;
+        self.wakeups_sent += other.wakeups_sent;
+        self.sleeps += other.sleeps;
+        self.syscalls += other.syscalls;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.zc_sent += other.zc_sent;
+        self.zc_copied += other.zc_copied;
+        self.batch_sizes.merge(&other.batch_sizes);
+    }
+
+    /// Adds one link.
+    pub fn add_link(&mut self, link: &LinkTraffic) {
+        self.batches += link.batches;
+        self.tuples += link.tuples;
+        self.bytes += link.bytes;
+        self.copies_send += link.copies_send;
+        self.copies_receive += link.copies_receive;
+        self.serializations += link.serializations;
+        self.credit_stalls += link.credit_stalls;
+        self.stalled_ns += link.stalled_ns;
+        self.wakeups_sent += link.wakeups_sent;
+        self.batch_sizes.merge(&link.batch_sizes);
+    }
+}
+
+/// The books of one reactor's links, written by its thread.
+pub(crate) struct LinkBooks {
+    /// By receiver; `None` where the plan has no link.
+    sent: Vec<Option<Box<LinkTraffic>>>,
+    /// By sender: tuples copied on the way in.
+    copied_in: Vec<u64>,
+}
+
+impl LinkBooks {
+    pub(crate) fn new(plan: &Plan, me: ReactorIx) -> Self {
+        let mut sent: Vec<Option<Box<LinkTraffic>>> = plan.reactors.iter().map(|_| None).collect();
+        for link in plan.links_from(me) {
+            sent[plan.links[link as usize].to as usize] = Some(Box::default());
+        }
+        LinkBooks { sent, copied_in: vec![0; plan.reactors.len()] }
+    }
+
+    fn to(&mut self, to: ReactorIx) -> &mut LinkTraffic {
+        self.sent[to as usize].as_mut().expect("the plan has a link for every subscription")
+    }
+
+    /// A batch left. `copied`: the link copied it and gave the buffer back.
+    #[inline]
+    pub(crate) fn left(&mut self, to: ReactorIx, tuples: u64, bytes: u64, copied: bool) {
+        self.to(to).left(tuples, bytes, copied);
+    }
+
+    /// Tuples that were archived for a link and dropped before it.
+    pub(crate) fn dropped(&mut self, to: ReactorIx, tuples: u64) {
+        self.to(to).serializations += tuples;
+    }
+
+    /// A cohort is paused because of this link.
+    pub(crate) fn stalled(&mut self, to: ReactorIx) {
+        self.to(to).credit_stalls += 1;
+    }
+
+    /// It goes on.
+    pub(crate) fn resumed(&mut self, to: ReactorIx, after_ns: u64) {
+        self.to(to).stalled_ns += after_ns;
+    }
+
+    /// Tuples that came from `from` were copied before they were executed.
+    #[inline]
+    pub(crate) fn copied_in(&mut self, from: ReactorIx, tuples: u64) {
+        self.copied_in[from as usize] += tuples;
+    }
+
+    /// A row for each link out, and for each link in that has something to tell.
+    pub(crate) fn rows(&self, plan: &Plan, me: ReactorIx) -> Vec<LinkStats> {
+        let kind = |from: ReactorIx, to: ReactorIx| {
+            let link = plan.link_between(from, to).map(|at| plan.links[at as usize].kind);
+            link.map_or("", link_kind).to_owned()
+        };
+        let sent = (0..).zip(&self.sent).filter_map(|(to, traffic)| {
+            let traffic = traffic.as_deref()?.clone();
+            Some(LinkStats { from: me, to, kind: kind(me, to), traffic })
+        });
+        let copied = (0..).zip(&self.copied_in).filter(|(_, n)| **n > 0).map(|(from, n)| {
+            let traffic = LinkTraffic { copies_receive: *n, ..LinkTraffic::default() };
+            LinkStats { from, to: me, kind: kind(from, me), traffic }
+        });
+        sent.chain(copied).collect()
+    }
+}
+
+/// Name of a kind of link, as reports and the benchmarks write it.
+fn link_kind(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Local => "local",
+        LinkKind::Ring => "ring",
+        LinkKind::Socket => "socket",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_sender_and_receiver_join_to_one_link() {
+        let row = |from, to, batches, copies_receive| {
+            let mut traffic = LinkTraffic { copies_receive, ..LinkTraffic::default() };
+            (0..batches).for_each(|_| traffic.left(10, 640, true));
+            LinkStats { from, to, kind: "ring".into(), traffic }
+        };
+        let joined = LinkStats::join([row(1, 0, 2, 0), row(0, 1, 3, 0), row(0, 1, 0, 4)]);
+        let seen: Vec<_> = joined.iter().map(|l| (l.from, l.to, l.traffic.batches, l.traffic.copies_receive)).collect();
+        assert_eq!(seen, [(0, 1, 3, 4), (1, 0, 2, 0)]);
+        let mut sum = LinkCounters { sleeps: 7, ..LinkCounters::default() };
+        joined.iter().for_each(|l| sum.add_link(&l.traffic));
+        assert_eq!((sum.tuples, sum.serializations, sum.copies_send, sum.bytes), (50, 50, 50, 5 * 640));
+        assert_eq!((sum.copies_receive, sum.sleeps, sum.batch_sizes.count()), (4, 7, 5));
+    }
 }

@@ -25,10 +25,10 @@ use crate::clock::MonotonicClock;
 use crate::env::{Registry, Wake};
 use crate::fault::Fault;
 use crate::logic::{Core, CoreConfig};
-use crate::reactor::{Command, LinkCounters, Reactor, ReactorSnapshot};
+use crate::reactor::{Command, Reactor, ReactorSnapshot};
 use crate::shared::{WorkerEvent, WorkerReceivers, WorkerShared};
-use crate::stats::{CohortStats, ComponentStats};
-use crate::wait::{WaitStrategy, Waiter};
+use crate::stats::{CohortStats, ComponentStats, LinkCounters, LinkStats, LinkTraffic};
+use crate::wait::{WaitPlan, Waiter, Waits};
 use crate::wires::{LARGE_MAX, Peer, RingCredit, RingRx, RingTx, Wires};
 
 /// Commands a reactor may have waiting.
@@ -38,6 +38,9 @@ const SNAPSHOT_WAIT: Duration = Duration::from_millis(20);
 /// The same at the end, when nothing may be missing.
 const LAST_SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 
+/// Links told one by one: a row takes up to some KiB on its way to the parent. The sums hold all.
+const LINK_ROWS_MAX: usize = 4096;
+
 /// What a worker is started with.
 pub struct WorkerConfig {
     /// The plan, equal in all workers.
@@ -46,8 +49,8 @@ pub struct WorkerConfig {
     pub worker: WorkerIx,
     /// I/O driver wanted for sockets.
     pub io: IoChoice,
-    /// What idle reactors do.
-    pub wait: WaitStrategy,
+    /// What idle reactors do. Spinning threads of all workers never exceed the cores: where they would, they yield.
+    pub wait: WaitPlan,
     /// Pin reactors to the cores of the plan.
     pub pin: bool,
 }
@@ -105,8 +108,11 @@ pub struct WorkerStats {
     pub io: String,
     /// Wait strategy in use.
     pub wait: String,
-    /// Sums over the worker's links.
+    /// Sums over the worker's links and reactors.
     pub links: LinkCounters,
+    /// The links that begin at reactors of this worker, and of those that end here what the receiver counts; those that
+    /// carried nothing are left out, and of more than 4096 the quietest.
+    pub by_link: Vec<LinkStats>,
     /// Log lines and warnings that were dropped because nobody read them in time.
     pub events_dropped: u64,
 }
@@ -119,7 +125,7 @@ pub struct Worker {
     threads: Vec<ReactorHandle>,
     replies: (Sender<ReactorSnapshot>, Receiver<ReactorSnapshot>),
     io: IoKind,
-    wait: WaitStrategy,
+    wait: WaitPlan,
 }
 
 struct ReactorHandle {
@@ -148,6 +154,7 @@ struct RingEnds {
 
 struct ThreadSetup {
     config: ReactorConfig,
+    waiter: Waiter,
     rings: RingEnds,
     sockets: Vec<(ReactorIx, OwnedFd)>,
     commands: squall_ring::CommandReceiver<Command>,
@@ -164,8 +171,6 @@ struct ReactorConfig {
     registry: Arc<Registry>,
     shared: Arc<WorkerShared>,
     io: IoChoice,
-    wait: WaitStrategy,
-    own_core: bool,
     pin: bool,
 }
 
@@ -183,7 +188,12 @@ impl Worker {
         let (shared, receivers) = WorkerShared::new(config.worker);
         let reactors = plan.workers[config.worker as usize].reactors.clone();
         let unfinished = Arc::new(AtomicUsize::new(reactors.len()));
-        let own_core = cores_suffice(&plan);
+        // Asked here: the threads to come see only the core that they are pinned to.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let waits = Waits::new(&plan, &config.wait, cores, config.pin);
+        if let Some(warning) = &waits.warning {
+            shared.event(WorkerEvent::Warning(warning.clone()));
+        }
         let mut rings = make_rings(&plan, &reactors);
         let mut ends: Vec<Vec<(ReactorIx, OwnedFd)>> = reactors.iter().map(|_| Vec::new()).collect();
         for link in sockets {
@@ -201,7 +211,7 @@ impl Worker {
             threads: Vec::new(),
             replies: bounded(reactors.len()),
             io: IoKind::IoUring,
-            wait: config.wait,
+            wait: waits.in_use(&reactors),
         };
         let mut hellos = Vec::new();
         let mut peer_senders = Vec::new();
@@ -217,10 +227,9 @@ impl Worker {
                     registry: registry.clone(),
                     shared: shared.clone(),
                     io: config.io,
-                    wait: config.wait,
-                    own_core,
                     pin: config.pin,
                 },
+                waiter: waits.waiter(*reactor),
                 rings: std::mem::take(&mut rings[at]),
                 sockets: std::mem::take(&mut ends[at]),
                 commands,
@@ -371,7 +380,9 @@ impl Worker {
             }
             if let Some(s) = &*t.last.borrow() {
                 stats.latency.merge(&s.latency);
-                stats.links.add(&s.links);
+                stats.links.add(&s.counters);
+                s.by_link.iter().for_each(|l| stats.links.add_link(&l.traffic));
+                stats.by_link.extend(s.by_link.iter().cloned());
                 stats.back_pressure.extend(s.back_pressure.iter().cloned());
                 stats.first_tuple_ns = match (stats.first_tuple_ns, s.first_sink_ns) {
                     (Some(a), Some(b)) => Some(a.min(b)),
@@ -379,6 +390,7 @@ impl Worker {
                 };
             }
         }
+        stats.by_link = busiest(LinkStats::join(stats.by_link));
         stats.back_pressure.sort();
         stats.back_pressure.dedup();
         stats.counters = nested(self.shared.counters());
@@ -418,22 +430,23 @@ impl Drop for Worker {
     }
 }
 
+/// The rows worth telling, in order.
+fn busiest(mut rows: Vec<LinkStats>) -> Vec<LinkStats> {
+    rows.retain(|l| l.traffic != LinkTraffic::default());
+    if rows.len() > LINK_ROWS_MAX {
+        rows.sort_by_key(|l| std::cmp::Reverse(l.traffic.tuples.max(l.traffic.copies_receive)));
+        rows.truncate(LINK_ROWS_MAX);
+        rows.sort_by_key(|l| (l.from, l.to));
+    }
+    rows
+}
+
 fn nested<V>(flat: BTreeMap<(String, String), V>) -> BTreeMap<String, BTreeMap<String, V>> {
     let mut nested: BTreeMap<String, BTreeMap<String, V>> = BTreeMap::new();
     for ((component, name), value) in flat {
         nested.entry(component).or_default().insert(name, value);
     }
     nested
-}
-
-/// Whether every thread of the run, side threads included, can have a core of its own.
-fn cores_suffice(plan: &Plan) -> bool {
-    let mut cores: Vec<usize> = plan.reactors.iter().filter_map(|r| r.core).collect();
-    cores.sort_unstable();
-    cores.dedup();
-    let pinned = plan.reactors.iter().filter(|r| !r.side).count();
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    cores.len() == pinned && plan.reactors.len() <= available.max(cores.len())
 }
 
 fn make_rings(plan: &Plan, reactors: &[ReactorIx]) -> Vec<RingEnds> {
@@ -471,7 +484,7 @@ fn thread_main(setup: ThreadSetup) {
 }
 
 fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
-    let ThreadSetup { config, rings, sockets, commands, sleep, hello, peers, unfinished } = setup;
+    let ThreadSetup { config, waiter, rings, sockets, commands, sleep, hello, peers, unfinished } = setup;
     let ReactorConfig { plan, reactor, registry, shared, .. } = config;
     if config.pin
         && let Some(core) = plan.reactors[reactor as usize].core
@@ -487,6 +500,7 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     // A reactor without sockets has no say in which driver the worker is said to use.
     let kind = if sockets.is_empty() && config.io != IoChoice::Epoll { IoKind::IoUring } else { driver.kind() };
     let bell = driver.bell();
+    shared.set_doorbell(reactor, bell.clone());
     // The receiver waits for exactly these messages; if it is gone, so is the run.
     let _ = hello.send(Hello::Bell(bell.clone(), kind, warning));
     let Ok(peers) = peers.recv() else {
@@ -526,8 +540,5 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
         wires.add_socket(to, fd).map_err(StartError::Socket)?;
     }
     let _ = hello.send(Hello::Ready(core.stats().collect()));
-    let side = plan.reactors[reactor as usize].side;
-    let strategy = if side { WaitStrategy::Park } else { config.wait };
-    let waiter = Waiter::new(strategy, config.own_core);
     Ok(Reactor { core, wires, commands, sleep, waiter, shared, unfinished, sleeps: 0 })
 }

@@ -26,6 +26,14 @@ impl Bell {
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 
+    /// The eventfd itself, for another process: eight bytes of a `u64` 1 written to it ring the bell.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn export(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
     /// Takes the rings so far; whether there were any.
     pub(crate) fn hear(&self) -> bool {
         let mut count = [0u8; 8];

@@ -9,6 +9,10 @@ pub struct IoCounters {
     pub sends: u64,
     /// Send operations that took less than they were given: the peer is slower than we are.
     pub sends_short: u64,
+    /// Zero-copy sends that completed. The drivers count those they make: today none.
+    pub zc_sent: u64,
+    /// Of those: copied by the kernel after all, as it reported.
+    pub zc_copied: u64,
     /// Receive operations that brought bytes.
     pub recvs: u64,
     /// Times a receive found every receive buffer in use (io_uring only); it goes on by itself.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// A percentile is shown only with at least this many samples beyond it: with fewer it is the name of one outlier.
 pub const SAMPLES_BEYOND_MIN: u64 = 10;
 
-/// Percentiles of one histogram in nanoseconds.
+/// Percentiles of one histogram, in nanoseconds unless its owner says otherwise.
 ///
 /// A percentile with fewer than [`SAMPLES_BEYOND_MIN`] samples beyond it is `None`, and `null` in JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,25 +28,30 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// All percentiles in one pass. Ranks are whole numbers: `0.999 * n` in floating point lands one rank off for some n.
     pub(crate) fn of(histogram: &Hdr<u64>) -> Self {
+        let bins = histogram.iter_recorded();
+        let bins = bins.map(|bin| (histogram.highest_equivalent(bin.value_iterated_to()), bin.count_at_value()));
+        Self::of_bins(bins, histogram.len(), (!histogram.is_empty()).then(|| histogram.max()))
+    }
+
+    /// All percentiles in one pass over (value, samples), ascending. Ranks are whole numbers: `0.999 * n` in floating point
+    /// lands one rank off for some n.
+    pub(crate) fn of_bins(bins: impl Iterator<Item = (u64, u64)>, count: u64, max: Option<u64>) -> Self {
         const PER_10_000: [u64; 5] = [5_000, 9_000, 9_900, 9_990, 9_999];
-        let count = histogram.len();
         let ranks = PER_10_000.map(|q| (u128::from(count) * u128::from(q)).div_ceil(10_000) as u64);
         let mut values = [None; 5];
         let mut next = 0;
         let mut seen = 0;
-        for bin in histogram.iter_recorded() {
-            seen = u64::saturating_add(seen, bin.count_at_value());
+        for (value, samples) in bins {
+            seen = u64::saturating_add(seen, samples);
             while next < ranks.len() && seen >= ranks[next] {
                 if count - ranks[next] >= SAMPLES_BEYOND_MIN {
-                    values[next] = Some(histogram.highest_equivalent(bin.value_iterated_to()));
+                    values[next] = Some(value);
                 }
                 next += 1;
             }
         }
         let [p50, p90, p99, p999, p9999] = values;
-        let max = (count > 0).then(|| histogram.max());
         Self { p50, p90, p99, p999, p9999, max, count }
     }
 

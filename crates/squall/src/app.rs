@@ -193,7 +193,7 @@ impl<A: Args + Clone + 'static> App<A> {
     fn worker(&self, command: &RunCommand<A>) -> ExitCode {
         match settings(command) {
             Ok(settings) => worker::main(&|cores| {
-                self.load(command, settings, cores).map(|program| Box::new(program) as Box<dyn Program>)
+                self.load(command, settings.clone(), cores).map(|program| Box::new(program) as Box<dyn Program>)
             }),
             Err(usage) => refuse(&usage),
         }
@@ -201,6 +201,13 @@ impl<A: Args + Clone + 'static> App<A> {
 
     fn load(&self, command: &RunCommand<A>, settings: Settings, cores: &[usize]) -> Result<Dataplane, String> {
         let (plan, registry, machine) = self.plan(&command.place, &command.author, cores)?;
+        if let Some(reactor) = settings.wait.last_named().filter(|r| *r as usize >= plan.reactors.len()) {
+            let last = plan.reactors.len() - 1;
+            return Err(format!(
+                "--wait {}: there is no reactor {reactor}, the last is {last}; see `plan`",
+                settings.wait
+            ));
+        }
         Ok(Dataplane::new(plan, registry, &machine, settings))
     }
 
@@ -230,7 +237,7 @@ impl<A: Args + Clone + 'static> App<A> {
 
 fn settings<A: Args>(command: &RunCommand<A>) -> Result<Settings, String> {
     let io = command.run.io_choice(std::env::var_os("SQUALL_IO").as_deref())?;
-    Ok(Settings { io, wait: command.run.wait, pin: !command.run.no_pin })
+    Ok(Settings { io, wait: command.run.wait.clone(), pin: !command.run.no_pin })
 }
 
 fn fail(error: &RunError) -> ExitCode {

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use squall_engine::{IoChoice, WaitStrategy};
+use squall_engine::{IoChoice, WaitPlan, WaitStrategy};
 
 /// Something failed: the run, a tuple, the verification, or a write.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -101,9 +101,10 @@ pub(crate) struct RunFlags {
     /// I/O driver of links between workers: auto, io_uring or epoll [default: auto] [env: SQUALL_IO]
     #[arg(long, value_name = "DRIVER")]
     pub io: Option<IoChoice>,
-    /// What an idle reactor does: spin (lowest latency), hybrid or park (least CPU)
-    #[arg(long, value_name = "STRATEGY", default_value_t = WaitStrategy::Hybrid)]
-    pub wait: WaitStrategy,
+    /// What an idle reactor does: spin (lowest latency), hybrid (learns from arrivals) or park (least CPU); for single
+    /// reactors, numbered as `plan` prints them: hybrid,0=spin,3=park
+    #[arg(long, value_name = "STRATEGY[,REACTOR=STRATEGY]…", default_value_t = WaitStrategy::Hybrid.into())]
+    pub wait: WaitPlan,
     /// Do not pin reactors to cores
     #[arg(long)]
     pub no_pin: bool,
@@ -233,7 +234,7 @@ mod tests {
         let run = run("wc run --workers 3 --input a/b --io epoll --wait park --no-pin --report r.json -q");
         assert_eq!((run.place.workers, run.place.reactors), (Some(3), None));
         assert_eq!(run.author.input.as_deref(), Some("a/b"));
-        assert_eq!((run.run.io, run.run.wait), (Some(IoChoice::Epoll), WaitStrategy::Park));
+        assert_eq!((run.run.io, run.run.wait), (Some(IoChoice::Epoll), WaitStrategy::Park.into()));
         assert!(run.run.no_pin && run.run.quiet && !run.run.plain);
         assert_eq!(run.run.report, Some(PathBuf::from("r.json")));
     }
@@ -259,6 +260,8 @@ mod tests {
             assert_eq!(refused(line).0, i32::from(EXIT_USAGE), "{line}");
         }
         assert!(refused("wc run --wait never").1.contains("use spin, hybrid or park"));
+        assert!(refused("wc run --wait hybrid,park").1.contains("names no reactor"));
+        assert_eq!(run("wc run --wait hybrid,1=spin").run.wait.to_string(), "hybrid,1=spin");
         assert!(refused("wc run --io tcp").1.contains("write auto, io_uring or epoll"));
     }
 

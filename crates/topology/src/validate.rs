@@ -123,8 +123,8 @@ impl Check<'_> {
         let why = "tables by key group stay small, and each task of a fields grouping needs one";
         self.range("key_groups", None, config.key_groups.into(), 1, MAX_KEY_GROUPS.into(), why);
         let why = "smaller ones are mostly header, larger ones only add latency";
-        self.range("batch_bytes", None, batch_bytes.into(), 256, 16 << 20, why);
-        self.range("socket_batch_bytes", None, socket_batch_bytes.into(), 256, 16 << 20, why);
+        self.range("batch_bytes", None, batch_bytes.into(), 128, 16 << 20, why);
+        self.range("socket_batch_bytes", None, socket_batch_bytes.into(), 128, 16 << 20, why);
         let why = "positions within one batch are 32 bits, and one tuple must not take all memory";
         self.range("max_tuple_bytes", None, config.max_tuple_bytes.into(), 64, 1 << 30, why);
 

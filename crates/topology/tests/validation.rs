@@ -330,15 +330,15 @@ fn settings_have_ranges() {
         ]
     );
     assert_eq!(
-        faults(|s| s.config.batch_bytes = 255),
+        faults(|s| s.config.batch_bytes = 127),
         [
-            "`batch_bytes` is 255, but must be 256 to 16777216: smaller ones are mostly header, larger ones only add latency"
+            "`batch_bytes` is 127, but must be 128 to 16777216: smaller ones are mostly header, larger ones only add latency"
         ]
     );
     assert_eq!(
         faults(|s| s.config.socket_batch_bytes = 0),
         [
-            "`socket_batch_bytes` is 0, but must be 256 to 16777216: smaller ones are mostly header, larger ones only add latency"
+            "`socket_batch_bytes` is 0, but must be 128 to 16777216: smaller ones are mostly header, larger ones only add latency"
         ]
     );
     assert_eq!(

@@ -21,6 +21,9 @@ struct Options {
     /// Payload bytes of a tuple
     #[arg(long, default_value_t = 100)]
     bytes: usize,
+    /// Once all is emitted, spouts do not end but wait: `park` for ever, `poll` to be asked again
+    #[arg(long, value_enum)]
+    then: Option<Then>,
     /// Changes the topology in worker 1, as another build of the program would
     #[arg(long)]
     other_build: bool,
@@ -39,6 +42,12 @@ enum Fault {
     Hang,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Then {
+    Park,
+    Poll,
+}
+
 #[derive(Tuple)]
 struct Number {
     n: u64,
@@ -49,6 +58,7 @@ struct Numbers {
     next: u64,
     end: u64,
     payload: String,
+    then: Option<Then>,
 }
 
 impl Spout for Numbers {
@@ -56,7 +66,11 @@ impl Spout for Numbers {
 
     fn next(&mut self, out: &mut Stream<Number>) -> Result<Next, SpoutError> {
         if self.next == self.end {
-            return Ok(Next::End);
+            return Ok(match self.then {
+                None => Next::End,
+                Some(Then::Park) => Next::Parked,
+                Some(Then::Poll) => Next::Idle,
+            });
         }
         out.emit(NumberRef { n: self.next, payload: &self.payload });
         self.next += 1;
@@ -126,8 +140,9 @@ impl Bolt for Sum {
 
 fn topology(t: &mut Topology, options: &Options) {
     t.configure(|c| c.workers = 2);
-    let (end, payload) = (options.tuples, "p".repeat(options.bytes));
-    let numbers = t.spout("numbers", move || Numbers { next: 0, end, payload: payload.clone() }).tasks(2).streams();
+    let (end, payload, then) = (options.tuples, "p".repeat(options.bytes), options.then);
+    let numbers =
+        t.spout("numbers", move || Numbers { next: 0, end, payload: payload.clone(), then }).tasks(2).streams();
     let options = options.clone();
     let other_build = options.other_build && std::env::args().nth(1).as_deref() == Some("worker");
     let work = t.bolt("work", move || Work(options.clone())).tasks(if other_build { 3 } else { 2 });

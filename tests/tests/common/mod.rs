@@ -111,3 +111,12 @@ pub fn rss(pid: u32) -> u64 {
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
     line.and_then(|l| l.trim().strip_suffix("kB")).map_or(0, |k| k.trim().parse::<u64>().unwrap_or(0) * 1024)
 }
+
+/// User and system time of a process so far.
+pub fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything but ends at the last bracket: fields 14 and 15 of proc(5).
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|f| f.parse::<u64>().expect("a number of ticks")).sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}

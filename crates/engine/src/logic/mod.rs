@@ -19,6 +19,7 @@ mod send;
 mod slot;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ use crate::net::Net;
 use crate::outbox::Outbox;
 use crate::pool::BatchPool;
 use crate::shared::{Level, WorkerEvent, WorkerShared};
-use crate::stats::CohortStats;
+use crate::stats::{CohortStats, LinkBooks, LinkStats};
 
 pub use receive::ReceiveError;
 pub(crate) use slot::{Life, Slot};
@@ -47,6 +48,8 @@ pub(crate) use slot::{Life, Slot};
 const SPOUT_BUDGET: u32 = 4096;
 /// Batches a link may hold before a batch that is not full waits for company (batching by arrival, design §3).
 const BACKLOG_BEFORE_BATCHING: usize = 2;
+/// Room that the queues of a cohort begin with; they grow to what their bounds in bytes allow.
+const QUEUES_BEGIN_WITH: usize = 64;
 /// How often load-aware groupings learn the load.
 const LOAD_REFRESH_NS: u64 = 100_000_000;
 /// How soon a component that can go on but has nothing to show (an idle spout, `Finish::More` without an emit) is
@@ -115,6 +118,9 @@ pub struct Core {
     has_load_aware: bool,
     has_spouts: bool,
     acks: Vec<AckRecord>,
+    books: LinkBooks,
+    /// Scratch of `drain`.
+    refused: Vec<ReactorIx>,
 }
 
 impl Core {
@@ -173,9 +179,10 @@ impl Core {
                 tasks: cohort.tasks.clone(),
                 cohort: registry.cohorts[cohort.component as usize](env),
                 outbox,
-                inbox: Inbox::default(),
+                inbox: Inbox { queue: VecDeque::with_capacity(QUEUES_BEGIN_WITH), local_bytes: 0 },
                 ends: EndTracker::new(&expected),
-                pending: Default::default(),
+                pending: VecDeque::with_capacity(QUEUES_BEGIN_WITH),
+                stalled: None,
                 life: Life::Running,
                 spout,
                 is_sink: is_sink && !spout,
@@ -193,6 +200,7 @@ impl Core {
             |s: &squall_topology::SubscriptionSpec| matches!(s.grouping, squall_topology::Grouping::LoadAwareShuffle);
         let has_load_aware = plan.spec.subscriptions.iter().any(load_aware);
         let has_spouts = slots.iter().any(|s| s.spout);
+        let books = LinkBooks::new(&plan, me);
         let tx_credit = (0..reactors as ReactorIx).map(|to| LinkCredit::new(inboxes_by_way(&plan, to))).collect();
         Core {
             plan,
@@ -215,6 +223,8 @@ impl Core {
             has_load_aware,
             has_spouts,
             acks: Vec::new(),
+            books,
+            refused: Vec::new(),
         }
     }
 
@@ -424,6 +434,16 @@ impl Core {
     /// Counters of each cohort, by component.
     pub fn stats(&self) -> impl Iterator<Item = (ComponentIx, Arc<CohortStats>)> + '_ {
         self.slots.iter().map(|s| (s.component, s.stats.clone()))
+    }
+
+    /// What the links from here carried, and what of the links to here was copied on the way in.
+    pub fn link_stats(&self) -> Vec<LinkStats> {
+        self.books.rows(&self.plan, self.me)
+    }
+
+    /// Tuples that arrived from `from` were copied on the way in by their link.
+    pub(crate) fn note_copied_in(&mut self, from: ReactorIx, tuples: u64) {
+        self.books.copied_in(from, tuples);
     }
 
     /// End-to-end latencies recorded by the sinks here so far.

@@ -112,6 +112,7 @@ impl Core {
         // Moved out, so that nothing behind it on the link waits (design §4).
         let mut buf = self.pool.take(batch.bytes().len());
         buf.copy_tail(batch, &cursor).expect("the buffer is as large as the batch");
+        self.books.copied_in(from, u64::from(buf.count()));
         let slot = &mut self.slots[at];
         bump(&slot.stats.moved_bytes, buf.len() as u64);
         let cursor = buf.view().cursor();
@@ -152,9 +153,7 @@ impl Core {
             };
             if self.slots[at].life != Life::Running {
                 self.drop_after_end(at, from, &held.view(), charge, net);
-                if let Some(buf) = held.into_buf() {
-                    self.pool.give(buf);
-                }
+                held.release(&self.pool);
                 continue;
             }
             let mut end = BatchEnd::Yield;
@@ -172,9 +171,7 @@ impl Core {
                 break;
             }
             self.executed_all(at, from, charge, now_ns, net);
-            if let Some(buf) = held.into_buf() {
-                self.pool.give(buf);
-            }
+            held.release(&self.pool);
         }
         Ok(progress)
     }

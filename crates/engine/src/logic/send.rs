@@ -1,7 +1,5 @@
 //! The way out of a reactor: from a cohort's sealed batches to links, or to inboxes of the same reactor.
 
-use std::rc::Rc;
-
 use squall_tuple::BatchKind;
 
 use super::{BACKLOG_BEFORE_BATCHING, Core, Life};
@@ -24,7 +22,7 @@ impl Core {
     }
 
     fn drain_pending(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> bool {
-        let mut refused: Vec<u32> = Vec::new();
+        let mut refused = std::mem::take(&mut self.refused);
         let mut progress = false;
         // One round through the queue in place: what is kept goes to its end in the order in which it was.
         for _ in 0..self.slots[at].pending.len() {
@@ -42,11 +40,31 @@ impl Core {
                 }
             }
         }
+        refused.clear();
+        self.refused = refused;
+        self.count_stall(at, now_ns);
         progress
     }
 
+    /// Counts the times and the length for which a cohort waits for a link.
+    fn count_stall(&mut self, at: usize, now_ns: u64) {
+        let slot = &mut self.slots[at];
+        match (slot.stalled, slot.pending.front()) {
+            (None, Some(first)) => {
+                slot.stalled = Some((first.to, now_ns));
+                self.books.stalled(first.to);
+            }
+            (Some((to, since)), None) => {
+                slot.stalled = None;
+                self.books.resumed(to, now_ns.saturating_sub(since));
+            }
+            _ => {}
+        }
+    }
+
     fn offer(&mut self, at: usize, mut sealed: Sealed, now_ns: u64, net: &mut dyn Net) -> Result<(), Sealed> {
-        let (stream, kind) = (sealed.batch.view().stream(), sealed.batch.kind());
+        let (stream, kind, tuples) =
+            (sealed.batch.view().stream(), sealed.batch.kind(), u64::from(sealed.batch.count()));
         let bytes = sealed.batch.len() as u64;
         let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
         if to == self.me {
@@ -59,14 +77,18 @@ impl Core {
             return self.refuse(at, sealed);
         }
         sealed.batch.seal(self.tx_seq[to as usize], now_ns, false);
-        match net.offer(to, sealed.batch) {
-            Offered::Copied(buf) => self.pool.give(buf),
-            Offered::Taken => {}
+        let copied = match net.offer(to, sealed.batch) {
+            Offered::Copied(buf) => {
+                self.pool.give(buf);
+                true
+            }
+            Offered::Taken => false,
             Offered::Refused(batch) => return self.refuse(at, Sealed { batch, ..sealed }),
-        }
+        };
         self.tx_seq[to as usize] += 1;
         if kind == BatchKind::Data {
             self.tx_credit[to as usize].charge(way, bytes);
+            self.books.left(to, tuples, bytes, copied);
         }
         Ok(())
     }
@@ -78,6 +100,7 @@ impl Core {
         }
         let dropped = self.fail_tuples(&sealed.batch.view(), |_| true);
         bump(&self.slots[at].stats.feedback_full, dropped);
+        self.books.dropped(sealed.to, u64::from(sealed.batch.count()));
         self.pool.give(sealed.batch);
         Ok(())
     }
@@ -102,6 +125,7 @@ impl Core {
         if self.local_short_of(way, charge).is_some() {
             return self.refuse(at, sealed);
         }
+        self.books.left(self.me, u64::from(sealed.batch.count()), charge, false);
         let cursor = sealed.batch.view().cursor();
         let subs = &self.subscribers[way.index()];
         let mut enqueue = |to: usize, port: u16, held: Held| {
@@ -113,10 +137,12 @@ impl Core {
             enqueue(to, port, Held::Own(sealed.batch));
             return Ok(());
         }
-        let shared = Rc::new(sealed.batch);
+        let shared = self.pool.share(sealed.batch);
         for (to, port) in subs {
             enqueue(*to, *port, Held::Shared(shared.clone()));
         }
+        // Not the last share unless nobody subscribes.
+        self.pool.give_shared(shared);
         Ok(())
     }
 

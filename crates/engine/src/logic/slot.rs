@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use squall_tuple::ids::{ComponentIx, StreamIx, TaskId};
+use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId};
 use squall_tuple::{Batch, Cursor, MarkKind, MarkRecord};
 
 use crate::cohort::{BatchEnd, Cohort, Finish};
@@ -37,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) ends: EndTracker,
     /// Batches that their links refused, in order. Not empty: the cohort is paused.
     pub(crate) pending: VecDeque<Sealed>,
+    /// While it is paused: the link that refused first, and since when.
+    pub(crate) stalled: Option<(ReactorIx, u64)>,
     pub(crate) life: Life,
     pub(crate) spout: bool,
     /// A bolt whose output nobody subscribes to: where latencies end.

@@ -10,8 +10,10 @@ use squall_tuple::BatchHeader;
 use squall_tuple::rkyv::util::AlignedVec;
 
 const HEADER_BYTES: usize = 64;
-/// Empty buffers kept for the next batches.
-const FREE_KEPT: usize = 8;
+/// Empty buffers kept for the next batches: many small batches arrive at once.
+const FREE_KEPT: usize = 128;
+/// Bytes of them, but for the last one.
+const FREE_KEPT_BYTES: usize = 1 << 20;
 
 /// An aligned copy of one batch.
 pub(crate) type Frame = AlignedVec<64>;
@@ -23,13 +25,21 @@ pub(crate) struct FrameAssembler {
     length: Option<usize>,
     ready: VecDeque<Frame>,
     free: Vec<Frame>,
+    free_bytes: usize,
     largest: usize,
 }
 
 impl FrameAssembler {
     /// Refuses batches of more than `largest` bytes.
     pub(crate) fn new(largest: usize) -> Self {
-        FrameAssembler { current: Frame::new(), length: None, ready: VecDeque::new(), free: Vec::new(), largest }
+        FrameAssembler {
+            current: Frame::new(),
+            length: None,
+            ready: VecDeque::new(),
+            free: Vec::with_capacity(FREE_KEPT),
+            free_bytes: 0,
+            largest,
+        }
     }
 
     /// Takes in the next bytes of the stream.
@@ -53,6 +63,7 @@ impl FrameAssembler {
                 }
             }
             let next = self.free.pop().unwrap_or_default();
+            self.free_bytes -= next.capacity();
             self.ready.push_back(std::mem::replace(&mut self.current, next));
             self.length = None;
         }
@@ -66,8 +77,10 @@ impl FrameAssembler {
 
     /// Gives a batch's buffer back.
     pub(crate) fn recycle(&mut self, mut frame: Frame) {
-        if self.free.len() < FREE_KEPT && frame.capacity() <= self.largest.min(256 * 1024) {
+        let fits = self.free.len() < FREE_KEPT && self.free_bytes < FREE_KEPT_BYTES;
+        if fits && frame.capacity() <= self.largest.min(256 * 1024) {
             frame.clear();
+            self.free_bytes += frame.capacity();
             self.free.push(frame);
         }
     }

@@ -18,6 +18,7 @@ use squall_topology::Plan;
 use squall_tuple::ids::ReactorIx;
 use squall_tuple::{Batch, BatchBuf, BatchError, BatchKind};
 
+use crate::clock::Clock;
 use crate::fault::LinkError;
 use crate::logic::{Core, ReceiveError};
 use crate::pool::BatchPool;
@@ -124,14 +125,19 @@ impl Wires {
         Ok(progress)
     }
 
-    /// Sleeps until something arrives, the bell rings, or `timeout` has passed.
-    pub(crate) fn wait(&mut self, core: &mut Core, timeout: Option<Duration>, now_ns: u64) -> Result<(), ReceiveError> {
+    /// Sleeps until something arrives, the bell rings, or `timeout` has passed. Returns whether a socket had something.
+    pub(crate) fn wait(
+        &mut self,
+        core: &mut Core,
+        timeout: Option<Duration>,
+        clock: &dyn Clock,
+    ) -> Result<bool, ReceiveError> {
         let mut sink = Sink { sockets: &mut self.sockets, pool: core.pool() };
         let events = self.tx.driver.wait(timeout, &mut sink).map_err(LinkError::Driver)?;
         if events > 0 {
-            self.deliver_frames(core, now_ns)?;
+            self.deliver_frames(core, clock.now_ns())?;
         }
-        Ok(())
+        Ok(events > 0)
     }
 
     /// Whether a ring has something: the second look before sleeping.
@@ -209,6 +215,9 @@ fn deliver_frame(
             batch.credits().for_each(|c| socket.on_credit(&c));
         }
         return Ok(());
+    }
+    if header.kind == BatchKind::Data {
+        core.note_copied_in(from, u64::from(header.count));
     }
     core.on_batch(from, &batch, now_ns, tx)
 }

@@ -95,8 +95,8 @@ pub(crate) struct Tx {
     /// By inbox of the plan: its place among the inboxes of its reactor.
     inbox_place: Vec<u32>,
     window: u64,
-    pub(crate) wakeups_sent: u64,
-    pub(crate) batches: u64,
+    /// By reactor: times its doorbell was rung from here.
+    pub(crate) wakeups_sent: Vec<u64>,
 }
 
 impl Tx {
@@ -116,23 +116,25 @@ impl Tx {
             pool,
             inbox_place,
             window: plan.spec.config.credit_bytes,
-            wakeups_sent: 0,
-            batches: 0,
+            wakeups_sent: vec![0; count],
         }
     }
 
     /// Wakes the peers that sleep and got something since the last call: batches, room, or credit they wait for.
     pub(crate) fn publish(&mut self) {
-        for link in &mut self.links {
+        for (link, woken) in self.links.iter_mut().zip(&mut self.wakeups_sent) {
             if let LinkTx::Ring(ring) = link
                 && std::mem::take(&mut ring.dirty)
             {
-                self.wakeups_sent += u64::from(ring.peer.wake_if_asleep());
+                *woken += u64::from(ring.peer.wake_if_asleep());
             }
         }
-        for credit in self.ring_credit.iter_mut().flatten() {
-            if std::mem::take(&mut credit.dirty) && credit.source.take_starving() {
-                self.wakeups_sent += u64::from(credit.peer.wake_if_asleep());
+        for (credit, woken) in self.ring_credit.iter_mut().zip(&mut self.wakeups_sent) {
+            if let Some(credit) = credit
+                && std::mem::take(&mut credit.dirty)
+                && credit.source.take_starving()
+            {
+                *woken += u64::from(credit.peer.wake_if_asleep());
             }
         }
     }
@@ -190,14 +192,12 @@ impl Net for Tx {
                     let pushed = ring.large.push(batch);
                     debug_assert!(pushed.is_ok(), "this thread alone pushes");
                     ring.dirty = true;
-                    self.batches += 1;
                     return Offered::Taken;
                 }
                 if ring.producer.try_push(TAG_BATCH, &batch).is_err() {
                     return Offered::Refused(batch);
                 }
                 ring.dirty = true;
-                self.batches += 1;
                 Offered::Copied(batch)
             }
             LinkTx::Socket(socket) => {
@@ -205,7 +205,6 @@ impl Net for Tx {
                     return Offered::Refused(batch);
                 }
                 self.driver.send(socket.stream, batch);
-                self.batches += 1;
                 Offered::Taken
             }
             LinkTx::None => unreachable!("the plan has a link for every subscription"),

@@ -4,9 +4,10 @@
 //! latencies are whole nanoseconds. The app's sections are further fields of the same object.
 
 use serde_json::{Map, Value, json};
-use squall_metrics::Percentiles;
+use squall_metrics::{Percentiles, SizeHistogram};
 
 use super::{End, Report};
+use crate::run::stats::{LinkCounters, LinkStats};
 
 /// Version of the report's shape: a field that goes or changes its meaning raises it, a new one does not.
 const REPORT_VERSION: u32 = 1;
@@ -35,6 +36,8 @@ pub(crate) const FIELDS: &[&str] = &[
     "gauges",
     "histograms_ns",
     "links",
+    "by_link",
+    "per_tuple",
     "left_over",
 ];
 
@@ -88,7 +91,9 @@ pub(crate) fn value(report: &Report) -> Value {
         "counters": report.counters,
         "gauges": report.gauges,
         "histograms_ns": report.histograms,
-        "links": report.links,
+        "links": links(&report.links),
+        "by_link": report.by_link.iter().map(link).collect::<Vec<_>>(),
+        "per_tuple": per_tuple(report),
         "left_over": report.left_over.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     });
     let fields = object.as_object_mut().expect("an object was just made");
@@ -101,6 +106,42 @@ pub(crate) fn render(report: &Report) -> String {
     let mut text = serde_json::to_string_pretty(&value(report)).expect("a value always prints");
     text.push('\n');
     text
+}
+
+/// The sums over all links and reactors, one name each.
+fn links(links: &LinkCounters) -> Value {
+    with_sizes(serde_json::to_value(links), &links.batch_sizes)
+}
+
+fn link(link: &LinkStats) -> Value {
+    let mut value = with_sizes(serde_json::to_value(&link.traffic), &link.traffic.batch_sizes);
+    let row = value.as_object_mut().expect("a struct is an object");
+    row.extend([("from".into(), link.from.into()), ("to".into(), link.to.into())]);
+    row.insert("kind".into(), link.kind.clone().into());
+    value
+}
+
+/// Batch sizes for readers: percentiles, mean, and `[largest size, batches]` of each bin that holds something.
+fn with_sizes(counts: serde_json::Result<Value>, sizes: &SizeHistogram) -> Value {
+    let mut value = counts.expect("numbers always print");
+    let mut shown = percentiles(&sizes.percentiles());
+    let fields = shown.as_object_mut().expect("a struct is an object");
+    fields.insert("mean".into(), thousandths(sizes.mean()).into());
+    fields.insert("bins".into(), sizes.bins().map(|(size, n)| json!([size, n])).collect());
+    value["batch_sizes"] = shown;
+    value
+}
+
+/// What one emit of any component cost on average; `null` where nothing was emitted.
+fn per_tuple(report: &Report) -> Value {
+    let LinkCounters { copies_send, copies_receive, serializations, syscalls, .. } = report.links;
+    let per = |n: u64| super::per_tuple(n, report.emitted()).map(|v| (v * 1e6).round() / 1e6);
+    json!({
+        "serializations": per(serializations),
+        "copies_send": per(copies_send),
+        "copies_receive": per(copies_receive),
+        "syscalls": per(syscalls),
+    })
 }
 
 fn percentiles(percentiles: &Percentiles) -> Value {
@@ -139,6 +180,14 @@ mod tests {
         assert_eq!(value["counters"], json!({ "lines": { "bytes": 200_000_000 } }));
         assert_eq!(value["histograms_ns"]["split"]["line"]["count"], 5_000_400);
         assert_eq!(value["links"]["bytes_out"], 1_000);
+        let ring = &value["by_link"][1];
+        assert_eq!((&ring["from"], &ring["to"], &ring["kind"]), (&json!(0), &json!(1), &json!("ring")));
+        assert_eq!((&ring["batches"], &ring["tuples"]), (&json!(22_980), &json!(31_231_300)));
+        assert_eq!((&ring["credit_stalls"], &ring["wakeups_sent"]), (&json!(7), &json!(42)));
+        assert_eq!(ring["batch_sizes"]["bins"][0], json!([1, 100]));
+        assert_eq!((&ring["batch_sizes"]["p50"], &ring["batch_sizes"]["mean"]), (&json!(1365), &json!(1359.064)));
+        assert_eq!(value["links"]["batch_sizes"]["count"], 26_733);
+        assert_eq!(value["per_tuple"]["syscalls"], 0.0001);
         assert_eq!(value["lines"], 5_123_456, "the app's section");
     }
 

@@ -14,7 +14,7 @@ use squall_metrics::Percentiles;
 
 use crate::run::course::Course;
 use crate::run::engine::Outline;
-use crate::run::stats::{ByComponent, LinkCounters, Total, Usage};
+use crate::run::stats::{ByComponent, LinkCounters, LinkStats, Total, Usage};
 use crate::run::watch::{Wait, Watch, rate};
 
 /// What the app found out about its results.
@@ -103,6 +103,8 @@ pub(crate) struct Report {
     pub gauges: ByComponent<i64>,
     pub histograms: ByComponent<Percentiles>,
     pub links: LinkCounters,
+    /// Links that carried something, by sender and receiver.
+    pub by_link: Vec<LinkStats>,
     /// Tuples emitted to a component and not executed there, after an end that was cut short.
     pub left_over: Vec<(String, u64)>,
     pub sections: Sections,
@@ -143,14 +145,25 @@ impl Report {
             counters: total.stats.counters,
             gauges: total.stats.gauges,
             links: total.stats.links,
+            by_link: total.stats.by_link,
             sections: Sections::default(),
         }
+    }
+
+    /// Emits of all components: what "per tuple" is per.
+    pub(crate) fn emitted(&self) -> u64 {
+        self.components.iter().map(|row| row.emitted).sum()
     }
 
     /// Tuples failed in all components.
     pub(crate) fn failed(&self) -> u64 {
         self.components.iter().map(|row| row.failed).sum()
     }
+}
+
+/// `n` for each of `tuples`, if there were any.
+fn per_tuple(n: u64, tuples: u64) -> Option<f64> {
+    (tuples > 0).then(|| n as f64 / tuples as f64)
 }
 
 fn percentiles(histograms: &ByComponent<squall_metrics::Histogram>) -> ByComponent<Percentiles> {
@@ -203,6 +216,23 @@ pub(crate) mod tests {
     use super::*;
     use crate::run::engine::{ComponentOutline, InputOutline};
     use crate::run::stats::{ComponentStats, WorkerStats};
+    use squall_engine::LinkTraffic;
+
+    fn link(from: u32, to: u32, kind: &str, batches: &[(u64, u64)]) -> LinkStats {
+        let mut traffic = LinkTraffic::default();
+        for (size, n) in batches {
+            (0..*n).for_each(|_| traffic.batch_sizes.record(*size));
+        }
+        traffic.batches = traffic.batch_sizes.count();
+        traffic.tuples = traffic.batch_sizes.sum();
+        traffic.bytes = traffic.tuples * 48;
+        traffic.serializations = traffic.tuples;
+        if kind == "ring" {
+            traffic.copies_send = traffic.tuples;
+            (traffic.credit_stalls, traffic.stalled_ns, traffic.wakeups_sent) = (7, 1_500_000, 42);
+        }
+        LinkStats { from, to, kind: kind.into(), traffic }
+    }
 
     /// A report with something in every field.
     pub(crate) fn sample() -> Report {
@@ -220,6 +250,9 @@ pub(crate) mod tests {
         let mut count = component("count", 4, false, 0, 31_234_567);
         count.failed = 2;
         count.dropped.insert("feedback full".into(), 3);
+        let by_link = vec![link(0, 0, "local", &[(1365, 3_753)]), link(0, 1, "ring", &[(1, 100), (1365, 22_880)])];
+        let mut links = LinkCounters { bytes_out: 1_000, syscalls: 3_636, sleeps: 12, ..LinkCounters::default() };
+        by_link.iter().for_each(|l| links.add_link(&l.traffic));
         let mut sections = Sections::default();
         sections.section("lines", 5_123_456);
         sections.line("verified against a plain loop: 3.1 times its speed");
@@ -248,7 +281,8 @@ pub(crate) mod tests {
             counters: [("lines".to_owned(), [("bytes".to_owned(), 200_000_000)].into())].into(),
             gauges: ByComponent::new(),
             histograms: [("split".to_owned(), [("line".to_owned(), latency.percentiles())].into())].into(),
-            links: LinkCounters { bytes_out: 1_000, ..LinkCounters::default() },
+            links,
+            by_link,
             left_over: vec![],
             sections,
         }

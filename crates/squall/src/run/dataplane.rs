@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, select};
-use squall_engine::{IoChoice, Level, Registry, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::{IoChoice, Level, Registry, SocketLink, WaitPlan, Worker, WorkerConfig, WorkerEvent};
 use squall_topology::{ComponentKind, Grouping, LinkKind, Machine, Plan};
 
 use super::engine::{ComponentOutline, Engine, Event, Events, InputOutline, Outline, Program, SocketEnd, SocketPair};
 use super::stats::WorkerStats;
 
 /// How workers run a plan; the same in all of them, from the same arguments.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub io: IoChoice,
-    pub wait: WaitStrategy,
+    pub wait: WaitPlan,
     pub pin: bool,
 }
 

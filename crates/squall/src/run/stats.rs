@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use squall_metrics::Histogram;
 
-pub(crate) use squall_engine::{ComponentStats, LinkCounters, WorkerStats};
+pub(crate) use squall_engine::{ComponentStats, LinkCounters, LinkStats, WorkerStats};
 
 /// Values of components by component and name.
 pub(crate) type ByComponent<T> = BTreeMap<String, BTreeMap<String, T>>;
@@ -31,12 +31,15 @@ impl Total {
     pub(crate) fn of<'a>(workers: impl IntoIterator<Item = &'a WorkerStats>) -> Total {
         let mut total = Total::default();
         let mut ios: Vec<&str> = Vec::new();
+        let mut by_link = Vec::new();
         for worker in workers {
             merge(&mut total.stats, worker);
+            by_link.extend(worker.by_link.iter().cloned());
             if !worker.io.is_empty() && !ios.contains(&worker.io.as_str()) {
                 ios.push(&worker.io);
             }
         }
+        total.stats.by_link = LinkStats::join(by_link);
         if ios.len() > 1 {
             total.warnings.push(format!("the workers use different I/O drivers: {}", ios.join(", ")));
             // The slower one sets the pace of every link that it is an end of.
@@ -141,6 +144,20 @@ mod tests {
         assert_eq!((total.stats.latency.count(), total.stats.back_pressure.len()), (3, 1));
         assert_eq!((total.stats.io.as_str(), total.stats.wait.as_str()), ("io_uring", "hybrid"));
         assert!(total.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_two_ends_of_a_link_become_one_row() {
+        let end = |from, to, batches, copies_receive| {
+            let traffic = squall_engine::LinkTraffic { batches, copies_receive, ..Default::default() };
+            LinkStats { from, to, kind: "socket".into(), traffic }
+        };
+        let mut sender = worker("epoll", 1, None);
+        sender.by_link = vec![end(0, 1, 5, 0)];
+        let mut receiver = worker("epoll", 1, None);
+        receiver.by_link = vec![end(0, 1, 0, 9), end(1, 0, 2, 0)];
+        let total = Total::of(&[sender, receiver]);
+        assert_eq!(total.stats.by_link, [end(0, 1, 5, 9), end(1, 0, 2, 0)]);
     }
 
     #[test]

@@ -173,7 +173,10 @@ impl Worker {
             }
             let now = system::now_ns();
             if now >= stats_due_ns {
-                self.say(&FromWorker::Stats(Box::new(engine.snapshot())))?;
+                let mut counts = Box::new(engine.snapshot());
+                // The live line shows no links: they come with the last counts.
+                counts.by_link.clear();
+                self.say(&FromWorker::Stats(counts))?;
                 stats_due_ns = now + STATS_EVERY_NS;
             }
             self.wait(&pump, stats_due_ns.saturating_sub(now))?;

@@ -243,6 +243,12 @@ impl BatchBuf {
         self.state.receiving = false;
     }
 
+    /// Lets the pushes of the open batch use no more than `bytes`, header included, where that is less than the capacity.
+    #[inline]
+    pub fn limit_to(&mut self, bytes: usize) {
+        self.state.limit = self.state.limit.min(bytes);
+    }
+
     /// Empty and closed: no type may be pushed until `open`.
     pub(super) fn close_empty(&mut self) {
         self.open(&OpenBatch {

@@ -1,0 +1,113 @@
+//! All workers of a topology in this process, run to the end.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use squall_api::Topology;
+use squall_engine::{
+    ComponentStats, IoChoice, LinkCounters, LinkStats, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent,
+};
+use squall_topology::{LinkKind, Machine, Plan};
+
+/// What the workers counted together.
+#[derive(Default)]
+pub(crate) struct RunStats {
+    pub(crate) components: BTreeMap<String, ComponentStats>,
+    pub(crate) links: LinkCounters,
+    pub(crate) by_link: Vec<LinkStats>,
+    /// Result rows in the order in which they came.
+    pub(crate) results: Vec<Vec<u8>>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) io: String,
+}
+
+impl RunStats {
+    pub(crate) fn executed(&self, component: &str) -> u64 {
+        self.components[component].executed
+    }
+
+    pub(crate) fn emitted(&self, component: &str) -> u64 {
+        self.components[component].emitted
+    }
+}
+
+/// Starts all workers of a plan; spouts wait for `begin`.
+pub(crate) fn start_workers(t: Topology, cores: usize, io: IoChoice, wait: WaitStrategy) -> Vec<Worker> {
+    let built = t.build().unwrap();
+    let machine = Machine { cores: (0..cores).collect() };
+    let plan = Arc::new(built.plan(&machine).unwrap());
+    let mut sockets = socket_pairs(&plan);
+    let start = |worker: u32| {
+        let config = WorkerConfig { plan: plan.clone(), worker, io, wait: wait.into(), pin: false };
+        Worker::start(config, built.registry.clone(), sockets.remove(&worker).unwrap_or_default()).unwrap()
+    };
+    (0..plan.workers.len() as u32).map(start).collect()
+}
+
+/// Runs the topology with all its workers in this process, to the end.
+pub(crate) fn run_workers(t: Topology, cores: usize, io: IoChoice, wait: WaitStrategy) -> RunStats {
+    let workers = start_workers(t, cores, io, wait);
+    workers.iter().for_each(Worker::begin);
+    let mut stats = RunStats::default();
+    let mut finished = vec![false; workers.len()];
+    let began = Instant::now();
+    while finished.contains(&false) {
+        for (at, worker) in workers.iter().enumerate() {
+            take_results(worker, &mut stats);
+            match worker.next_event(Duration::from_millis(5)) {
+                Some(WorkerEvent::Finished) => finished[at] = true,
+                Some(WorkerEvent::Failed(cause)) => panic!("{cause}"),
+                Some(WorkerEvent::Warning(text)) => stats.warnings.push(text),
+                _ => {}
+            }
+        }
+        if began.elapsed() > Duration::from_secs(120) {
+            let waits: Vec<_> = workers.iter().map(|w| w.snapshot().back_pressure).collect();
+            let counts: Vec<_> = workers.iter().map(|w| w.snapshot().components).collect();
+            panic!("not finished after two minutes: waits {waits:?}, counts {counts:#?}");
+        }
+    }
+    join_workers(workers, &mut stats);
+    stats
+}
+
+/// Ends the workers and adds up what they counted.
+pub(crate) fn join_workers(workers: Vec<Worker>, stats: &mut RunStats) {
+    let mut rows = Vec::new();
+    for worker in workers {
+        take_results(&worker, stats);
+        let ours = worker.join();
+        stats.io = ours.io;
+        stats.links.add(&ours.links);
+        rows.extend(ours.by_link);
+        for c in ours.components {
+            let sum = stats.components.entry(c.name.clone()).or_default();
+            sum.emitted += c.emitted;
+            sum.executed += c.executed;
+            sum.acked += c.acked;
+            sum.failed += c.failed;
+            sum.moved_bytes += c.moved_bytes;
+        }
+    }
+    stats.by_link = LinkStats::join(rows);
+}
+
+fn take_results(worker: &Worker, stats: &mut RunStats) {
+    while let Some(WorkerEvent::Result { bytes, .. }) = worker.next_result(Duration::ZERO) {
+        stats.results.push(bytes);
+    }
+}
+
+fn socket_pairs(plan: &Plan) -> BTreeMap<u32, Vec<SocketLink>> {
+    let mut by_worker: BTreeMap<u32, Vec<SocketLink>> = BTreeMap::new();
+    for link in plan.links.iter().filter(|l| l.kind == LinkKind::Socket && l.from < l.to) {
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (from, to) = (link.from, link.to);
+        let worker = |r: u32| plan.reactors[r as usize].worker;
+        by_worker.entry(worker(from)).or_default().push(SocketLink { a: from, b: to, fd: a.into() });
+        by_worker.entry(worker(to)).or_default().push(SocketLink { a: from, b: to, fd: b.into() });
+    }
+    by_worker
+}
