@@ -72,6 +72,45 @@ impl<B: Bolt> BoltCohort<B> {
         }
     }
 
+    /// The usual tuples, which go to the cohort's only task without anchors, up to `most` and to the next of another kind, or
+    /// until the outputs want to be looked at. Nothing is looked up here, and counts stay in registers until the end.
+    #[inline(never)]
+    fn run_plain(
+        &mut self,
+        task: TaskId,
+        batch: &Batch<'_>,
+        cursor: &mut Cursor,
+        port: u16,
+        most: u32,
+        executed: &mut u64,
+    ) -> Result<(), Fault> {
+        let stream = batch.stream();
+        let outbox = &*self.outbox;
+        let (bolt, out) = (&mut self.tasks[0], &mut self.out);
+        let mut done = Done { executed, outbox, before: cursor.left(), others: 0, reading: Reading::from(cursor) };
+        for _ in 0..most {
+            let Some(frame) = batch.next_plain(&mut done.reading.cursor, task) else { break };
+            let input = Input { view: B::In::view(port, &frame), frame, outbox, stream };
+            match bolt.execute(input, out) {
+                Ok(()) if !outbox.attention() => {}
+                Ok(()) => {
+                    done.others += u64::from(!outbox.end_plain());
+                    if outbox.has_sealed() {
+                        break;
+                    }
+                }
+                Err(e) => {
+                    done.others += 1;
+                    failed(outbox, task, e)?;
+                    if outbox.has_sealed() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// One tuple on one task.
     #[inline(always)]
     fn execute(&mut self, at: usize, task: TaskId, port: u16, stream: u32, frame: &Frame<'_>) -> Result<(), Fault> {
@@ -80,7 +119,7 @@ impl<B: Bolt> BoltCohort<B> {
         if !frame.anchors().is_empty() || outbox.hooked() {
             outbox.begin_rare(task, stream, frame);
         }
-        let input = Input { view: B::In::view(port, frame), frame, outbox, stream };
+        let input = Input { view: B::In::view(port, frame), frame: *frame, outbox, stream };
         match self.tasks[at].execute(input, &mut self.out) {
             Ok(()) => outbox.end_input(),
             Err(e) => failed(outbox, task, e)?,
@@ -164,18 +203,44 @@ impl Runs<'_> {
     }
 }
 
-/// What a call on a batch has executed and acknowledged; told when it ends, by a panic too.
+/// Counts of a run of plain tuples: told when it ends, by a panic too.
 struct Done<'a> {
     executed: &'a mut u64,
     outbox: &'a Outbox,
-    tuples: u64,
-    acked: u64,
+    /// Tuples left before the run.
+    before: u32,
+    /// Tuples that were kept or failed: they are not to be counted as acknowledged.
+    others: u64,
+    reading: Reading<'a>,
 }
 
 impl Drop for Done<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        *self.executed += self.tuples;
-        self.outbox.count_acked_plain(self.acked);
+        let tuples = u64::from(self.before - self.reading.cursor.left());
+        *self.executed += tuples;
+        // The tuple whose call panics was executed, but not to its end.
+        let broken = u64::from(std::thread::panicking());
+        self.outbox.count_acked_plain(tuples - self.others - broken);
+    }
+}
+
+/// A batch's cursor while its tuples are executed: in registers, and back in its place whatever ends the loop.
+struct Reading<'c> {
+    place: &'c mut Cursor,
+    cursor: Cursor,
+}
+
+impl<'c> Reading<'c> {
+    fn from(place: &'c mut Cursor) -> Self {
+        Reading { cursor: place.clone(), place }
+    }
+}
+
+impl Drop for Reading<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.place.clone_from(&self.cursor);
     }
 }
 
@@ -209,52 +274,42 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
         port: u16,
         executed: &mut u64,
     ) -> Result<BatchEnd, Fault> {
-        let stream = batch.header().stream;
+        let stream = batch.stream();
         let clock = self.env.clock.clone();
         let latency = self.latency.clone();
         let outbox = self.outbox.clone();
         let mut runs = Runs { histogram: latency.as_deref(), origin_ns: cursor.origin_ns(), count: 0 };
         self.pace.begin();
         outbox.set_origin(cursor.origin_ns());
-        // The usual cohort has one task and no hook, and the usual tuple goes to it without anchors. Then nothing is looked
-        // up, and counts stay in registers until the end, or until a panic passes through `done`.
+        // The usual cohort has one task and no hook.
         let only = self.index.only().filter(|_| !outbox.hooked());
-        if let Some(task) = only {
-            outbox.set_source(task);
-        }
-        let mut done = Done { executed, outbox: &outbox, tuples: 0, acked: 0 };
-        let mut left = self.pace.left;
         let mut end = BatchEnd::Done;
-        while let Some(frame) = batch.next(cursor) {
-            if frame.origin_ns() != runs.origin_ns {
-                runs.close(|| clock.now_ns());
-                runs.origin_ns = frame.origin_ns();
-                outbox.set_origin(runs.origin_ns);
+        while cursor.left() > 0 {
+            let before = cursor.left();
+            if let Some(task) = only {
+                outbox.set_source(task);
+                let most = self.pace.left.min(before);
+                self.run_plain(task, batch, cursor, port, most, executed)?;
             }
-            match only {
-                Some(task) if frame.is_plain_to(task) => {
-                    done.tuples += 1;
-                    let input = Input { view: B::In::view(port, &frame), frame: &frame, outbox: &outbox, stream };
-                    match self.tasks[0].execute(input, &mut self.out) {
-                        Ok(()) => done.acked += u64::from(outbox.end_plain()),
-                        Err(e) => failed(&outbox, task, e)?,
-                    }
-                    runs.count += 1;
+            let mut passed = before - cursor.left();
+            runs.count += u64::from(passed);
+            if passed == 0 {
+                let Some(frame) = batch.next(cursor) else { break };
+                if frame.origin_ns() != runs.origin_ns {
+                    runs.close(|| clock.now_ns());
+                    runs.origin_ns = frame.origin_ns();
+                    outbox.set_origin(runs.origin_ns);
                 }
-                _ => runs.count += self.deliver(port, stream, &frame, done.executed)?,
+                runs.count += self.deliver(port, stream, &frame, executed)?;
+                passed = 1;
             }
-            left -= 1;
-            if outbox.has_sealed() || (left == 0 && self.pace.is_over(clock.now_ns())) {
-                end = if cursor.left() == 0 { BatchEnd::Done } else { BatchEnd::Yield };
-                if end == BatchEnd::Yield {
-                    break;
-                }
-            }
-            if left == 0 {
-                left = self.pace.left;
+            self.pace.left -= passed;
+            let over = self.pace.left == 0 && self.pace.is_over(clock.now_ns());
+            if (over || outbox.has_sealed()) && cursor.left() > 0 {
+                end = BatchEnd::Yield;
+                break;
             }
         }
-        drop(done);
         runs.close(|| clock.now_ns());
         if end == BatchEnd::Done {
             self.each(|bolt, out| bolt.batch_end(out))?;

@@ -103,7 +103,7 @@ impl<I, T> Copy for InputPort<I, T> {}
 /// must live longer is [`kept`](Input::keep).
 pub struct Input<'a, I: Inputs> {
     pub(crate) view: I::View<'a>,
-    pub(crate) frame: &'a Frame<'a>,
+    pub(crate) frame: Frame<'a>,
     pub(crate) outbox: &'a Outbox,
     pub(crate) stream: StreamIx,
 }

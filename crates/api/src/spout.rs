@@ -9,7 +9,7 @@ use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, MarkRecord};
 
 use crate::cohort::{context, fatal};
-use crate::{Next, Outputs, OutputsBuilder, Spout};
+use crate::{Next, Outputs, OutputsBuilder, Spout, SpoutError};
 
 /// The clock is read so often that the origin time of a tuple is at most about this old (design §4, Clocks).
 const ORIGIN_AGE_NS: u64 = 2_000;
@@ -75,6 +75,20 @@ impl OriginClock {
     }
 }
 
+/// Calls `next` while it emits and no batch is full, `most` times (1 or more). Gives the number of calls and what the last
+/// one answered.
+#[inline(never)]
+fn emit_run<S: Spout>(spout: &mut S, out: &mut S::Out, outbox: &Outbox, most: u32) -> (u32, Result<Next, SpoutError>) {
+    let mut made = 0;
+    loop {
+        made += 1;
+        match spout.next(out) {
+            Ok(Next::Emitted) if made != most && !outbox.attention() => {}
+            last => return (made, last),
+        }
+    }
+}
+
 impl<S: Spout> SpoutCohort<S> {
     pub(crate) fn new(env: CohortEnv, factory: &dyn Fn() -> S) -> Self {
         let tasks = env.tasks.iter();
@@ -108,18 +122,23 @@ impl<S: Spout> SpoutCohort<S> {
     fn run_task(&mut self, at: usize, calls: u32, turn: &mut SpoutTurn) -> Result<(), Fault> {
         let task = &mut self.tasks[at];
         self.outbox.set_source(task.id);
-        for call in 0..calls {
+        let mut calls_left = calls;
+        while calls_left > 0 {
             if self.origin.left == 0 {
                 let now_ns = self.env.clock.now_ns();
                 // Each task gets a call, however slow the others are.
-                if call > 0 && now_ns - *self.turn_began_ns.get_or_insert(now_ns) > TURN_NS_MAX {
+                if calls_left < calls && now_ns - *self.turn_began_ns.get_or_insert(now_ns) > TURN_NS_MAX {
                     return Ok(());
                 }
                 self.outbox.set_origin(self.origin.read(now_ns));
             }
-            self.origin.left -= 1;
-            let next = task.spout.next(&mut self.out).map_err(|e| fatal(task.id, e.cause()))?;
-            match next {
+            // Up to the next reading of the clock; what is not called counts for the next turn.
+            let most = self.origin.left.min(calls_left);
+            let (made, next) = emit_run(&mut task.spout, &mut self.out, &self.outbox, most);
+            self.origin.left -= made;
+            calls_left -= made;
+            turn.progress |= made > 1;
+            match next.map_err(|e| fatal(task.id, e.cause()))? {
                 Next::Emitted => turn.progress = true,
                 Next::Idle => {
                     turn.idle = true;
@@ -193,6 +212,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
                 break;
             }
         }
+        turn.some_ended = !self.ended.is_empty();
         turn.ended = self.tasks.iter().all(|t| matches!(t.state, State::Ended));
         Ok(turn)
     }

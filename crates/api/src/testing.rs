@@ -253,7 +253,7 @@ where
     fn collect(&mut self) {
         for to in 0..self.net.out.len() {
             while let Some(batch) = self.net.out[to].pop_front() {
-                let header = *batch.view().header();
+                let header = batch.view().header();
                 if header.kind != BatchKind::Data {
                     continue;
                 }

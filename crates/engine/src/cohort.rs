@@ -36,6 +36,8 @@ pub struct SpoutTurn {
     pub idle: bool,
     /// Earliest time a sleeping task asked for.
     pub wake_at_ns: Option<u64>,
+    /// Tasks have ended since [`Cohort::take_ended`] was last called.
+    pub some_ended: bool,
     /// Every task has ended.
     pub ended: bool,
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use squall_metrics::Histogram;
-use squall_topology::{CustomGrouping, Grouping, Plan, Router, Target};
+use squall_topology::{CustomGrouping, Grouping, Plan, Router};
 use squall_tuple::TupleType;
 use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId, WorkerIx};
 
@@ -79,11 +79,10 @@ impl CohortEnv {
         for sub_ix in plan.subscribers_of(stream) {
             let sub = &plan.spec.subscriptions[*sub_ix as usize];
             let mut targets = Vec::new();
-            let mut route_to = Vec::new();
+            let route_to = plan.targets(*sub_ix, self.reactor);
             let mut sets = Vec::new();
             for task in plan.tasks_of(sub.to) {
                 let to = plan.tasks[task as usize].reactor;
-                let local = plan.reactors[to as usize].worker == self.worker;
                 let lane = self.lane(&mut lanes, to, sub.feedback);
                 if let Some(set) = plan.task_set(*sub_ix, to)
                     && !sets.contains(&(lane, set))
@@ -91,7 +90,6 @@ impl CohortEnv {
                     sets.push((lane, set));
                 }
                 targets.push(LaneTarget { task, lane });
-                route_to.push(Target { task, local });
             }
             let custom = match &sub.grouping {
                 Grouping::Custom(name) => Some(self.registry.groupings[name]()),

@@ -177,8 +177,8 @@ impl MemCluster {
                     return Ok(false);
                 };
                 // As from another process: nothing is trusted.
-                let ty = match buf.view().header().kind {
-                    BatchKind::Data => self.registry.types.get(buf.view().header().stream as usize),
+                let ty = match buf.view().kind() {
+                    BatchKind::Data => self.registry.types.get(buf.view().stream() as usize),
                     _ => None,
                 };
                 let batch = Batch::validate(&buf, ty, self.largest_batch)

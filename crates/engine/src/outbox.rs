@@ -59,6 +59,8 @@ pub struct Outbox {
     origin_ns: Cell<u64>,
     anchored: Cell<bool>,
     kept: Cell<bool>,
+    /// After a call on a plain tuple something is to be looked at: it was kept, or a batch is sealed. One flag to test.
+    attention: Cell<bool>,
     pub(crate) input: RefCell<InputRoots>,
     sealed: RefCell<VecDeque<Sealed>>,
     sealed_bytes: Cell<u64>,
@@ -96,6 +98,7 @@ impl Outbox {
             origin_ns: Cell::new(0),
             anchored: Cell::new(false),
             kept: Cell::new(false),
+            attention: Cell::new(false),
             input: RefCell::default(),
             sealed: RefCell::default(),
             sealed_bytes: Cell::new(0),
@@ -187,11 +190,20 @@ impl Outbox {
         self.counts.set(c);
     }
 
+    /// Whether, after a call on a tuple without anchors where no hook listens, [`Outbox::end_plain`] and
+    /// [`Outbox::has_sealed`] must be asked. Otherwise the tuple is to be counted as acknowledged, and nothing is sealed.
+    #[inline(always)]
+    pub fn attention(&self) -> bool {
+        self.attention.get()
+    }
+
     /// Ends calls that went well: a call on a tuple without anchors, where no hook listens. `false`: it was kept, and its
     /// anchor ends and counts it; `true`: count it with [`Outbox::count_acked_plain`].
     #[inline]
     pub fn end_plain(&self) -> bool {
-        !self.kept.get() || !self.kept.replace(false)
+        let kept = self.kept.replace(false);
+        self.attention.set(self.has_sealed());
+        !kept
     }
 
     /// Counts tuples that [`Outbox::end_plain`] ended.
@@ -266,6 +278,7 @@ impl Outbox {
     /// Takes the current tuple out of automatic acknowledgement: the anchor ends it instead.
     pub fn keep(&self) -> Anchor {
         self.kept.set(true);
+        self.attention.set(true);
         self.anchored.set(false);
         let roots = std::mem::take(&mut self.input.borrow_mut().roots);
         Anchor::new(roots, self.ack_home())
@@ -277,7 +290,13 @@ impl Outbox {
     }
 
     /// Takes in what kept anchors reported since the last call.
+    #[inline]
     pub(crate) fn drain_home(&self) -> usize {
+        if self.has_home() { self.drain_home_rare() } else { 0 }
+    }
+
+    #[cold]
+    fn drain_home_rare(&self) -> usize {
         let Some(home) = self.home.borrow().clone() else {
             return 0;
         };
@@ -325,6 +344,7 @@ impl Outbox {
     /// Queues a batch that the reactor seals between calls: at most the open one of each lane, and marks.
     pub(crate) fn seal_own(&self, sealed: Sealed) {
         self.sealed_bytes.set(self.sealed_bytes.get() + sealed.batch.len() as u64);
+        self.attention.set(true);
         self.sealed.borrow_mut().push_back(sealed);
     }
 
@@ -332,6 +352,7 @@ impl Outbox {
     pub(crate) fn drain_sealed(&self, into: &mut VecDeque<Sealed>) {
         into.append(&mut self.sealed.borrow_mut());
         self.sealed_bytes.set(0);
+        self.attention.set(self.kept.get());
         self.call_base.set(0);
     }
 
@@ -370,9 +391,22 @@ impl Outbox {
         self.counts.get()
     }
 
-    /// Acks and fails since the last call.
-    pub(crate) fn take_acks(&self) -> Vec<AckRecord> {
-        self.acks.take()
+    /// Whether anchors of this cohort may report from elsewhere.
+    #[inline]
+    pub(crate) fn has_home(&self) -> bool {
+        self.home.borrow().is_some()
+    }
+
+    /// Whether there are acks or fails to take.
+    #[inline]
+    pub(crate) fn has_acks(&self) -> bool {
+        !self.acks.borrow().is_empty()
+    }
+
+    /// Moves acks and fails since the last call to the end of `into`.
+    #[inline]
+    pub(crate) fn drain_acks(&self, into: &mut Vec<AckRecord>) {
+        into.append(&mut self.acks.borrow_mut());
     }
 
     pub(crate) fn take_causes(&self) -> Vec<String> {

@@ -34,6 +34,7 @@ pub(crate) struct Lane {
 }
 
 /// A task that a subscription can pick, and the lane towards it.
+#[derive(Clone, Copy)]
 pub(crate) struct LaneTarget {
     pub(crate) task: TaskId,
     pub(crate) lane: u32,
@@ -60,13 +61,42 @@ pub struct Port {
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) subs: Vec<PortSub>,
     pub(crate) lanes: Vec<Lane>,
-    /// Exactly one subscriber whose grouping picks one task, and no hook listens: the common case.
-    pub(crate) fast: bool,
+    route: Route,
     /// Scratch of `emit_general`: lane, task, and the task set when the whole lane was picked.
     picked: Vec<Picked>,
     edges: Vec<AnchorEdge>,
     tasks: Vec<TaskId>,
 }
+
+/// What an emit without anchors has to do to find its way.
+#[derive(Clone, Copy)]
+enum Route {
+    /// Nothing: there is one way.
+    One(LaneTarget),
+    /// Ask the only subscriber's grouping, which need not read the tuple.
+    Unread,
+    /// The same, and it reads the tuple.
+    Keyed,
+    /// Gather the deliveries: several subscribers, groupings that pick several tasks, or a hook that listens.
+    General,
+}
+
+impl Route {
+    fn of(subs: &[PortSub], hooked: bool) -> Route {
+        match subs {
+            [one] if one.picks_one && !hooked => match (one.router.reads_tuples(), &one.targets[..]) {
+                (true, _) => Route::Keyed,
+                (false, [target]) => Route::One(*target),
+                (false, _) => Route::Unread,
+            },
+            _ => Route::General,
+        }
+    }
+}
+
+/// A value that leaves the common case. A type of its own: with it the move is a copy in the rare branch, and a small
+/// tuple needs no place in memory before.
+struct Leaving<E>(E);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Picked {
@@ -102,7 +132,7 @@ impl Port {
         subs: Vec<PortSub>,
         lanes: Vec<Lane>,
     ) -> Self {
-        let fast = matches!(subs.as_slice(), [one] if one.picks_one) && !outbox.hooked();
+        let route = Route::of(&subs, outbox.hooked());
         Port {
             stream,
             schema_id,
@@ -111,7 +141,7 @@ impl Port {
             outbox,
             subs,
             lanes,
-            fast,
+            route,
             picked: Vec::new(),
             edges: Vec::new(),
             tasks: Vec::new(),
@@ -120,46 +150,53 @@ impl Port {
 
     /// Emits a tuple anchored to the input being executed (spouts: to nothing).
     ///
-    /// Inlined always, and every way out of the common case takes the value itself, not a reference to it: only then does
-    /// the compiler keep a small tuple in registers until its bytes lie in the batch. A value in memory is stored word by
-    /// word and loaded in vectors, which stalls the processor for longer than the whole push takes.
+    /// Inlined always, and every way out of the common case takes the value itself ([`Leaving`]), not a reference to it:
+    /// only then does the compiler keep a small tuple in registers until its bytes lie in the batch. A value in memory is
+    /// stored word by word and loaded in vectors, which stalls the processor for longer than the whole push takes.
     #[inline(always)]
     pub fn emit<T: Tuple, E: Emit<T>>(&mut self, value: E) {
         self.outbox.count_emitted();
-        if self.fast && !self.outbox.anchored() {
-            let sub = &mut self.subs[0];
-            let Some(i) = sub.router.pick_unread() else {
-                return self.emit_keyed::<T, E>(value);
-            };
-            let LaneTarget { task, lane } = sub.targets[i as usize];
-            if let Some(open) = &mut self.lanes[lane as usize].open
-                && open.push_plain::<T, E>(self.outbox.source(), task, self.outbox.origin(), &value).is_ok()
-            {
-                return;
-            }
-            return self.write_unanchored::<T, E>(lane, task, value);
+        if self.outbox.anchored() {
+            return self.emit_rare::<T, E>(Leaving(value));
         }
-        self.emit_rare::<T, E>(value);
+        let LaneTarget { task, lane } = if let Route::One(target) = self.route {
+            target
+        } else if let Route::Unread = self.route
+            && let Some(i) = self.subs[0].router.pick_unread()
+        {
+            self.subs[0].targets[i as usize]
+        } else {
+            return self.emit_read::<T, E>(Leaving(value));
+        };
+        if let Some(open) = &mut self.lanes[lane as usize].open
+            && open.push_steady::<T, E>(self.outbox.source(), task, self.outbox.origin(), &value).is_ok()
+        {
+            return;
+        }
+        self.write_unanchored::<T, E>(lane, task, Leaving(value));
     }
 
-    /// The same where the grouping has to read the tuple.
+    /// The same where the grouping has to read the tuple, or picks several tasks.
     #[inline(never)]
-    fn emit_keyed<T: Tuple, E: Emit<T>>(&mut self, value: E) {
+    fn emit_read<T: Tuple, E: Emit<T>>(&mut self, Leaving(value): Leaving<E>) {
+        if let Route::General = self.route {
+            return self.emit_general::<T, E>(&value, Anchoring::Input);
+        }
         let sub = &mut self.subs[0];
         if let Pick::One(i) = sub.router.pick(&Keyed(&value, PhantomData::<fn() -> T>)) {
             let LaneTarget { task, lane } = sub.targets[i as usize];
             if let Some(open) = &mut self.lanes[lane as usize].open
-                && open.push_plain::<T, E>(self.outbox.source(), task, self.outbox.origin(), &value).is_ok()
+                && open.push_steady::<T, E>(self.outbox.source(), task, self.outbox.origin(), &value).is_ok()
             {
                 return;
             }
-            return self.write_unanchored::<T, E>(lane, task, value);
+            return self.write_unanchored::<T, E>(lane, task, Leaving(value));
         }
         unreachable!("a router that picks one task picked several");
     }
 
     #[inline(never)]
-    fn emit_rare<T: Tuple, E: Emit<T>>(&mut self, value: E) {
+    fn emit_rare<T: Tuple, E: Emit<T>>(&mut self, Leaving(value): Leaving<E>) {
         self.emit_general::<T, E>(&value, Anchoring::Input);
     }
 
@@ -296,7 +333,7 @@ impl Port {
 
     #[cold]
     #[inline(never)]
-    fn write_unanchored<T: Tuple, E: Emit<T>>(&mut self, lane: u32, task: TaskId, value: E) {
+    fn write_unanchored<T: Tuple, E: Emit<T>>(&mut self, lane: u32, task: TaskId, Leaving(value): Leaving<E>) {
         self.write::<T, E>(lane, Dest::Task(task), &[], &value);
     }
 

@@ -89,7 +89,7 @@ impl Reactor {
             }
             let mut progress = self.wires.poll(&mut self.core, now)?;
             // What arrived was executed in place, which may have taken a while: the spouts' turn begins now.
-            let now = if progress { clock.now_ns() } else { now };
+            let now = if progress && self.core.has_spouts() { clock.now_ns() } else { now };
             let turn = self.core.turn(now, &mut self.wires.tx, flush_all)?;
             progress |= turn.progress;
             self.wires.tx.publish();

@@ -90,7 +90,20 @@ pub(crate) fn expected(
         GroupScript::LocalOrShuffle => {
             let here = plan.worker_of(source);
             let local: Vec<TaskId> = all.iter().copied().filter(|t| plan.worker_of(*t) == here).collect();
-            Expected::OneOf(if local.is_empty() { all } else { local })
+            let reactor = |task: TaskId| plan.tasks[task as usize].reactor;
+            let beside: Vec<TaskId> = local.iter().copied().filter(|t| reactor(*t) == reactor(source)).collect();
+            // On each reactor as many targets per sender: then the nearest get them, and nobody gets less.
+            let senders: Vec<TaskId> = plan.source_tasks(sub.stream).filter(|t| plan.worker_of(*t) == here).collect();
+            let on = |tasks: &[TaskId], r| tasks.iter().filter(|t| reactor(**t) == r).count() as f64;
+            let even = plan.workers[here as usize].reactors.iter().all(|r| {
+                let (from, to) = (on(&senders, *r), on(&local, *r));
+                (from / senders.len() as f64 - to / local.len().max(1) as f64).abs() < 1e-9
+            });
+            Expected::OneOf(match (local.is_empty(), even) {
+                (true, _) => all,
+                (false, true) => beside,
+                (false, false) => local,
+            })
         }
         GroupScript::Shuffle | GroupScript::LoadAware | GroupScript::PartialKey | GroupScript::None => {
             Expected::OneOf(all)

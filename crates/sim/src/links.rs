@@ -157,7 +157,7 @@ impl Links {
     /// The inboxes of `to` that are charged for a batch: those that read its stream by the same kind of edge, ordinary or
     /// feedback, as the targets of its tuples.
     fn charged(&self, batch: &Batch<'_>, to: ReactorIx) -> Vec<u32> {
-        let stream = batch.header().stream;
+        let stream = batch.stream();
         let target = batch.iter().next().and_then(|frame| match frame.dest() {
             DestRef::Task(task) => Some(task),
             DestRef::List(mut tasks) => tasks.next(),

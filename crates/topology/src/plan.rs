@@ -23,7 +23,7 @@ use crate::graph;
 use crate::memory::MemoryPlan;
 use crate::place;
 use crate::router::Target;
-use crate::spec::TopologySpec;
+use crate::spec::{Grouping, TopologySpec};
 
 /// Index of an executor in [`Plan::executors`].
 pub type ExecutorIx = u32;
@@ -309,11 +309,30 @@ impl Plan {
     }
 
     /// The targets of a subscription as a sender on this reactor sees them: all tasks of the subscriber in order, local
-    /// where they are in the sender's worker. What [`crate::Router::new`] takes.
+    /// where they are in the sender's worker. For local-or-shuffle only those on the sender's reactor, where every reactor
+    /// of the worker has its share of senders and targets: dealt like that, targets get as much as by turns over the whole
+    /// worker, and no tuple crosses a ring. What [`crate::Router::new`] takes.
     pub fn targets(&self, subscription: SubscriptionIx, sender: ReactorIx) -> Vec<Target> {
-        let to = self.spec.subscriptions[subscription as usize].to;
+        let sub = &self.spec.subscriptions[subscription as usize];
         let worker = self.reactors[sender as usize].worker;
-        self.tasks_of(to).map(|task| Target { task, local: self.worker_of(task) == worker }).collect()
+        let by_reactor = sub.grouping == Grouping::LocalOrShuffle && self.shares_match(subscription, worker);
+        let local = |task: TaskId| {
+            if by_reactor { self.tasks[task as usize].reactor == sender } else { self.worker_of(task) == worker }
+        };
+        self.tasks_of(sub.to).map(|task| Target { task, local: local(task) }).collect()
+    }
+
+    /// Whether the tasks of a subscription's two ends are spread over the reactors of a worker in one proportion.
+    fn shares_match(&self, subscription: SubscriptionIx, worker: WorkerIx) -> bool {
+        let sub = &self.spec.subscriptions[subscription as usize];
+        let from = self.spec.streams[sub.stream as usize].component;
+        let on = |component, reactor| {
+            self.tasks_of(component).filter(|task| self.tasks[*task as usize].reactor == reactor).count()
+        };
+        let shares: Vec<(usize, usize)> =
+            self.workers[worker as usize].reactors.iter().map(|r| (on(from, *r), on(sub.to, *r))).collect();
+        let (senders, targets) = shares.iter().fold((0, 0), |(s, t), share| (s + share.0, t + share.1));
+        shares.iter().all(|(s, t)| s * targets == t * senders)
     }
 }
 

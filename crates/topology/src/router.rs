@@ -62,7 +62,7 @@ pub trait CustomGrouping {
 pub struct Target {
     /// The task.
     pub task: TaskId,
-    /// It is in the sender's worker.
+    /// It is in the sender's worker (for local-or-shuffle see [`crate::Plan::targets`]).
     pub local: bool,
 }
 
@@ -187,6 +187,11 @@ impl Router {
             Rule::Turns(turns) => Some(turns.next()),
             _ => None,
         }
+    }
+
+    /// Whether [`Router::pick_unread`] never answers: the rule reads the tuple, or costs more than nothing.
+    pub fn reads_tuples(&self) -> bool {
+        !matches!(self.rule, Rule::Always(_) | Rule::Turns(_))
     }
 
     /// Tells the router how loaded each target is, 0 to 100 (percent of its inbox that is full). Storm does it about once

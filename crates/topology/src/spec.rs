@@ -185,7 +185,8 @@ pub enum Grouping {
     Shuffle,
     /// As Storm's default shuffle: prefers tasks of the same worker while they are not busy, and lightly loaded ones.
     LoadAwareShuffle,
-    /// Shuffle over the tasks of the sender's worker if it has any, else over all.
+    /// Shuffle over the tasks of the sender's worker if it has any, else over all. Where senders and receivers are spread
+    /// over the worker's reactors alike, over those of the sender's reactor: as even, and nothing crosses a ring.
     LocalOrShuffle,
     /// Equal values of these fields go to the same task.
     Fields(Vec<u16>),

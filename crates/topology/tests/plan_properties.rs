@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use squall_topology::{
-    ComponentKind, Grouping, LinkKind, Machine, MemoryUse, Placement, Plan, TopologyError, TopologySpec, memory,
+    ComponentKind, ComponentSpec, Grouping, LinkKind, Machine, MemoryUse, Placement, Plan, TopologyConfig,
+    TopologyError, TopologySpec, memory,
 };
 
 fn plan_of((spec, machine): (TopologySpec, Machine)) -> Plan {
@@ -262,7 +263,13 @@ proptest! {
                 let targets = plan.targets(at, sender);
                 prop_assert_eq!(targets.iter().map(|t| t.task).collect::<Vec<_>>(), plan.tasks_of(subscription.to).collect::<Vec<_>>());
                 let worker = plan.reactors[sender as usize].worker;
-                prop_assert!(targets.iter().all(|t| t.local == (plan.worker_of(t.task) == worker)));
+                let [in_worker, here]: [Vec<bool>; 2] = [
+                    targets.iter().map(|t| plan.worker_of(t.task) == worker).collect(),
+                    targets.iter().map(|t| plan.tasks[t.task as usize].reactor == sender).collect(),
+                ];
+                let local: Vec<bool> = targets.iter().map(|t| t.local).collect();
+                let nearest = subscription.grouping == Grouping::LocalOrShuffle && local == here;
+                prop_assert!(local == in_worker || nearest);
             }
         }
         prop_assert_eq!(plan.topological_order().len(), plan.spec.components.len());
@@ -456,6 +463,31 @@ fn executors_are_dealt_to_workers_in_turn_from_component_to_component_and_side_t
         .collect();
     // lines; split ×2; count ×2; report.
     assert_eq!(place, [(1, None), (0, Some(0)), (1, Some(2)), (0, Some(1)), (1, Some(3)), (0, Some(0))]);
+}
+
+#[test]
+fn local_or_shuffle_stays_on_the_reactor_where_both_ends_are_spread_alike() {
+    let plan = |from: (u32, Placement), to: u32| {
+        let spec = TopologySpec {
+            name: "near".into(),
+            components: vec![
+                ComponentSpec { tasks: from.0, executors: from.0, placement: from.1, ..ComponentSpec::spout("lines") },
+                ComponentSpec { tasks: to, executors: to, ..ComponentSpec::bolt("split") },
+            ],
+            streams: vec![common::stream(0, "lines", false)],
+            subscriptions: vec![common::subscription(0, 1, Grouping::LocalOrShuffle)],
+            config: TopologyConfig { reactors: Some(2), ..TopologyConfig::default() },
+        };
+        Plan::new(spec, &common::machine(2)).unwrap()
+    };
+    let local = |plan: &Plan, sender: u32| -> Vec<bool> { plan.targets(0, sender).iter().map(|t| t.local).collect() };
+    let alike = plan((2, Placement::Reactor), 2);
+    assert_eq!([local(&alike, 0), local(&alike, 1)], [vec![true, false], vec![false, true]]);
+    let twice = plan((2, Placement::Reactor), 4);
+    assert_eq!(local(&twice, 0).iter().filter(|l| **l).count(), 2);
+    // One sender, or senders elsewhere: the nearest targets alone would get all.
+    assert_eq!(local(&plan((1, Placement::Reactor), 2), 0), [true, true]);
+    assert_eq!(local(&plan((2, Placement::SideThread), 2), 2), [true, true]);
 }
 
 #[test]

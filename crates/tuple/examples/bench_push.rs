@@ -19,7 +19,9 @@ fn main() {
     let mut buf = BatchBuf::with_capacity(16 * 1024);
 
     let open = opening::<Pod>();
-    report("push_plain 4×u64", || fill(&mut buf, &open, |buf, i| buf.push_plain::<Pod, _>(1, 2, 7, &pod(i)).is_ok()));
+    report("push_steady 4×u64", || {
+        fill(&mut buf, &open, |buf, i| buf.push_steady::<Pod, _>(1, 2, 7, &pod(i)).is_ok())
+    });
     report("push_plain 4×u64, origin changes every tuple", || {
         fill(&mut buf, &open, |buf, i| buf.push_plain::<Pod, _>(1, 2, i, &pod(i)).is_ok())
     });

@@ -247,7 +247,7 @@ fn a_tail_is_cut_at_any_tuple_and_more_can_follow() {
         tail.grow_to(whole.len());
         tail.copy_tail(&batch, &cursor).unwrap();
         assert_eq!(read(&tail.view()), expected(from));
-        let header = *tail.view().header();
+        let header = tail.view().header();
         assert_eq!((header.stream, header.epoch, header.link_seq, header.enqueued_ns), (3, 9, 31, 32));
         assert_eq!(header.count as usize, origins().len() - from);
         // What follows has its origin right whether or not it differs from the last.
@@ -435,7 +435,7 @@ fn unchecked_bytes_are_not_added_to() {
     buf.receive_begin();
     buf.receive(&filled()).unwrap();
     let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        assert_eq!(buf.push_plain::<Pod, _>(1, 2, 3, &pod(0)), Err(Full));
+        assert_eq!(buf.push_steady::<Pod, _>(1, 2, 3, &pod(0)), Err(Full));
     }));
     assert!(refused.is_err(), "no type is open, so it is a tuple of another type");
 }
@@ -474,4 +474,17 @@ fn a_writer_that_panics_leaves_the_batch_as_it_was() {
     assert_eq!(buf.to_vec(), before);
     let left: Vec<Row> = buf.view().iter().map(|f| f.tuple::<Row>().to_owned()).collect();
     assert_eq!(left, [Row(vec!["kept".into()])]);
+}
+
+#[test]
+fn a_steady_push_is_refused_at_another_origin_and_changes_nothing() {
+    let mut buf = opened::<Pod>(1024);
+    assert_eq!(buf.push_steady::<Pod, _>(1, 2, 7, &pod(1)), Ok(48));
+    assert_eq!(buf.push_steady::<Pod, _>(1, 2, 7, &pod(2)), Ok(48));
+    let before = buf.to_vec();
+    assert_eq!(buf.push_steady::<Pod, _>(1, 2, 8, &pod(3)), Err(Full));
+    assert_eq!((buf.count(), buf.to_vec()), (2, before));
+    buf.push_plain::<Pod, _>(1, 2, 8, &pod(3)).unwrap();
+    assert_eq!(buf.push_steady::<Pod, _>(1, 2, 8, &pod(4)), Ok(48));
+    assert_eq!(buf.view().iter().map(|f| f.origin_ns()).collect::<Vec<_>>(), [7, 7, 8, 8]);
 }

@@ -177,7 +177,7 @@ proptest! {
         buf.seal(7, 8, crc);
         let bytes = common::aligned(&buf);
         let batch = Batch::validate(&bytes, Some(&ty), 1 << 18).unwrap();
-        prop_assert_eq!(*batch.header(), *buf.view().header());
+        prop_assert_eq!(batch.header(), buf.view().header());
         prop_assert_eq!(&all::<Rich>(&batch), &want);
 
         let at = cut.index(want.len() + 1);

@@ -116,6 +116,7 @@ pub struct Core {
     first_sink_ns: Option<u64>,
     next_load_ns: u64,
     has_load_aware: bool,
+    has_spouts: bool,
     acks: Vec<AckRecord>,
     books: LinkBooks,
     /// Scratch of `drain`.
@@ -199,6 +200,7 @@ impl Core {
             |s: &squall_topology::SubscriptionSpec| matches!(s.grouping, squall_topology::Grouping::LoadAwareShuffle);
         let has_load_aware = plan.spec.subscriptions.iter().any(load_aware);
         let books = LinkBooks::new(&plan, me);
+        let has_spouts = slots.iter().any(|s| s.spout);
         let tx_credit = (0..reactors as ReactorIx).map(|to| LinkCredit::new(inboxes_by_way(&plan, to))).collect();
         Core {
             plan,
@@ -219,6 +221,7 @@ impl Core {
             first_sink_ns: None,
             next_load_ns: 0,
             has_load_aware,
+            has_spouts,
             acks: Vec::new(),
             books,
             refused: Vec::new(),
@@ -259,13 +262,16 @@ impl Core {
             self.refresh_load(net);
         }
         for at in 0..self.slots.len() {
+            if self.slots[at].rests() {
+                continue;
+            }
             turn.progress |= self.drain(at, now_ns, net);
             turn.progress |= self.run_inbox(at, now_ns, net)?;
             if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
-                self.tick(at, now_ns, &mut turn)?;
-                turn.progress |= self.drain(at, now_ns, net);
-            }
-            if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
+                if self.slots[at].tick_ns.is_some() {
+                    self.tick(at, now_ns, &mut turn)?;
+                    turn.progress |= self.drain(at, now_ns, net);
+                }
                 if self.slots[at].spout {
                     self.run_spout(at, now_ns, net, &mut turn)?;
                 } else if self.slots[at].life == Life::Finishing {
@@ -279,7 +285,7 @@ impl Core {
             if self.slots[at].published.failed > 0 {
                 self.report_causes(at);
             }
-            self.acks.append(&mut self.slots[at].outbox.take_acks());
+            self.slots[at].outbox.drain_acks(&mut self.acks);
         }
         Ok(turn)
     }
@@ -315,9 +321,9 @@ impl Core {
         slot.outbox.set_origin(now_ns);
         let end = slot.guarded(|c| c.run_spout(SPOUT_BUDGET, now_ns))?;
         slot.more = slot.outbox.has_sealed() && !end.ended;
-        let mut ended = Vec::new();
-        slot.cohort.take_ended(&mut ended);
-        if !ended.is_empty() {
+        if end.some_ended {
+            let mut ended = Vec::new();
+            slot.cohort.take_ended(&mut ended);
             slot.send_ends(&ended);
         }
         if end.ended {
@@ -392,6 +398,11 @@ impl Core {
         self.slots.iter().all(|s| done(s) && s.inbox.queue.is_empty())
     }
 
+    /// Whether spouts run here, whose emits have the time of their turn as their origin.
+    pub fn has_spouts(&self) -> bool {
+        self.has_spouts
+    }
+
     /// Whether a cohort waits for room or credit.
     pub fn paused(&self) -> bool {
         self.slots.iter().any(Slot::paused)
@@ -402,7 +413,7 @@ impl Core {
         let name = |c: ComponentIx| self.plan.spec.components[c as usize].name.clone();
         let waits_on = |slot: &Slot| {
             let sealed = slot.pending.front()?;
-            let stream = sealed.batch.view().header().stream;
+            let stream = sealed.batch.view().stream();
             let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
             let inbox = if to == self.me {
                 self.local_short_of(way, sealed.batch.len() as u64).and_then(|at| self.slots[at].inbox_ix)

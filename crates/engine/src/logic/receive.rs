@@ -63,10 +63,10 @@ impl Core {
     /// Over which kind of edge a batch came. All its tuples came over the same, so the first one tells where a stream
     /// has subscribers of both kinds here; marks never take feedback edges.
     fn way_of(&self, batch: &Batch<'_>) -> Way {
-        let stream = batch.header().stream;
+        let stream = batch.stream();
         let [ordinary, back] = [false, true].map(|feedback| Way { stream, feedback });
         let some = |way: Way| self.subscribers.get(way.index()).is_some_and(|s| !s.is_empty());
-        if batch.header().kind != BatchKind::Data || !some(back) {
+        if batch.kind() != BatchKind::Data || !some(back) {
             return ordinary;
         }
         if !some(ordinary) {

@@ -12,11 +12,16 @@ use crate::stats::bump;
 impl Core {
     /// Sends what the cohort sealed, in order per destination; what a link refuses stays in `pending` and pauses the
     /// cohort. Returns whether a batch left.
+    #[inline]
     pub(super) fn drain(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> bool {
         let slot = &mut self.slots[at];
         if slot.outbox.has_sealed() {
             slot.outbox.drain_sealed(&mut slot.pending);
         }
+        !self.slots[at].pending.is_empty() && self.drain_pending(at, now_ns, net)
+    }
+
+    fn drain_pending(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> bool {
         let mut refused = std::mem::take(&mut self.refused);
         let mut progress = false;
         // One round through the queue in place: what is kept goes to its end in the order in which it was.
@@ -58,8 +63,8 @@ impl Core {
     }
 
     fn offer(&mut self, at: usize, mut sealed: Sealed, now_ns: u64, net: &mut dyn Net) -> Result<(), Sealed> {
-        let header = sealed.batch.view();
-        let (stream, kind, tuples) = (header.header().stream, header.header().kind, u64::from(header.header().count));
+        let (stream, kind) = (sealed.batch.view().stream(), sealed.batch.kind());
+        let tuples = u64::from(sealed.batch.count());
         let bytes = sealed.batch.len() as u64;
         let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
         if to == self.me {

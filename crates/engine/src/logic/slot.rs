@@ -55,6 +55,17 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// A bolt that has nothing to do in a turn: nothing waits for it, nothing it did is still to be sent or told.
+    #[inline]
+    pub(crate) fn rests(&self) -> bool {
+        let counts = self.outbox.counts();
+        let told = counts == self.published && self.flushed_at == counts.emitted;
+        let waits = self.inbox.queue.is_empty() && self.pending.is_empty() && !self.outbox.has_sealed();
+        let life = !self.spout && self.life != Life::Finishing && self.tick_ns.is_none();
+        life && waits && told && !self.outbox.has_home() && !self.outbox.has_acks()
+    }
+
+    #[inline]
     pub(crate) fn paused(&self) -> bool {
         !self.pending.is_empty()
     }

@@ -213,6 +213,26 @@ impl BatchHeader {
         head
     }
 
+    /// Writes into an encoded header what is known only when the batch is done. The CRC, where there is one, comes last.
+    #[inline]
+    pub(super) fn complete(
+        head: &mut [u8; HEADER_BYTES],
+        crc: bool,
+        link_seq: u64,
+        enqueued_ns: u64,
+        count: u32,
+        byte_len: u32,
+        base_ns: u64,
+    ) {
+        head[5] = head[5] & !batch_flags::CRC | if crc { batch_flags::CRC } else { 0 };
+        head[24..32].copy_from_slice(&link_seq.to_le_bytes());
+        head[36..40].copy_from_slice(&count.to_le_bytes());
+        head[40..44].copy_from_slice(&byte_len.to_le_bytes());
+        head[AT_CRC..48].copy_from_slice(&0_u32.to_le_bytes());
+        head[48..56].copy_from_slice(&enqueued_ns.to_le_bytes());
+        head[56..64].copy_from_slice(&base_ns.to_le_bytes());
+    }
+
     /// Whether the tuples are rows.
     #[inline]
     pub fn dynamic(&self) -> bool {

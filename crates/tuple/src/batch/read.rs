@@ -5,7 +5,7 @@ use std::fmt;
 use super::header::{BatchHeader, BatchKind, HEADER_BYTES, TUPLE_HEADER_BYTES, tuple_flags};
 use super::record::{AckRecord, CreditRecord, MarkRecord};
 use super::{pad8, schema_carried, schema_of, u32_at, u64_at};
-use crate::ids::{AnchorEdge, TaskId};
+use crate::ids::{AnchorEdge, StreamIx, TaskId};
 use crate::schema::Tuple;
 use crate::view::TupleRef;
 
@@ -14,11 +14,32 @@ use crate::view::TupleRef;
 pub struct Batch<'a> {
     /// Exactly the batch.
     bytes: &'a [u8],
-    header: BatchHeader,
     /// Type of the tuples, see `schema_of`.
     schema: u64,
     /// Tells this batch from others, so that a cursor of another is noticed.
     stamp: u64,
+    /// What the header says, or will when the batch is sealed; as read once.
+    base_ns: u64,
+    count: u32,
+    kind: BatchKind,
+}
+
+/// What the view of a batch takes from its header, read once: the rest of the header is read when it is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Outline {
+    pub(super) kind: BatchKind,
+    pub(super) count: u32,
+    pub(super) base_ns: u64,
+    /// Type of the tuples, see `schema_of`.
+    pub(super) schema: u64,
+}
+
+impl Outline {
+    #[inline]
+    pub(super) fn of(header: &BatchHeader) -> Outline {
+        let schema = schema_carried(header.kind, header.schema_id, header.dynamic());
+        Outline { kind: header.kind, count: header.count, base_ns: header.base_ns, schema }
+    }
 }
 
 /// A position in a batch. Made by [`Batch::cursor`], advanced by [`Batch::next`]; may be kept and used later with the same
@@ -59,34 +80,63 @@ impl<'a> Batch<'a> {
     /// `bytes` must hold a batch that a [`BatchBuf`](super::BatchBuf) of this process sealed (or an exact copy), or that passed
     /// [`Batch::validate`] with the type of its stream; 8-aligned; unchanged since, and for `'a`. Cursors made of it may be
     /// used with the same bytes only.
+    #[inline]
     pub unsafe fn from_trusted(bytes: &'a [u8]) -> Batch<'a> {
         let head = bytes.first_chunk::<HEADER_BYTES>().expect("a trusted batch has a header");
         let header = BatchHeader::decode(head);
         let bytes = &bytes[..header.byte_len as usize];
         debug_assert!((bytes.as_ptr() as usize).is_multiple_of(8), "a trusted batch is 8-aligned");
         // SAFETY: the caller's promise.
-        unsafe { Batch::new(bytes, header, header.link_seq) }
+        unsafe { Batch::new(bytes, Outline::of(&header), header.link_seq) }
     }
 
     /// `fill` tells one filling of the memory from the next.
     ///
     /// # Safety
     ///
-    /// `bytes` must be a well-formed, 8-aligned batch (module documentation) and `header` its header.
+    /// `bytes` must be a well-formed, 8-aligned batch (module documentation) of `outline`; its header need not hold count,
+    /// length and base yet.
     #[inline]
-    pub(super) unsafe fn new(bytes: &'a [u8], header: BatchHeader, fill: u64) -> Batch<'a> {
-        debug_assert_eq!(bytes.len(), header.byte_len as usize);
-        let schema = schema_carried(header.kind, header.schema_id, header.dynamic());
-        let parts = [bytes.as_ptr() as u64, (header.byte_len as u64) << 32 | header.count as u64, fill];
-        let stamp =
-            parts.iter().fold(schema, |mix, part| (mix ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29));
-        Batch { bytes, header, schema, stamp }
+    pub(super) unsafe fn new(bytes: &'a [u8], outline: Outline, fill: u64) -> Batch<'a> {
+        debug_assert!(bytes.len() >= HEADER_BYTES);
+        let Outline { kind, count, base_ns, schema } = outline;
+        // Three products that do not wait for each other.
+        let place = (bytes.as_ptr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let size = ((bytes.len() as u64) << 32 | u64::from(count)).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+        let time = (fill ^ schema).wrapping_mul(0x1656_67B1_9E37_79F9);
+        let stamp = place.rotate_left(29) ^ size.rotate_left(11) ^ time;
+        Batch { bytes, schema, stamp, base_ns, count, kind }
     }
 
-    /// The header.
+    /// The header, read from the batch.
     #[inline]
-    pub fn header(&self) -> &BatchHeader {
-        &self.header
+    pub fn header(&self) -> BatchHeader {
+        let head = self.bytes.first_chunk::<HEADER_BYTES>().expect("a batch has a header");
+        BatchHeader {
+            kind: self.kind,
+            count: self.count,
+            byte_len: self.bytes.len() as u32,
+            base_ns: self.base_ns,
+            ..BatchHeader::decode(head)
+        }
+    }
+
+    /// What it holds.
+    #[inline]
+    pub fn kind(&self) -> BatchKind {
+        self.kind
+    }
+
+    /// Its tuples or records.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The stream whose tuples it holds; 0 where its kind has none.
+    #[inline]
+    pub fn stream(&self) -> StreamIx {
+        self.header().stream
     }
 
     /// The bytes of the whole batch.
@@ -98,8 +148,8 @@ impl<'a> Batch<'a> {
     /// The position of the first tuple. Of a batch of records: a position with no tuple left.
     #[inline]
     pub fn cursor(&self) -> Cursor {
-        let left = if self.header.kind == BatchKind::Data { self.header.count } else { 0 };
-        Cursor { pos: HEADER_BYTES as u32, left, origin_ns: self.header.base_ns, stamp: self.stamp }
+        let left = if self.kind == BatchKind::Data { self.count } else { 0 };
+        Cursor { pos: HEADER_BYTES as u32, left, origin_ns: self.base_ns, stamp: self.stamp }
     }
 
     /// The tuple at the cursor, which moves on; `None` at the end.
@@ -130,12 +180,49 @@ impl<'a> Batch<'a> {
         };
         let mut frame = Frame { bytes, word0, word1, origin_ns: c.origin_ns, schema: self.schema };
         if frame.flags() & tuple_flags::ORIGIN != 0 {
-            c.origin_ns = self.header.base_ns.wrapping_add(u64_at(bytes, frame.sections_at()));
+            c.origin_ns = self.base_ns.wrapping_add(u64_at(bytes, frame.sections_at()));
             frame.origin_ns = c.origin_ns;
         }
         c.pos += bytes.len() as u32;
         c.left -= 1;
         Some(frame)
+    }
+
+    /// The tuple at the cursor, which moves on, if it goes to this one task and has nothing but its archive: no anchors, no
+    /// other section, the origin of the tuple before. The usual case, told by one comparison. `None`, and the cursor stays,
+    /// at any other tuple and at the end.
+    ///
+    /// # Panics
+    ///
+    /// If the cursor is of another batch.
+    #[inline(always)]
+    pub fn next_plain(&self, c: &mut Cursor, task: TaskId) -> Option<Frame<'a>> {
+        const TAIL: u64 = 0xFF << 56;
+        if c.left == 0 {
+            return None;
+        }
+        if c.stamp != self.stamp {
+            foreign_cursor();
+        }
+        let at = c.pos as usize;
+        // SAFETY: as in `next`.
+        let (word0, word1, bytes) = unsafe {
+            let start = self.bytes.as_ptr().add(at);
+            let word0 = u64::from_le(start.cast::<u64>().read());
+            let word1 = u64::from_le(start.cast::<u64>().add(1).read());
+            let len = word0 as u32 as usize;
+            debug_assert!(len >= TUPLE_HEADER_BYTES && at + len <= self.bytes.len());
+            (word0, word1, std::slice::from_raw_parts(start, len))
+        };
+        let plain = u64::from(task) | (TUPLE_HEADER_BYTES as u64 / 8) << 48;
+        if word1 & !TAIL != plain {
+            return None;
+        }
+        c.pos += bytes.len() as u32;
+        c.left -= 1;
+        // Put together anew, so that the compiler knows its flags and its length.
+        let word1 = plain | word1 & TAIL;
+        Some(Frame { bytes, word0, word1, origin_ns: c.origin_ns, schema: self.schema })
     }
 
     /// The tuples in order.
@@ -159,7 +246,7 @@ impl<'a> Batch<'a> {
         bytes: usize,
         decode: fn(&[u8]) -> Result<R, u32>,
     ) -> impl Iterator<Item = R> + use<'a, R> {
-        let content = if self.header.kind == kind { &self.bytes[HEADER_BYTES..] } else { &[] };
+        let content = if self.kind == kind { &self.bytes[HEADER_BYTES..] } else { &[] };
         content.chunks_exact(bytes).filter_map(move |record| decode(record).ok())
     }
 
@@ -181,7 +268,7 @@ impl<'a> Batch<'a> {
 
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Batch").field(&self.header).finish()
+        f.debug_tuple("Batch").field(&self.header()).finish()
     }
 }
 
@@ -279,13 +366,6 @@ impl<'a> Frame<'a> {
             let at = self.dest_at() + 4;
             DestRef::List(TaskList { tasks: &self.bytes[at..at + 4 * dest as usize] })
         }
-    }
-
-    /// Whether the tuple goes to this one task and has nothing but its archive: no anchors, no other section. The usual
-    /// case, told by one comparison.
-    #[inline(always)]
-    pub fn is_plain_to(&self, task: TaskId) -> bool {
-        self.word1 & 0xFFFF_FFFF_FFFF == u64::from(task)
     }
 
     /// Time of the spout's turn that began the tuple's tree, ns of the sender's monotonic clock.

@@ -9,8 +9,8 @@ impl BatchBuf {
     /// dereferences to the bytes so far: parse the header ([`BatchHeader::parse`](super::BatchHeader::parse)) when 64 have come, to learn the length.
     pub fn receive_begin(&mut self) {
         self.close_empty();
-        self.len = 0;
-        self.receiving = true;
+        self.state.len = 0;
+        self.state.receiving = true;
     }
 
     /// Takes the next piece.
@@ -23,11 +23,11 @@ impl BatchBuf {
     ///
     /// Without `receive_begin`.
     pub fn receive(&mut self, piece: &[u8]) -> Result<(), Full> {
-        assert!(self.receiving, "receive_begin comes first");
-        let (start, end) = (self.len, self.len + piece.len());
+        assert!(self.state.receiving, "receive_begin comes first");
+        let (start, end) = (self.state.len, self.state.len + piece.len());
         let Some(room) = self.memory_mut().get_mut(start..end) else { return Err(Full) };
         room.copy_from_slice(piece);
-        self.len = end;
+        self.state.len = end;
         Ok(())
     }
 
@@ -41,18 +41,18 @@ impl BatchBuf {
     ///
     /// Without `receive_begin`.
     pub fn receive_end(&mut self, ty: Option<&TupleType>, max_batch: usize) -> Result<(), BatchError> {
-        assert!(self.receiving, "receive_begin comes first");
+        assert!(self.state.receiving, "receive_begin comes first");
         let checked = Batch::validate(self, ty, max_batch).and_then(|batch| {
-            let excess = self.len - batch.bytes().len();
-            if excess == 0 { Ok(*batch.header()) } else { Err(BatchError::Excess { excess }) }
+            let excess = self.state.len - batch.bytes().len();
+            if excess == 0 { Ok(batch.header()) } else { Err(BatchError::Excess { excess }) }
         });
         match checked {
             Ok(header) => {
-                self.kind = header.kind;
-                self.count = header.count;
-                self.base_ns = header.base_ns;
-                self.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
-                self.receiving = false;
+                self.state.kind = header.kind;
+                self.state.count = header.count;
+                self.state.base_ns = header.base_ns;
+                self.state.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
+                self.state.receiving = false;
                 Ok(())
             }
             Err(error) => {

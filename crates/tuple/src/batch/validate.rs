@@ -5,6 +5,7 @@ use thiserror::Error;
 use super::header::{
     AT_CRC, BatchHeader, BatchKind, HEADER_BYTES, MAGIC, TUPLE_HEADER_BYTES, VERSION, batch_flags, tuple_flags,
 };
+use super::read::Outline;
 use super::record::{AckRecord, CreditRecord, MarkRecord};
 use super::{Batch, crc, pad8, u32_at, u64_at};
 use crate::schema::{InvalidTuple, TupleType};
@@ -245,7 +246,7 @@ impl<'a> Batch<'a> {
             }
         }
         // SAFETY: 16-aligned, and everything that makes a batch well-formed was checked just now.
-        Ok(unsafe { Batch::new(bytes, header, header.link_seq) })
+        Ok(unsafe { Batch::new(bytes, Outline::of(&header), header.link_seq) })
     }
 }
 

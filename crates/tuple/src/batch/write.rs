@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use super::header::{AT_CRC, BatchHeader, BatchKind, HEADER_BYTES, TUPLE_HEADER_BYTES, batch_flags, tuple_flags};
 use super::memory::Memory;
+use super::read::Outline;
 use super::record::{AckRecord, CreditRecord, MarkRecord};
 use super::{Batch, Cursor, crc, pad8, schema_carried, schema_of};
 use crate::emit::{Emit, Full, Scratch, TupleWriter};
@@ -80,6 +81,11 @@ pub struct OpenBatch {
 /// in place ([`view`](BatchBuf::view)) → `open` again. A batch that arrives in pieces comes in by
 /// [`receive_begin`](BatchBuf::receive_begin). A push never allocates memory for the batch: it answers [`Full`].
 pub struct BatchBuf {
+    /// Behind a pointer, so that moving a batch from queue to queue moves eight bytes.
+    pub(super) state: Box<State>,
+}
+
+pub(super) struct State {
     memory: Memory,
     /// Bytes in use, header included. Invariant: a multiple of 8 and `<= memory.bytes`, but for a batch being received.
     pub(super) len: usize,
@@ -100,6 +106,16 @@ pub struct BatchBuf {
     pub(super) receiving: bool,
 }
 
+impl Deref for State {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len <= memory.bytes`, all of it initialized since allocation.
+        unsafe { std::slice::from_raw_parts(self.memory.at.as_ptr(), self.len) }
+    }
+}
+
 // SAFETY: the memory is owned and reached only through the `BatchBuf`.
 unsafe impl Send for BatchBuf {}
 // SAFETY: a shared reference only reads.
@@ -111,8 +127,7 @@ impl Deref for BatchBuf {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len <= memory.bytes`, all of it initialized since allocation.
-        unsafe { std::slice::from_raw_parts(self.memory.at.as_ptr(), self.len) }
+        &self.state
     }
 }
 
@@ -123,11 +138,11 @@ unsafe impl stable_deref_trait::StableDeref for BatchBuf {}
 impl fmt::Debug for BatchBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BatchBuf")
-            .field("kind", &self.kind)
-            .field("count", &self.count)
-            .field("len", &self.len)
+            .field("kind", &self.state.kind)
+            .field("count", &self.state.count)
+            .field("len", &self.state.len)
             .field("capacity", &self.capacity())
-            .field("receiving", &self.receiving)
+            .field("receiving", &self.state.receiving)
             .finish_non_exhaustive()
     }
 }
@@ -144,7 +159,7 @@ impl BatchBuf {
     ///
     /// Above [`MAX_CAPACITY`](BatchBuf::MAX_CAPACITY).
     pub fn with_capacity(bytes: usize) -> BatchBuf {
-        let mut buf = BatchBuf {
+        let state = State {
             memory: Memory::new(bytes),
             len: HEADER_BYTES,
             limit: 0,
@@ -156,6 +171,7 @@ impl BatchBuf {
             kind: BatchKind::Data,
             receiving: false,
         };
+        let mut buf = BatchBuf { state: Box::new(state) };
         buf.close_empty();
         buf
     }
@@ -163,31 +179,31 @@ impl BatchBuf {
     /// Bytes it can hold, header included.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.memory.bytes
+        self.state.memory.bytes
     }
 
     /// Bytes in use, header included: 64 when empty.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.state.len
     }
 
     /// Tuples or records in it.
     #[inline]
     pub fn count(&self) -> u32 {
-        self.count
+        self.state.count
     }
 
     /// Whether it holds neither tuples nor records.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.state.count == 0
     }
 
     /// What it holds.
     #[inline]
     pub fn kind(&self) -> BatchKind {
-        self.kind
+        self.state.kind
     }
 
     /// Begins a batch; what was in the buffer is forgotten. The base of the origins will be that of the first tuple.
@@ -216,15 +232,15 @@ impl BatchBuf {
     fn start(&mut self, header: &BatchHeader) {
         assert!(header.schema_id != super::ROWS, "u64::MAX is no schema id");
         self.memory_mut()[..HEADER_BYTES].copy_from_slice(&header.encode());
-        self.kind = header.kind;
-        self.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
-        self.len = HEADER_BYTES;
-        self.limit = self.memory.bytes;
-        self.count = 0;
-        self.base_ns = header.base_ns;
-        self.origin_ns = header.base_ns;
-        self.fills += 1;
-        self.receiving = false;
+        self.state.kind = header.kind;
+        self.state.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
+        self.state.len = HEADER_BYTES;
+        self.state.limit = self.state.memory.bytes;
+        self.state.count = 0;
+        self.state.base_ns = header.base_ns;
+        self.state.origin_ns = header.base_ns;
+        self.state.fills += 1;
+        self.state.receiving = false;
     }
 
     /// Empty and closed: no type may be pushed until `open`.
@@ -237,17 +253,17 @@ impl BatchBuf {
             source_reactor: 0,
             epoch: 0,
         });
-        self.limit = 0;
+        self.state.limit = 0;
     }
 
     /// All of the memory.
     #[inline]
     pub(super) fn memory_mut(&mut self) -> &mut [u8] {
         // SAFETY: `bytes` initialized bytes since allocation, reached only through `self`.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.at.as_ptr(), self.memory.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.state.memory.at.as_ptr(), self.state.memory.bytes) }
     }
 
-    /// Appends a tuple that is unanchored and goes to one task: the hot path. Gives the bytes it takes.
+    /// Appends a tuple that is unanchored and goes to one task. Gives the bytes it takes.
     ///
     /// # Errors
     ///
@@ -256,7 +272,7 @@ impl BatchBuf {
     /// # Panics
     ///
     /// If the batch was opened for another type than `T`, or not at all.
-    #[inline(always)]
+    #[inline]
     pub fn push_plain<T: Tuple, E: Emit<T> + ?Sized>(
         &mut self,
         source: TaskId,
@@ -264,26 +280,38 @@ impl BatchBuf {
         origin_ns: u64,
         value: &E,
     ) -> Result<u32, Full> {
-        if origin_ns != self.origin_ns {
-            if self.count != 0 {
-                return self.push_at_new_origin(source, dest, origin_ns, value);
-            }
-            self.base_ns = origin_ns;
-            self.origin_ns = origin_ns;
-        }
-        let word = dest as u64 | ((TUPLE_HEADER_BYTES / 8) as u64) << 48;
-        self.append(TUPLE_HEADER_BYTES, source, word, value)
+        self.push(&TupleHead::plain(source, dest, origin_ns), value)
     }
 
-    #[inline(never)]
-    fn push_at_new_origin<T: Tuple, E: Emit<T> + ?Sized>(
+    /// Appends a tuple that is unanchored, goes to one task and has the origin of the tuple before: the hot path. Gives the
+    /// bytes it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if there is no room, the batch is sealed, or the origin is another than the tuple's before: then
+    /// [`push`](BatchBuf::push) tells. Nothing has changed.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another type than `T`, or not at all.
+    #[inline(always)]
+    pub fn push_steady<T: Tuple, E: Emit<T> + ?Sized>(
         &mut self,
         source: TaskId,
         dest: TaskId,
         origin_ns: u64,
         value: &E,
     ) -> Result<u32, Full> {
-        self.push(&TupleHead::plain(source, dest, origin_ns), value)
+        if origin_ns != self.state.origin_ns {
+            // Not by a call of `push`: it would take the value by reference, and a small tuple would have to lie in memory.
+            if self.state.count != 0 {
+                return Err(Full);
+            }
+            self.state.base_ns = origin_ns;
+            self.state.origin_ns = origin_ns;
+        }
+        let word = dest as u64 | ((TUPLE_HEADER_BYTES / 8) as u64) << 48;
+        self.append(TUPLE_HEADER_BYTES, source, word, value)
     }
 
     /// Appends a tuple. Gives the bytes it takes.
@@ -297,9 +325,9 @@ impl BatchBuf {
     /// If the batch was opened for another type than `T`, or not at all.
     #[inline(always)]
     pub fn push<T: Tuple, E: Emit<T> + ?Sized>(&mut self, head: &TupleHead<'_>, value: &E) -> Result<u32, Full> {
-        let first = self.count == 0;
-        let origin = !first && head.origin_ns != self.origin_ns;
-        let delta = head.origin_ns.wrapping_sub(self.base_ns);
+        let first = self.state.count == 0;
+        let origin = !first && head.origin_ns != self.state.origin_ns;
+        let delta = head.origin_ns.wrapping_sub(self.state.base_ns);
         // The usual cases are worth their own stores: up to one anchor, and nothing rare.
         let usual = (head.dest, head.event_time, head.key_group, head.trace);
         let (header, word) = match (usual, head.anchors, origin) {
@@ -315,9 +343,9 @@ impl BatchBuf {
         }?;
         let bytes = self.append(header, head.source, word, value)?;
         if first {
-            self.base_ns = head.origin_ns;
+            self.state.base_ns = head.origin_ns;
         }
-        self.origin_ns = head.origin_ns;
+        self.state.origin_ns = head.origin_ns;
         Ok(bytes)
     }
 
@@ -325,8 +353,8 @@ impl BatchBuf {
     #[inline(always)]
     fn put_words<const N: usize>(&mut self, dest: TaskId, flags: u16, words: [u64; N]) -> Result<(usize, u64), Full> {
         let header = TUPLE_HEADER_BYTES + 8 * N;
-        let start = self.len;
-        if self.limit < start + header {
+        let start = self.state.len;
+        if self.state.limit < start + header {
             return Err(Full);
         }
         let room = &mut self.memory_mut()[start + TUPLE_HEADER_BYTES..start + header];
@@ -345,10 +373,10 @@ impl BatchBuf {
         if long {
             header += 8;
         }
-        if self.limit.saturating_sub(self.len) < header {
+        if self.state.limit.saturating_sub(self.state.len) < header {
             return Err(Full);
         }
-        let start = self.len;
+        let start = self.state.len;
         let mut put = Put(&mut self.memory_mut()[start + TUPLE_HEADER_BYTES..start + header]);
         if long {
             put.u64(header as u64 / 8);
@@ -396,17 +424,17 @@ impl BatchBuf {
         word: u64,
         value: &E,
     ) -> Result<u32, Full> {
-        if self.schema != schema_of::<T>() {
+        if self.state.schema != schema_of::<T>() {
             wrong_type::<T>(self);
         }
-        let start = self.len;
-        let Some(room) = self.limit.checked_sub(start + header) else { return Err(Full) };
+        let start = self.state.len;
+        let Some(room) = self.state.limit.checked_sub(start + header) else { return Err(Full) };
         let mut scratch: Scratch = [MaybeUninit::uninit(); _];
         // SAFETY: `start` and `header` are multiples of 8 and the memory is 64-aligned, so the payload is 8-aligned;
         // `room` bytes from it (a multiple of 8, since `limit` is one) are within the memory, initialized since
         // allocation, and borrowed exclusively with `self` until the writer is finished. The scratch is used here only.
         let (archive, tail) = unsafe {
-            let payload = self.memory.at.add(start + header);
+            let payload = self.state.memory.at.add(start + header);
             let mut writer = TupleWriter::new(payload, room, &mut scratch);
             value.write(&mut writer)?;
             writer.finish()
@@ -414,12 +442,12 @@ impl BatchBuf {
         let len = header + archive;
         // SAFETY: `start + 16 <= limit`, 8-aligned, exclusively ours.
         unsafe {
-            let head = self.memory.at.add(start).cast::<u64>();
+            let head = self.state.memory.at.add(start).cast::<u64>();
             head.write((len as u64 | (source as u64) << 32).to_le());
             head.add(1).write((word | (tail as u64) << 56).to_le());
         }
-        self.len = start + len;
-        self.count += 1;
+        self.state.len = start + len;
+        self.state.count += 1;
         Ok(len as u32)
     }
 
@@ -463,15 +491,19 @@ impl BatchBuf {
     }
 
     fn push_record(&mut self, kind: BatchKind, record: &[u8]) -> Result<(), Full> {
-        assert!(self.kind == kind, "a record of kind {kind:?} was pushed to a batch opened for {:?}", self.kind);
-        let end = self.len + record.len();
-        if end > self.limit {
+        assert!(
+            self.state.kind == kind,
+            "a record of kind {kind:?} was pushed to a batch opened for {:?}",
+            self.state.kind
+        );
+        let end = self.state.len + record.len();
+        if end > self.state.limit {
             return Err(Full);
         }
-        let start = self.len;
+        let start = self.state.len;
         self.memory_mut()[start..end].copy_from_slice(record);
-        self.len = end;
-        self.count += 1;
+        self.state.len = end;
+        self.state.count += 1;
         Ok(())
     }
 
@@ -483,25 +515,15 @@ impl BatchBuf {
     ///
     /// While a batch is being received.
     pub fn seal(&mut self, link_seq: u64, enqueued_ns: u64, crc: bool) {
-        assert!(!self.receiving, "the batch is still being received");
-        let mut header = BatchHeader { link_seq, enqueued_ns, crc: 0, ..self.header() };
-        header.flags &= !batch_flags::CRC;
-        if crc {
-            header.flags |= batch_flags::CRC;
-        }
-        self.memory_mut()[..HEADER_BYTES].copy_from_slice(&header.encode());
+        assert!(!self.state.receiving, "the batch is still being received");
+        let (count, len, base_ns) = (self.state.count, self.state.len as u32, self.state.base_ns);
+        let head = self.memory_mut().first_chunk_mut().expect("the memory is at least 128 bytes long");
+        BatchHeader::complete(head, crc, link_seq, enqueued_ns, count, len, base_ns);
         if crc {
             let sum = crc::crc32c(0, self);
             self.memory_mut()[AT_CRC..AT_CRC + 4].copy_from_slice(&sum.to_le_bytes());
         }
-        self.limit = 0;
-    }
-
-    /// The header as of now, sealed or not.
-    fn header(&self) -> BatchHeader {
-        // SAFETY: the memory is at least 128 bytes long, and initialized since allocation.
-        let head = unsafe { self.memory.at.cast::<[u8; HEADER_BYTES]>().as_ref() };
-        BatchHeader { count: self.count, byte_len: self.len as u32, base_ns: self.base_ns, ..BatchHeader::decode(head) }
+        self.state.limit = 0;
     }
 
     /// The batch, to be read in place. Needs no check: it was written here, or checked by `receive_end`. May be taken before
@@ -512,9 +534,11 @@ impl BatchBuf {
     /// While a batch is being received.
     #[inline]
     pub fn view(&self) -> Batch<'_> {
-        assert!(!self.receiving, "the batch is still being received");
+        let State { kind, count, base_ns, schema, .. } = *self.state;
+        assert!(!self.state.receiving, "the batch is still being received");
+        let outline = Outline { kind, count, base_ns, schema };
         // SAFETY: the bytes were written by this type's own pushes, each of the type of the batch, or validated.
-        unsafe { Batch::new(self, self.header(), self.fills) }
+        unsafe { Batch::new(self, outline, self.state.fills) }
     }
 
     /// Replaces the content by the tuples of `batch` from the cursor on, and the header of `batch` with their count. The base
@@ -531,25 +555,25 @@ impl BatchBuf {
     pub fn copy_tail(&mut self, batch: &Batch<'_>, at: &Cursor) -> Result<(), Full> {
         let tail = batch.tail(at);
         let end = HEADER_BYTES + tail.len();
-        if end > self.memory.bytes {
+        if end > self.state.memory.bytes {
             return Err(Full);
         }
-        let mut header = BatchHeader { base_ns: at.origin_ns(), crc: 0, ..*batch.header() };
+        let mut header = BatchHeader { base_ns: at.origin_ns(), crc: 0, ..batch.header() };
         header.flags &= !batch_flags::CRC;
         self.start(&header);
         self.memory_mut()[HEADER_BYTES..end].copy_from_slice(tail);
-        self.len = end;
-        self.count = at.left();
+        self.state.len = end;
+        self.state.count = at.left();
         self.rebase(batch.header().base_ns);
         Ok(())
     }
 
     /// Turns the origins in the tuples from being relative to `old` into being relative to `base_ns`, and finds the last.
     fn rebase(&mut self, old: u64) {
-        let shift = old.wrapping_sub(self.base_ns);
+        let shift = old.wrapping_sub(self.state.base_ns);
         let mut pos = HEADER_BYTES;
-        let mut origin_ns = self.base_ns;
-        let end = self.len;
+        let mut origin_ns = self.state.base_ns;
+        let end = self.state.len;
         let bytes = self.memory_mut();
         while pos < end {
             let word = super::u64_at(bytes, pos + 8);
@@ -562,7 +586,7 @@ impl BatchBuf {
             }
             pos += super::u32_at(bytes, pos) as usize;
         }
-        self.origin_ns = origin_ns;
+        self.state.origin_ns = origin_ns;
     }
 
     /// Makes the capacity at least `bytes`; the content stays.
@@ -571,14 +595,14 @@ impl BatchBuf {
     ///
     /// Above [`MAX_CAPACITY`](BatchBuf::MAX_CAPACITY).
     pub fn grow_to(&mut self, bytes: usize) {
-        if bytes <= self.memory.bytes {
+        if bytes <= self.state.memory.bytes {
             return;
         }
-        let old = std::mem::replace(&mut self.memory, Memory::new(bytes));
+        let old = std::mem::replace(&mut self.state.memory, Memory::new(bytes));
         // SAFETY: `len` bytes of the old memory are initialized, the new memory is larger, and they are apart.
-        unsafe { self.memory.at.copy_from_nonoverlapping(old.at, self.len) };
-        if self.limit != 0 {
-            self.limit = self.memory.bytes;
+        unsafe { self.state.memory.at.copy_from_nonoverlapping(old.at, self.state.len) };
+        if self.state.limit != 0 {
+            self.state.limit = self.state.memory.bytes;
         }
     }
 }
@@ -590,8 +614,8 @@ fn wrong_type<T: Tuple>(buf: &BatchBuf) -> ! {
         "a `{}` (schema {:#018x}) was pushed to a batch opened for {:?} with schema {:#018x}",
         T::NAME,
         T::ID,
-        buf.kind,
-        buf.header().schema_id,
+        buf.state.kind,
+        buf.state.schema,
     )
 }
 
