@@ -132,4 +132,5 @@ fn more_spinning_reactors_than_cores_yield_and_sleep_and_say_so() {
     let want = format!("{0} reactors were to spin, but {0} busy threads share {cores} cores", cores + 1);
     assert!(text.starts_with(&want), "{text}");
     assert_eq!(workers[0].snapshot().wait, "hybrid");
+    join_workers(workers, &mut RunStats::default());
 }
