@@ -100,3 +100,32 @@ fuzz-ready:
 	@command -v c++ >/dev/null || { echo "fuzzing needs a C++ compiler (Debian: apt-get install g++)" >&2; exit 1; }
 	@ls "$$(rustc --print sysroot)"/lib/rustlib/*/lib/librustc*_rt.asan.a >/dev/null 2>&1 \
 	|| { echo "fuzzing needs a Rust toolchain with the address sanitizer (rustup's for x86_64 or aarch64 Linux has it)" >&2; exit 1; }
+
+# Sanitizers come with rustup's toolchains but are unstable, hence RUSTC_BOOTSTRAP; std itself stays as it is (tools/sanitizers
+# says what follows from that, and why one test of the ring is left out). Proptest runs few cases: what counts is each
+# line, not each value. Some minutes on two cores, most of them for building.
+SANITIZED = target='$(TARGET_DIR)/sanitizers'; host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	sanitized() { RUSTC_BOOTSTRAP=1 PROPTEST_CASES=16 \
+		RUSTFLAGS="-Zsanitizer=$$1 -Cunsafe-allow-abi-mismatch=sanitizer" \
+		$(CARGO) test $(CARGOFLAGS) --target "$$host" --target-dir "$$target/$$1" $$2; }
+RING_THREADS = two_threads claimed starving commands credit_is
+
+.PHONY: tsan
+tsan: tsan-ready ## run the tests with threads under ThreadSanitizer
+	@$(SANITIZED); TSAN_OPTIONS="suppressions=$(CURDIR)/tools/sanitizers/tsan.supp exitcode=66"; export TSAN_OPTIONS; \
+	sanitized thread "-p squall-ring --lib -- $(RING_THREADS)" \
+	&& sanitized thread "-p squall-engine --lib" \
+	&& sanitized thread "-p squall-api --test workers --test counters --test waiting -- --test-threads=1"
+
+.PHONY: asan
+asan: asan-ready ## run the tests of rings, links, drivers and the engine under AddressSanitizer
+	@$(SANITIZED); \
+	sanitized address "-p squall-ring -p squall-engine --lib" \
+	&& sanitized address "-p squall-io --lib --tests" \
+	&& sanitized address "-p squall-api --test workers --test counters --test waiting -- --test-threads=1"
+
+# Say what a sanitizer lacks on this machine.
+.PHONY: tsan-ready asan-ready
+tsan-ready asan-ready:
+	@ls "$$(rustc --print sysroot)"/lib/rustlib/*/lib/librustc*_rt.$(@:-ready=).a >/dev/null 2>&1 \
+	|| { echo "this needs a Rust toolchain with the $(@:-ready=) runtime (rustup's for x86_64 or aarch64 Linux has it)" >&2; exit 1; }

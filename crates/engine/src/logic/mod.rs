@@ -199,8 +199,8 @@ impl Core {
         let load_aware =
             |s: &squall_topology::SubscriptionSpec| matches!(s.grouping, squall_topology::Grouping::LoadAwareShuffle);
         let has_load_aware = plan.spec.subscriptions.iter().any(load_aware);
-        let has_spouts = slots.iter().any(|s| s.spout);
         let books = LinkBooks::new(&plan, me);
+        let has_spouts = slots.iter().any(|s| s.spout);
         let tx_credit = (0..reactors as ReactorIx).map(|to| LinkCredit::new(inboxes_by_way(&plan, to))).collect();
         Core {
             plan,

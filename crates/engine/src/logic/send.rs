@@ -63,8 +63,8 @@ impl Core {
     }
 
     fn offer(&mut self, at: usize, mut sealed: Sealed, now_ns: u64, net: &mut dyn Net) -> Result<(), Sealed> {
-        let (stream, kind, tuples) =
-            (sealed.batch.view().stream(), sealed.batch.kind(), u64::from(sealed.batch.count()));
+        let (stream, kind) = (sealed.batch.view().stream(), sealed.batch.kind());
+        let tuples = u64::from(sealed.batch.count());
         let bytes = sealed.batch.len() as u64;
         let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
         if to == self.me {
