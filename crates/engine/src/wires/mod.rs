@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 use squall_io::{Closed, Driver, EventSink, StreamId};
-use squall_ring::Consumer;
+use squall_ring::{Consumer, RingCorrupt};
 use squall_topology::Plan;
 use squall_tuple::ids::ReactorIx;
 use squall_tuple::{Batch, BatchBuf, BatchError, BatchKind};
@@ -143,7 +143,8 @@ impl Wires {
         let mut progress = false;
         for ring in &mut self.rings {
             for _ in 0..RECORDS_PER_POLL {
-                let Some((tag, record)) = ring.consumer.peek() else {
+                let corrupt = |e: RingCorrupt| LinkError::Malformed { from: ring.from, cause: e.to_string() };
+                let Some((tag, record)) = ring.consumer.peek().map_err(corrupt)? else {
                     break;
                 };
                 if tag == TAG_LARGE {
