@@ -137,6 +137,8 @@ impl Job {
         t.configure(|c| {
             c.workers = workers;
             c.reactors = Some(reactors);
+            // These rows measure the socket.
+            c.shm = squall_topology::ShmUse::Off;
         });
         let places = match (self.row.scenario, self.row.tuple) {
             (Scenario::Rtt(_), _) => with_payload!(self.row.size, rtt_topology(&t, self, &tally)),

@@ -4,12 +4,13 @@
 extern crate squall_api as squall;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use squall::prelude::*;
-use squall_engine::{ComponentStats, IoChoice, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
-use squall_topology::{LinkKind, Machine, Plan};
+use squall_engine::{ComponentStats, IoChoice, PeerLinks, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_topology::{LinkKind, Machine, Plan, ShmUse};
 
 #[derive(Tuple, Debug, Clone, PartialEq)]
 struct Item {
@@ -83,24 +84,45 @@ struct Totals {
     bytes: u64,
     components: BTreeMap<String, ComponentStats>,
     io: String,
+    links: PeerLinks,
+    warnings: Vec<String>,
 }
+
+type SocketsOf = BTreeMap<u32, Vec<SocketLink>>;
 
 /// Runs the topology with all its workers in this process, to the end.
 fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
+    run_over(t, cores, io, socket_pairs)
+}
+
+/// As `run`, over these sockets between the workers.
+fn run_over(t: Topology, cores: usize, io: IoChoice, sockets: impl Fn(&Plan) -> SocketsOf) -> Totals {
     let built = t.build().unwrap();
     let machine = Machine { cores: (0..cores).collect() };
     let plan = Arc::new(built.plan(&machine).unwrap());
-    let mut sockets = socket_pairs(&plan);
-    let workers: Vec<Worker> = (0..plan.workers.len() as u32)
-        .map(|worker| {
-            let wait = WaitStrategy::Hybrid;
-            let config = WorkerConfig { plan: plan.clone(), worker, io, wait, pin: false };
-            let mine = sockets.remove(&worker).unwrap_or_default();
-            Worker::start(config, built.registry.clone(), mine).unwrap()
-        })
-        .collect();
+    let mut sockets = sockets(&plan);
+    // Each from a thread of its own: a start waits for the other ends of its links.
+    let workers: Vec<Worker> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..plan.workers.len() as u32)
+            .map(|worker| {
+                let wait = WaitStrategy::Hybrid;
+                let config = WorkerConfig { plan: plan.clone(), worker, io, wait, pin: false };
+                let mine = sockets.remove(&worker).unwrap_or_default();
+                let registry = built.registry.clone();
+                scope.spawn(move || Worker::start(config, registry, mine).unwrap())
+            })
+            .collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
     workers.iter().for_each(Worker::begin);
-    let mut totals = Totals { sum: 0, bytes: 0, components: BTreeMap::new(), io: String::new() };
+    let mut totals = Totals {
+        sum: 0,
+        bytes: 0,
+        components: BTreeMap::new(),
+        io: String::new(),
+        links: PeerLinks::default(),
+        warnings: Vec::new(),
+    };
     let mut finished = vec![false; workers.len()];
     let began = Instant::now();
     while finished.contains(&false) {
@@ -109,6 +131,7 @@ fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
             match worker.next_event(Duration::from_millis(5)) {
                 Some(WorkerEvent::Finished) => finished[at] = true,
                 Some(WorkerEvent::Failed(cause)) => panic!("{cause}"),
+                Some(WorkerEvent::Warning(text)) => totals.warnings.push(text),
                 _ => {}
             }
         }
@@ -122,6 +145,7 @@ fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
         take_results(&worker, &mut totals);
         let stats = worker.join();
         totals.io = stats.io;
+        totals.links.add(&stats.peer_links);
         for c in stats.components {
             let sum = totals.components.entry(c.name.clone()).or_default();
             sum.emitted += c.emitted;
@@ -140,16 +164,38 @@ fn take_results(worker: &Worker, totals: &mut Totals) {
     }
 }
 
-fn socket_pairs(plan: &Plan) -> BTreeMap<u32, Vec<SocketLink>> {
-    let mut by_worker: BTreeMap<u32, Vec<SocketLink>> = BTreeMap::new();
-    for link in plan.links.iter().filter(|l| l.kind == LinkKind::Socket && l.from < l.to) {
+fn socket_pairs(plan: &Plan) -> SocketsOf {
+    pairs(plan, || {
         let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        (a.into(), b.into())
+    })
+}
+
+fn tcp_pairs(plan: &Plan) -> SocketsOf {
+    pairs(plan, || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let a = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (a.into(), listener.accept().unwrap().0.into())
+    })
+}
+
+fn pairs(plan: &Plan, pair: impl Fn() -> (OwnedFd, OwnedFd)) -> SocketsOf {
+    let mut by_worker = SocketsOf::new();
+    let between_workers = |kind| matches!(kind, LinkKind::Shm | LinkKind::Socket);
+    for link in plan.links.iter().filter(|l| between_workers(l.kind) && l.from < l.to) {
+        let (a, b) = pair();
         let (from, to) = (link.from, link.to);
         let worker = |r: u32| plan.reactors[r as usize].worker;
-        by_worker.entry(worker(from)).or_default().push(SocketLink { a: from, b: to, fd: a.into() });
-        by_worker.entry(worker(to)).or_default().push(SocketLink { a: from, b: to, fd: b.into() });
+        by_worker.entry(worker(from)).or_default().push(SocketLink { a: from, b: to, fd: a });
+        by_worker.entry(worker(to)).or_default().push(SocketLink { a: from, b: to, fd: b });
     }
     by_worker
+}
+
+/// The topology with this use of shared memory.
+fn sharing(shm: ShmUse, t: Topology) -> Topology {
+    t.configure(|c| c.shm = shm);
+    t
 }
 
 fn topology(workers: u32, reactors: u32, each: u64, text: &str, tasks: u32) -> Topology {
@@ -189,8 +235,9 @@ fn rings_between_reactors_lose_and_double_nothing() {
 #[test]
 fn sockets_between_workers_lose_and_double_nothing_on_either_driver() {
     for io in [IoChoice::Auto, IoChoice::Epoll] {
-        let totals = run(topology(2, 2, 50_000, "some longer text, out of line", 4), 4, io);
+        let totals = run(sharing(ShmUse::Off, topology(2, 2, 50_000, "some longer text, out of line", 4)), 4, io);
         check(&totals, 50_000, 4, 29);
+        assert_eq!((totals.links.shm, totals.links.sockets), (0, 4));
         if io == IoChoice::Epoll {
             assert_eq!(totals.io, "epoll");
         }
@@ -198,10 +245,44 @@ fn sockets_between_workers_lose_and_double_nothing_on_either_driver() {
 }
 
 #[test]
+fn shared_memory_between_workers_loses_and_doubles_nothing_read_in_place_or_copied() {
+    for (shm, io) in [(ShmUse::Auto, IoChoice::Auto), (ShmUse::Auto, IoChoice::Epoll), (ShmUse::Copy, IoChoice::Auto)] {
+        let totals = run(sharing(shm, topology(2, 2, 50_000, "some longer text, out of line", 4)), 4, io);
+        check(&totals, 50_000, 4, 29);
+        assert_eq!((totals.links.shm, totals.links.sockets), (4, 0));
+        assert!(totals.warnings.iter().all(|w| !w.contains("shared memory")), "{:?}", totals.warnings);
+    }
+}
+
+#[test]
+fn shared_memory_with_the_smallest_rings_loses_nothing_and_hangs_nowhere() {
+    let t = topology(2, 2, 5_000, "some longer text, out of line", 4);
+    t.configure(|c| {
+        c.batch_bytes = 256;
+        c.socket_batch_bytes = 256;
+        c.credit_bytes = 256;
+        c.ring_bytes = 1024;
+        c.max_tuple_bytes = 4096;
+    });
+    let totals = run(t, 4, IoChoice::Auto);
+    check(&totals, 5_000, 4, 29);
+    assert_eq!(totals.links.shm, 4);
+}
+
+#[test]
+fn a_link_over_tcp_leads_to_another_host_and_shares_no_memory() {
+    let totals = run_over(topology(2, 1, 20_000, "text", 2), 2, IoChoice::Auto, tcp_pairs);
+    check(&totals, 20_000, 2, 4);
+    assert_eq!((totals.links.shm, totals.links.sockets), (0, 1));
+}
+
+#[test]
 fn tuples_larger_than_a_batch_and_a_ring_travel_alone() {
     let big = "y".repeat(1_500_000);
     check(&run(topology(1, 2, 20, &big, 2), 2, IoChoice::Auto), 20, 2, big.len());
-    check(&run(topology(2, 1, 20, &big, 2), 2, IoChoice::Auto), 20, 2, big.len());
+    for shm in [ShmUse::Off, ShmUse::Auto, ShmUse::Copy] {
+        check(&run(sharing(shm, topology(2, 1, 20, &big, 2)), 2, IoChoice::Auto), 20, 2, big.len());
+    }
 }
 
 #[test]

@@ -41,9 +41,9 @@ pub(crate) struct ReactorSnapshot {
 /// Counts of one reactor's links.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LinkCounters {
-    /// Batches sent over rings and sockets.
+    /// Batches sent over rings, shared memory and sockets.
     pub batches: u64,
-    /// Times another reactor of the worker was woken.
+    /// Times another reactor was woken.
     pub wakeups_sent: u64,
     /// Times this reactor slept in the kernel.
     pub sleeps: u64,
@@ -154,16 +154,21 @@ impl Reactor {
     /// without a system call; whoever publishes after that look sees the announcement and rings (see `SleepFlag`).
     fn sleep(&mut self, clock: &MonotonicClock, deadline_ns: Option<u64>) -> Result<(), ReceiveError> {
         let now = clock.now_ns();
+        self.wires.announce_sleep();
         self.sleep.prepare();
         // Only who waits for room asks to be woken when there is some: a wake-up costs the other side 6–9 µs.
-        let starving = self.core.paused();
+        let starving = self.core.paused() || self.wires.tx.is_leaving();
         if starving {
             self.wires.tx.set_starving(true);
         }
         let turn = self.core.turn(now, &mut self.wires.tx, true)?;
         // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
-        let unasked = self.core.paused() && !starving;
-        let pending = unasked || turn.progress || self.wires.rings_pending() || self.commands.pending();
+        let unasked = (self.core.paused() || self.wires.tx.is_leaving()) && !starving;
+        let pending = self.wires.tx.push_parts()
+            || unasked
+            || turn.progress
+            || self.wires.rings_pending()
+            || self.commands.pending();
         if pending {
             self.wires.tx.publish();
         } else {
@@ -173,6 +178,7 @@ impl Reactor {
             self.wires.wait(&mut self.core, Some(timeout), now)?;
         }
         self.sleep.cancel();
+        self.wires.cancel_sleep();
         if starving {
             self.wires.tx.set_starving(false);
         }

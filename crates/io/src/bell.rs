@@ -32,7 +32,22 @@ impl Bell {
         rustix::io::read(&self.fd, &mut count).is_ok()
     }
 
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+    /// A bell of another process, from the descriptor that its [`Bell::as_fd`] gave there.
+    ///
+    /// # Errors
+    /// Where ringing it could block: it is not set to non-blocking, as every bell's is.
+    pub fn import(fd: OwnedFd) -> io::Result<Bell> {
+        if !rustix::fs::fcntl_getfl(&fd)?.contains(rustix::fs::OFlags::NONBLOCK) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptor is no doorbell: writing could block",
+            ));
+        }
+        Ok(Bell { fd: Arc::new(fd) })
+    }
+
+    /// The descriptor behind it, to be passed to another process that takes it by [`Bell::import`].
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }

@@ -35,6 +35,7 @@ pub(crate) const FIELDS: &[&str] = &[
     "gauges",
     "histograms_ns",
     "links",
+    "worker_links",
     "left_over",
 ];
 
@@ -89,6 +90,7 @@ pub(crate) fn value(report: &Report) -> Value {
         "gauges": report.gauges,
         "histograms_ns": report.histograms,
         "links": report.links,
+        "worker_links": report.worker_links,
         "left_over": report.left_over.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     });
     let fields = object.as_object_mut().expect("an object was just made");
@@ -136,6 +138,7 @@ mod tests {
         );
         assert_eq!(value["warnings"], json!(["core 1 could not be pinned: EPERM"]));
         assert_eq!(value["back_pressure"], json!([{ "waiting": "lines", "on": "count", "share": 0.452 }]));
+        assert_eq!(value["worker_links"], json!({ "shm": 3, "sockets": 1, "pages": ["normal pages"] }));
         assert_eq!(value["counters"], json!({ "lines": { "bytes": 200_000_000 } }));
         assert_eq!(value["histograms_ns"]["split"]["line"]["count"], 5_000_400);
         assert_eq!(value["links"]["bytes_out"], 1_000);

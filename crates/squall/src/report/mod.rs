@@ -14,7 +14,7 @@ use squall_metrics::Percentiles;
 
 use crate::run::course::Course;
 use crate::run::engine::Outline;
-use crate::run::stats::{ByComponent, LinkCounters, Total, Usage};
+use crate::run::stats::{ByComponent, LinkCounters, PeerLinks, Total, Usage};
 use crate::run::watch::{Wait, Watch, rate};
 
 /// What the app found out about its results.
@@ -103,6 +103,7 @@ pub(crate) struct Report {
     pub gauges: ByComponent<i64>,
     pub histograms: ByComponent<Percentiles>,
     pub links: LinkCounters,
+    pub worker_links: PeerLinks,
     /// Tuples emitted to a component and not executed there, after an end that was cut short.
     pub left_over: Vec<(String, u64)>,
     pub sections: Sections,
@@ -143,6 +144,7 @@ impl Report {
             counters: total.stats.counters,
             gauges: total.stats.gauges,
             links: total.stats.links,
+            worker_links: total.stats.peer_links,
             sections: Sections::default(),
         }
     }
@@ -249,6 +251,7 @@ pub(crate) mod tests {
             gauges: ByComponent::new(),
             histograms: [("split".to_owned(), [("line".to_owned(), latency.percentiles())].into())].into(),
             links: LinkCounters { bytes_out: 1_000, ..LinkCounters::default() },
+            worker_links: PeerLinks { shm: 3, sockets: 1, pages: vec!["normal pages".into()] },
             left_over: vec![],
             sections,
         }

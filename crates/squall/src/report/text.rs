@@ -3,6 +3,7 @@
 //! The app's own lines first, then what happened in every run: components, latency, and a list of facts. Columns are
 //! as wide as their content; a percentile that too few samples support is `–`.
 
+use crate::run::stats::PeerLinks;
 use std::fmt::Write as _;
 
 use squall_metrics::{Percentiles, format};
@@ -104,6 +105,11 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("memory", memory(report)),
         ("i/o", format!("{}, waiting: {}", or_none(&report.io), or_none(&report.wait))),
     ];
+    let PeerLinks { shm, sockets, pages } = &report.worker_links;
+    if shm + sockets > 0 {
+        let shared = if pages.is_empty() { String::new() } else { format!(" ({})", pages.join(", ")) };
+        facts.push(("worker links", format!("{shm} through shared memory{shared}, {sockets} through sockets")));
+    }
     if let Some(verified) = report.verified {
         facts.push(("verified", if verified { "yes" } else { "no" }.to_owned()));
     }
@@ -182,6 +188,7 @@ cores used    1.87 (all processes)
 start-up      84.2 ms (process start to the first tuple at an end of the topology)
 memory        worker 0 45.0 MiB, worker 1 –, parent 12.0 MiB (largest resident size)
 i/o           io_uring, waiting: hybrid
+worker links  3 through shared memory (normal pages), 1 through sockets
 verified      yes
 back-pressure lines waited for count 45 % of the time
 dropped       3 in count: feedback full

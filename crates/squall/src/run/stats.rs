@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use squall_metrics::Histogram;
 
-pub(crate) use squall_engine::{ComponentStats, LinkCounters, WorkerStats};
+pub(crate) use squall_engine::{ComponentStats, LinkCounters, PeerLinks, WorkerStats};
 
 /// Values of components by component and name.
 pub(crate) type ByComponent<T> = BTreeMap<String, BTreeMap<String, T>>;
@@ -85,6 +85,7 @@ fn merge(ours: &mut WorkerStats, theirs: &WorkerStats) {
         ours.wait.clone_from(&theirs.wait);
     }
     ours.links.add(&theirs.links);
+    ours.peer_links.add(&theirs.peer_links);
     ours.events_dropped += theirs.events_dropped;
 }
 
