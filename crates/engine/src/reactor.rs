@@ -118,7 +118,7 @@ impl Reactor {
             let now = if progress && self.core.has_spouts() { clock.now_ns() } else { now };
             let turn = self.core.turn(now, &mut self.wires.tx, flush_all)?;
             progress |= turn.progress;
-            self.wires.tx.publish();
+            self.wires.publish();
             if !finished && self.core.finished() && self.wires.tx.all_sent() {
                 finished = true;
                 // AcqRel: whoever counts to zero has seen every reactor's last writes.
@@ -170,7 +170,7 @@ impl Reactor {
             || self.wires.rings_pending()
             || self.commands.pending();
         if pending {
-            self.wires.tx.publish();
+            self.wires.publish();
         } else {
             let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
             let timeout = deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));

@@ -295,11 +295,13 @@ impl Drop for Producer {
 pub struct Consumer {
     memory: Arc<Memory>,
     place: Place,
-    /// Ours alone to change; the published head is this, or one skip behind.
+    /// Ours alone to change; the published head is this, or behind by one skip and what `release_later` released.
     head: u64,
     /// The producer's tail as last seen; the true one is this or further.
     tail_seen: u64,
     released: u64,
+    /// What the producer knows of it.
+    released_told: u64,
     /// Span of the record that was found and `release` has not taken back; zero if none (a span is never zero).
     found: u64,
     len: usize,
@@ -309,7 +311,7 @@ pub struct Consumer {
 impl Consumer {
     /// The only consumer of this place in this memory, which is fresh.
     pub(crate) fn over(memory: Arc<Memory>, place: Place) -> Consumer {
-        Consumer { memory, place, head: 0, tail_seen: 0, released: 0, found: 0, len: 0, tag: 0 }
+        Consumer { memory, place, head: 0, tail_seen: 0, released: 0, released_told: 0, found: 0, len: 0, tag: 0 }
     }
 
     /// The oldest record with its tag, in place and 64-byte aligned, or `None` if there is none now. The same record again until
@@ -412,11 +414,32 @@ impl Consumer {
     /// If no record was found since the last release.
     #[inline]
     pub fn release(&mut self) {
+        self.release_later();
+        self.publish_released();
+    }
+
+    /// Is done with the found record: the next one can be looked for. The producer learns of it by
+    /// [`publish_released`](Self::publish_released), which is due before this side sleeps. So a reactor can send its answer before it touches
+    /// the line that the producer reads, and touch it once for several records.
+    ///
+    /// # Panics
+    /// If no record was found since the last release.
+    #[inline]
+    pub fn release_later(&mut self) {
         assert!(self.found != 0, "release without a record that was found");
         self.memory.note_read(self.place.at(self.head), self.found as usize);
         self.head += self.found;
         self.found = 0;
         self.released += 1;
+    }
+
+    /// Tells the producer of all records released so far. Costs nothing if it knows.
+    #[inline]
+    pub fn publish_released(&mut self) {
+        if self.released == self.released_told {
+            return;
+        }
+        self.released_told = self.released;
         // Pairs with the Acquire in `Producer::unread`.
         self.memory.store(self.place.released(), self.released, Ordering::Release);
         // Pairs with the Acquire in `Producer::room_until`: our reads of the record are done before the producer may write there.
@@ -442,6 +465,7 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        self.publish_released();
         // Pairs with the Acquire in `Producer::is_abandoned`.
         self.memory.store(self.place.consumer_gone(), 1, Ordering::Release);
     }

@@ -168,9 +168,10 @@ fn a_consumer_that_is_gone_has_released_all_it_will() {
     loom::model(|| {
         let (mut producer, mut consumer) = byte_ring(256);
         producer.try_push(1, b"x").unwrap();
+        // Its drop tells what `release_later` did not.
         let taking = thread::spawn(move || {
             if consumer.peek().unwrap().is_some() {
-                consumer.release();
+                consumer.release_later();
             }
         });
         while !producer.is_abandoned() {

@@ -135,6 +135,21 @@ fn a_peeked_record_keeps_its_room_until_it_is_released() {
 }
 
 #[test]
+fn room_that_is_released_later_is_room_once_it_is_published() {
+    let (mut producer, mut consumer) = byte_ring(256);
+    producer.try_push(1, &[1; 64]).expect("room");
+    producer.try_push(2, &[2; 64]).expect("room");
+    for tag in [1, 2] {
+        assert_eq!(consumer.peek().expect("sound").map(|(tag, _)| tag), Some(tag));
+        consumer.release_later();
+    }
+    assert!(!consumer.pending() && consumer.peek().expect("sound").is_none());
+    assert_eq!((producer.unread(), producer.try_push(3, &[3; 64])), (2, Err(PushError::Full)));
+    consumer.publish_released();
+    assert_eq!((producer.unread(), producer.try_push(3, &[3; 64])), (0, Ok(())));
+}
+
+#[test]
 fn a_dropped_producer_is_seen_and_what_it_pushed_is_still_read() {
     let (mut producer, mut consumer) = byte_ring(1024);
     producer.try_push(1, b"last words").expect("room");

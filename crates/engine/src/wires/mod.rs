@@ -185,6 +185,14 @@ impl Wires {
         Ok(progress)
     }
 
+    /// Tells the peers what was done since the last call: room in their rings, and a wake-up for those who sleep. After the turn: the batches
+    /// that it sent are on their way then, and do not wait for the lines that the peers read.
+    pub(crate) fn publish(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.consumer.publish_released());
+        self.shm.iter_mut().for_each(|shm| shm.consumer.publish_released());
+        self.tx.publish();
+    }
+
     /// Tells the peers in other processes that this reactor is about to sleep; the fence of its own flag's `prepare` follows.
     pub(crate) fn announce_sleep(&self) {
         self.shm.iter().for_each(|shm| shm.sleep.announce());
@@ -226,7 +234,7 @@ impl Wires {
                     let batch = trusted(record);
                     core.on_batch(ring.from, &batch, now_ns, &mut self.tx)?;
                 }
-                ring.consumer.release();
+                ring.consumer.release_later();
                 progress = true;
                 // Room in the ring may be what a sleeping sender waits for.
                 self.tx.gave_room(ring.from);

@@ -64,7 +64,7 @@ impl ShmRx {
                 }
                 other => return Err(malformed(format!("a record with the unknown tag {other}")).into()),
             }
-            self.consumer.release();
+            self.consumer.release_later();
             progress = true;
             // Room in the ring may be what a sleeping sender waits for.
             tx.gave_room(from);
