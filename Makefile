@@ -21,6 +21,8 @@ ARGS ?=
 export INPUT REPORT VERIFY
 # make fuzz
 SECS ?= 60
+# make loom
+PREEMPTIONS ?= 4
 
 .PHONY: help
 help: ## list the targets
@@ -49,6 +51,13 @@ run: build ## count the words of the crates' source text, or of INPUT=path, in t
 .PHONY: test
 test: ## run all tests (no root, no services)
 	$(CARGO) test --workspace $(CARGOFLAGS)
+
+# Every interleaving with at most LOOM_MAX_PREEMPTIONS forced switches of thread, which bounds the run to minutes; the
+# models themselves are bounded too (two or three threads, rings of four lines).
+.PHONY: loom
+loom: ## check rings, credit and wake-ups under every interleaving (loom)
+	LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) CARGO_PROFILE_RELEASE_DEBUG=0 RUSTFLAGS="--cfg loom" \
+		$(CARGO) test --release -p squall-ring --lib $(CARGOFLAGS) --target-dir '$(TARGET_DIR)/loom' models
 
 .PHONY: check
 check: ## check format, lints and documentation; warnings are errors

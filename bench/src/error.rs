@@ -28,6 +28,8 @@ pub(crate) enum BenchError {
     Placement { component: String, got: Vec<u32>, wanted: u32 },
     #[error("the plan made a {got:?} link where this row needs {wanted:?}")]
     LinkKind { got: squall_topology::LinkKind, wanted: squall_topology::LinkKind },
+    #[error("the two workers could not share memory and used the socket instead; see the warning above")]
+    NoSharedMemory,
     #[error("the worker could not start: {0}")]
     Start(#[from] squall_engine::StartError),
     #[error("the run failed: {0}")]

@@ -24,11 +24,12 @@ pub(crate) fn markdown(lines: &str) -> Result<String, BenchError> {
     let Some(first) = rows.first() else { return Err(BenchError::Lines("there is none".to_owned())) };
     let m = &first["machine"];
     let mut text = format!(
-        "{}, {} cores, Linux {}, commit {}: `{}`\n\n{HEAD}",
+        "{}, {} cores, Linux {}, commit {}, load {}: `{}`\n\n{HEAD}",
         word(&m["cpu"]),
         m["cores"],
         word(&m["kernel"]),
         word(&m["commit"]),
+        load(&rows),
         command(word(&m["command"]))
     );
     for row in &rows {
@@ -56,6 +57,13 @@ fn spliced(text: &str, table: &str) -> Option<String> {
 
 fn word(v: &Value) -> &str {
     v.as_str().unwrap_or("?")
+}
+
+/// Lowest and highest load before or after a row: beyond about one, others were at work.
+fn load(rows: &[Value]) -> String {
+    let loads = rows.iter().filter_map(|r| r["machine"]["load"].as_array()).flatten().filter_map(Value::as_f64);
+    let (low, high) = loads.fold((f64::MAX, 0.0), |(low, high), x| (x.min(low), x.max(high)));
+    if low > high { "unknown".to_owned() } else { format!("{low:.1}–{high:.1}") }
 }
 
 /// The program by its name, wherever it lay.
@@ -123,7 +131,7 @@ mod tests {
                 "squall": side(p50.clone(), rate.clone()), "floor": side(p50, rate),
                 "ratio": { "p50": 1.0, "p99": 1.0, "rate": 1.0 },
                 "counters": { "tuples_per_batch": null, "syscalls_per_tuple": 0.5, "cpu_cores_per_worker": 1.0 },
-                "machine": { "cpu": "C", "cores": 2, "kernel": "6", "commit": "abc", "command": "/x/squall-bench run", "void": void },
+                "machine": { "cpu": "C", "cores": 2, "kernel": "6", "commit": "abc", "command": "/x/squall-bench run", "load": [0.5, 1.25], "void": void },
             })
             .to_string()
         };
@@ -132,7 +140,7 @@ mod tests {
             row("tuples/s", Value::Null, json!(40_000_000), json!("slow floor")),
         ];
         let table = markdown(&lines.join("\n")).unwrap();
-        assert!(table.starts_with("C, 2 cores, Linux 6, commit abc: `squall-bench run`\n"), "{table}");
+        assert!(table.starts_with("C, 2 cores, Linux 6, commit abc, load 0.5–1.2: `squall-bench run`\n"), "{table}");
         let row =
             "| s | ring | 32 | 250 ns | 250 ns | 1.00 | 250 ns / 250 ns (1.00) | – | – | – | 0.5000 | 1.000 | 60, 61 |";
         assert!(table.contains(row), "{table}");

@@ -25,6 +25,22 @@ fn a_healthy_run_counts_every_tuple_and_exits_0() {
 }
 
 #[test]
+fn the_report_says_what_the_links_between_workers_use() {
+    for (shm, uses, text) in
+        [("auto", (true, false), "through shared memory ("), ("off", (false, true), "0 through shared memory, ")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let report = dir.path().join("r.json");
+        let end = run(&mut fixture(&["--tuples", "20000", "--shm", shm, "--report", report.to_str().unwrap()]));
+        end.exits(0).says(&[text]);
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        let used = |kind: &str| json["worker_links"][kind].as_u64().unwrap() > 0;
+        assert_eq!((used("shm"), used("sockets")), uses, "{json:#}");
+        assert_eq!(json["components"]["sum"]["executed"], 40_000, "{json:#}");
+    }
+}
+
+#[test]
 fn a_failed_tuple_is_reported_and_the_run_exits_1() {
     let end = run(&mut fixture(&["--tuples", "10000", "--fault", "fail"]));
     end.exits(1).says(&["a bad record", "work", "failed"]);
@@ -62,14 +78,20 @@ fn a_tuple_above_the_limit_names_the_limit_and_the_setting() {
 
 #[test]
 fn a_killed_worker_ends_the_run_and_is_named() {
-    let child = fixture(&["--tuples", "100000000"]).spawn().unwrap();
-    let pids = workers(child.id(), 2);
-    std::thread::sleep(Duration::from_millis(300));
-    kill(pids[1], Signal::KILL);
-    let end = wait(child);
-    end.exits(1).says(&["worker 1", "SIGKILL"]);
-    assert!(end.took < Duration::from_secs(10), "{}", end.all());
-    assert_gone(&pids);
+    for shm in ["auto", "copy", "off"] {
+        // Different instants of a run in full traffic.
+        for delay_ms in [300, 307] {
+            let child = fixture(&["--tuples", "100000000", "--shm", shm]).spawn().unwrap();
+            let pids = workers(child.id(), 2);
+            std::thread::sleep(Duration::from_millis(delay_ms));
+            kill(pids[1], Signal::KILL);
+            let end = wait(child);
+            end.exits(1).says(&["worker 1", "SIGKILL"]);
+            assert!(!end.all().contains("malformed"), "a torn batch: {}", end.all());
+            assert!(end.took < Duration::from_secs(10), "{}", end.all());
+            assert_gone(&pids);
+        }
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn where_io_uring_is_forbidden_the_run_says_so_and_goes_on_with_epoll() {
     let dir = tempfile::tempdir().unwrap();
     let (path, json) = report(&dir);
     let mut c = fixture(&["--tuples", "5000", "--report", &path]);
-    // SAFETY: `forbid_io_uring` only makes two system calls on memory of its own, which is allowed between fork and exec.
+    // SAFETY: `forbid` only makes two system calls on memory of its own, which is allowed between fork and exec.
     unsafe { c.pre_exec(forbid_io_uring) };
     run(&mut c).exits(0).says(&["io_uring", "epoll"]);
     assert_eq!(json()["io"], "epoll");
@@ -48,12 +48,29 @@ fn where_io_uring_is_forbidden_the_run_says_so_and_goes_on_with_epoll() {
     run(&mut c).exits(1).says(&["io_uring was asked for but cannot be used"]);
 }
 
-/// A container's seccomp filter in small: `io_uring_setup` gives EPERM, everything else passes.
+#[test]
+fn where_memory_cannot_be_shared_the_run_says_so_and_goes_on_with_sockets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, json) = report(&dir);
+    let mut c = fixture(&["--tuples", "5000", "--report", &path]);
+    // SAFETY: as above.
+    unsafe { c.pre_exec(|| forbid(libc::SYS_memfd_create)) };
+    run(&mut c).exits(0).says(&["not through shared memory", "memfd_create", "permit it"]);
+    assert_eq!(json()["worker_links"]["shm"], 0);
+    assert_ne!(json()["worker_links"]["sockets"], 0);
+    assert_eq!(json()["components"]["sum"]["executed"], 10_000);
+}
+
 fn forbid_io_uring() -> std::io::Result<()> {
+    forbid(libc::SYS_io_uring_setup)
+}
+
+/// A container's seccomp filter in small: one system call gives EPERM, everything else passes.
+fn forbid(call: libc::c_long) -> std::io::Result<()> {
     let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let filter = [
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_io_uring_setup as u32),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];

@@ -1,8 +1,11 @@
-//! Between two processes over shared memory, spinning at both ends: one memfd, a position per direction.
+//! Between two processes over shared memory, spinning at both ends: one memfd for both directions.
 //!
-//! Each direction has one writer and one reader, each in a process of its own. Invariant: what lies between a direction's
-//! two positions belongs to its reader, the rest to its writer; each moves its own position only, after its last access
-//! (Release), and looks at the other's before its first (Acquire).
+//! A round trip has a position and one message per direction. Invariant: a direction's message belongs to its reader from
+//! when its position has passed to n until the other direction's has, and to its writer else.
+//!
+//! A stream is a ring with the writer's and the reader's position. Invariant: what lies between the two belongs to the
+//! reader, the rest to the writer; each moves its own position only, after its last access (Release), and looks at the
+//! other's before its first (Acquire).
 #![allow(unsafe_code)]
 
 use std::io::{BufRead, BufReader};
@@ -34,7 +37,56 @@ const DIRECTION_BYTES: usize = MESSAGES + RING_BYTES;
 /// Both directions.
 const MEMORY_BYTES: usize = 2 * DIRECTION_BYTES;
 
-/// One end of one direction: `Writer` and `Reader` below say which. Positions count messages.
+/// The position that says: no more messages.
+const NO_MORE: u64 = u64::MAX;
+
+/// A direction of a round trip.
+struct Turn<'a> {
+    memory: &'a Shared,
+    base: usize,
+}
+
+impl<'a> Turn<'a> {
+    fn new(memory: &'a Shared, direction: usize) -> Self {
+        Turn { memory, base: direction * DIRECTION_BYTES }
+    }
+
+    fn message<const W: usize>(&self) -> *mut [u64; W] {
+        self.memory.place(self.base + MESSAGES).as_ptr()
+    }
+
+    /// Copies the `n`-th message in. Only when the `n - 1`-th has been answered.
+    #[inline(always)]
+    fn send<const W: usize>(&self, n: u64, message: &[u64; W]) {
+        // SAFETY: aligned, within the memory, and the writer's by now (module invariant).
+        unsafe { self.message::<W>().write(*message) };
+        // Pairs with the load in `receive`: the reader sees the message.
+        self.memory.word(self.base + WRITTEN).store(n, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.memory.word(self.base + WRITTEN).store(NO_MORE, Ordering::Release);
+    }
+
+    /// Spins for the `n`-th message and copies it out. `false`: there is none any more.
+    #[inline(always)]
+    fn receive<const W: usize>(&self, n: u64, into: &mut [u64; W]) -> bool {
+        let position = self.memory.word(self.base + WRITTEN);
+        loop {
+            // Pairs with the store in `send`.
+            match position.load(Ordering::Acquire) {
+                at if at == n => break,
+                NO_MORE => return false,
+                _ => std::hint::spin_loop(),
+            }
+        }
+        // SAFETY: aligned, within the memory, written, and the reader's until it answers (module invariant).
+        *into = unsafe { self.message::<W>().read() };
+        true
+    }
+}
+
+/// One end of one direction of a stream: `Writer` and `Reader` below say which. Positions count messages.
 struct End<'a, const W: usize> {
     memory: &'a Shared,
     base: usize,
@@ -146,16 +198,14 @@ fn serve_words<const W: usize>(memory: &Shared, job: &Job) -> Seen {
 
 /// Copies each message out, and in again on its way back.
 fn echo<const W: usize>(memory: &Shared) -> Seen {
-    let (mut tx, mut rx) = ends::<W>(memory, 1);
+    let (there, back) = (Turn::new(memory, 0), Turn::new(memory, 1));
     let mut message = [0; W];
-    loop {
-        if rx.try_read(1, |m| message = *m) {
-            while !tx.try_send(1, || message) {}
-        } else if rx.ended() {
-            return Seen { count: rx.0.mine, rate: None };
-        }
-        std::hint::spin_loop();
+    let mut n = 0;
+    while there.receive(n + 1, &mut message) {
+        n += 1;
+        back.send(n, &message);
     }
+    Seen { count: n, rate: None }
 }
 
 fn sink<const W: usize>(memory: &Shared, warmup_ns: u64) -> Seen {
@@ -229,9 +279,9 @@ fn beside<T: Send>(
 /// One message to and fro, copied in and out on each side.
 pub(super) fn rtt<const W: usize>(row: &Row, settings: &Settings, cores: [usize; 2]) -> Result<Outcome, BenchError> {
     let ping = |memory: &Shared, stop: &AtomicBool| {
-        let (mut tx, mut rx) = ends::<W>(memory, 0);
+        let (there, back) = (Turn::new(memory, 0), Turn::new(memory, 1));
         let mut latency = Histogram::new();
-        let (mut message, mut back) = ([0x5a; W], [0; W]);
+        let (mut message, mut answer) = ([0x5a; W], [0; W]);
         let mut n = 0;
         // The other process is up once the first message is back.
         let mut measure_from = u64::MAX;
@@ -239,11 +289,9 @@ pub(super) fn rtt<const W: usize>(row: &Row, settings: &Settings, cores: [usize;
             n += 1;
             message[0] = n;
             let began = now_ns();
-            tx.try_send(1, || message);
-            while !rx.try_read(1, |m| back = *m) {
-                std::hint::spin_loop();
-            }
-            touch_words(&back);
+            there.send(n, &message);
+            back.receive(n, &mut answer);
+            touch_words(&answer);
             let ended = now_ns();
             if measure_from == u64::MAX {
                 measure_from = ended + settings.warmup.as_nanos() as u64;
@@ -251,7 +299,7 @@ pub(super) fn rtt<const W: usize>(row: &Row, settings: &Settings, cores: [usize;
                 latency.record(ended - began);
             }
         }
-        tx.end();
+        there.end();
         Outcome { latency: Some(latency), emitted: n, ..Outcome::default() }
     };
     let (outcome, seen) = beside(Role::ShmEcho, row, settings, cores, ping)?;

@@ -16,6 +16,7 @@ use crate::clock::{cpu_ns, now_ns};
 use crate::error::BenchError;
 use crate::measure::Counters;
 use crate::peer;
+use crate::scenario::Link;
 
 /// How long a topology may take to end once its spouts have, and another process to answer.
 const END_MAX: Duration = Duration::from_secs(10);
@@ -94,7 +95,11 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
         }
         stats.links.add(&other_stats.links);
         stats.by_link.extend(other_stats.by_link);
+        stats.peer_links.add(&other_stats.peer_links);
         tally.add(other_tally);
+    }
+    if job.row.link == Link::Shm && stats.peer_links.shm == 0 {
+        return Err(BenchError::NoSharedMemory);
     }
     let counters = counters(&deployed, &stats, cpu_cores)?;
     Ok(Done { tally, counters })

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use squall::{Built, Topology};
 use squall_engine::WaitStrategy;
 use squall_metrics::Histogram;
-use squall_topology::{LinkKind, Plan};
+use squall_topology::{LinkKind, Plan, ShmUse};
 
 use crate::error::BenchError;
 use crate::machine::Machine;
@@ -190,6 +190,7 @@ impl Job {
         t.configure(|c| {
             c.workers = workers;
             c.reactors = Some(reactors);
+            c.shm = if self.row.link == Link::Shm { ShmUse::Auto } else { ShmUse::Off };
             if let Some(cap) = self.row.cap {
                 // So many of the row's tuples fit, and not one more.
                 let tuples = cap * (TUPLE_HEADER + self.row.size);
@@ -222,7 +223,8 @@ impl Job {
         let wanted = match self.row.link {
             Link::Local => LinkKind::Local,
             Link::Ring => LinkKind::Ring,
-            Link::Shm | Link::Uds | Link::Tcp => LinkKind::Socket,
+            Link::Shm => LinkKind::Shm,
+            Link::Uds | Link::Tcp => LinkKind::Socket,
         };
         let link = plan.link_between(0, self.other_reactor());
         let got = link.map_or(LinkKind::Local, |l| plan.links[l as usize].kind);

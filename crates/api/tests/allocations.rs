@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use squall::prelude::*;
 use squall::{Row, RowRef, ValueRef};
 use squall_engine::{IoChoice, WaitStrategy, Worker, WorkerEvent};
+use squall_topology::ShmUse;
 use support::{RunStats, join_workers, start_workers};
 
 thread_local! {
@@ -219,7 +220,10 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn steady<K: Kind + squall::Inputs>(workers: u32, reactors: u32, io: IoChoice, kinds: &[&str]) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let workers = start_workers(topology::<K>(workers, reactors), 2, io, WaitStrategy::Hybrid);
+    let t = topology::<K>(workers, reactors);
+    let shm = if kinds.contains(&"shm") { ShmUse::Auto } else { ShmUse::Off };
+    t.configure(|c| c.shm = shm);
+    let workers = start_workers(t, 2, io, WaitStrategy::Hybrid);
     workers.iter().for_each(Worker::begin);
     // Warm is who has as many buffers as were ever in use at once, which depends on when threads ran; that number is bounded
     // (D2), so it is reached, and then nothing is allocated for ever. Who allocates per tuple, batch or stall never gets there.
@@ -263,6 +267,12 @@ fn within_a_reactor_typed_and_dynamic() {
 fn over_rings_typed_and_dynamic() {
     steady::<Item>(1, 2, IoChoice::Auto, &["local", "ring"]);
     steady::<Row>(1, 2, IoChoice::Auto, &["local", "ring"]);
+}
+
+#[test]
+fn over_shared_memory_typed_and_dynamic() {
+    steady::<Item>(2, 1, IoChoice::Auto, &["local", "shm"]);
+    steady::<Row>(2, 1, IoChoice::Auto, &["local", "shm"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use squall::prelude::*;
 use squall_engine::{IoChoice, LinkStats, MemCluster, Step, VirtualClock, WaitStrategy};
-use squall_topology::Machine;
+use squall_topology::{Machine, ShmUse};
 use support::{RunStats, run_workers};
 
 #[derive(Tuple, Debug, Clone, Copy, PartialEq)]
@@ -72,7 +72,12 @@ fn link<'a>(links: &'a [LinkStats], kind: &str) -> &'a LinkStats {
 
 /// A spout and a bolt on two reactors, or on one.
 fn one_link(workers: u32, reactors: u32, io: IoChoice) -> RunStats {
+    one_link_sharing(ShmUse::Off, workers, reactors, io)
+}
+
+fn one_link_sharing(shm: ShmUse, workers: u32, reactors: u32, io: IoChoice) -> RunStats {
     let (t, items) = items(workers, reactors);
+    t.configure(|c| c.shm = shm);
     t.bolt("null", || Null).on(items.shuffle());
     let stats = run_workers(t, 2, io, WaitStrategy::Hybrid);
     assert_eq!(stats.executed("null"), N);
@@ -112,6 +117,17 @@ fn a_socket_sends_the_batch_itself_and_epoll_puts_it_together_once() {
     // More where the thread lost its core in mid-batch, see above.
     assert!(socket.copies_receive == N || stats.components["null"].moved_bytes > 0, "{socket:?}");
     assert!(sum.syscalls > 0 && sum.bytes_out >= socket.bytes && sum.bytes_in == sum.bytes_out, "{sum:?}");
+}
+
+#[test]
+fn shared_memory_copies_each_tuple_once_on_send_and_on_receive_only_where_the_peer_is_not_trusted() {
+    for (use_, received) in [(ShmUse::Auto, 0), (ShmUse::Copy, N)] {
+        let stats = one_link_sharing(use_, 2, 1, IoChoice::Auto);
+        let shm = &link(&stats.by_link, "shm").traffic;
+        assert_eq!((shm.tuples, shm.serializations, shm.copies_send), (N, N, N), "{use_}");
+        // More where the thread lost its core in mid-batch, see above.
+        assert!(shm.copies_receive == received || stats.components["null"].moved_bytes > 0, "{use_}: {shm:?}");
+    }
 }
 
 #[test]

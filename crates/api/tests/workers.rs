@@ -7,7 +7,8 @@ mod support;
 
 use squall::prelude::*;
 use squall_engine::{IoChoice, WaitStrategy};
-use support::{RunStats, run_workers};
+use squall_topology::{Plan, ShmUse};
+use support::{RunStats, SocketsOf, run_to_end, socket_pairs, start_workers_over, tcp_pairs};
 
 #[derive(Tuple, Debug, Clone, PartialEq)]
 struct Item {
@@ -83,13 +84,24 @@ struct Totals {
 }
 
 fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
-    let stats = run_workers(t, cores, io, WaitStrategy::Hybrid);
+    run_over(t, cores, io, socket_pairs)
+}
+
+/// As `run`, over these sockets between the workers.
+fn run_over(t: Topology, cores: usize, io: IoChoice, sockets: impl Fn(&Plan) -> SocketsOf) -> Totals {
+    let stats = run_to_end(start_workers_over(t, cores, io, WaitStrategy::Hybrid, sockets));
     let word = |row: &Vec<u8>, at: usize| u64::from_le_bytes(row[at..at + 8].try_into().unwrap());
     Totals {
         sum: stats.results.iter().map(|row| word(row, 0)).sum(),
         bytes: stats.results.iter().map(|row| word(row, 8)).sum(),
         stats,
     }
+}
+
+/// The topology with this use of shared memory.
+fn sharing(shm: ShmUse, t: Topology) -> Topology {
+    t.configure(|c| c.shm = shm);
+    t
 }
 
 fn topology(workers: u32, reactors: u32, each: u64, text: &str, tasks: u32) -> Topology {
@@ -130,8 +142,9 @@ fn rings_between_reactors_lose_and_double_nothing() {
 #[test]
 fn sockets_between_workers_lose_and_double_nothing_on_either_driver() {
     for io in [IoChoice::Auto, IoChoice::Epoll] {
-        let totals = run(topology(2, 2, 50_000, "some longer text, out of line", 4), 4, io);
+        let totals = run(sharing(ShmUse::Off, topology(2, 2, 50_000, "some longer text, out of line", 4)), 4, io);
         check(&totals, 50_000, 4, 29);
+        assert_eq!((totals.stats.peer_links.shm, totals.stats.peer_links.sockets), (0, 4));
         if io == IoChoice::Epoll {
             assert_eq!(totals.stats.io, "epoll");
         }
@@ -139,10 +152,44 @@ fn sockets_between_workers_lose_and_double_nothing_on_either_driver() {
 }
 
 #[test]
+fn shared_memory_between_workers_loses_and_doubles_nothing_read_in_place_or_copied() {
+    for (shm, io) in [(ShmUse::Auto, IoChoice::Auto), (ShmUse::Auto, IoChoice::Epoll), (ShmUse::Copy, IoChoice::Auto)] {
+        let totals = run(sharing(shm, topology(2, 2, 50_000, "some longer text, out of line", 4)), 4, io);
+        check(&totals, 50_000, 4, 29);
+        assert_eq!((totals.stats.peer_links.shm, totals.stats.peer_links.sockets), (4, 0));
+        assert!(totals.stats.warnings.iter().all(|w| !w.contains("shared memory")), "{:?}", totals.stats.warnings);
+    }
+}
+
+#[test]
+fn shared_memory_with_the_smallest_rings_loses_nothing_and_hangs_nowhere() {
+    let t = topology(2, 2, 5_000, "some longer text, out of line", 4);
+    t.configure(|c| {
+        c.batch_bytes = 256;
+        c.socket_batch_bytes = 256;
+        c.credit_bytes = 256;
+        c.ring_bytes = 1024;
+        c.max_tuple_bytes = 4096;
+    });
+    let totals = run(t, 4, IoChoice::Auto);
+    check(&totals, 5_000, 4, 29);
+    assert_eq!(totals.stats.peer_links.shm, 4);
+}
+
+#[test]
+fn a_link_over_tcp_leads_to_another_host_and_shares_no_memory() {
+    let totals = run_over(topology(2, 1, 20_000, "text", 2), 2, IoChoice::Auto, tcp_pairs);
+    check(&totals, 20_000, 2, 4);
+    assert_eq!((totals.stats.peer_links.shm, totals.stats.peer_links.sockets), (0, 1));
+}
+
+#[test]
 fn tuples_larger_than_a_batch_and_a_ring_travel_alone() {
     let big = "y".repeat(1_500_000);
     check(&run(topology(1, 2, 20, &big, 2), 2, IoChoice::Auto), 20, 2, big.len());
-    check(&run(topology(2, 1, 20, &big, 2), 2, IoChoice::Auto), 20, 2, big.len());
+    for shm in [ShmUse::Off, ShmUse::Auto, ShmUse::Copy] {
+        check(&run(sharing(shm, topology(2, 1, 20, &big, 2)), 2, IoChoice::Auto), 20, 2, big.len());
+    }
 }
 
 #[test]

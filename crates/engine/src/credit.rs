@@ -26,7 +26,8 @@ impl Way {
 
 /// Bytes that `sent` and `consumed` leave under way, and whether `bytes` more may go.
 pub(crate) fn admits(sent: u64, consumed: u64, bytes: u64, window: u64) -> bool {
-    let out = sent - consumed;
+    // A peer in another process may claim to have consumed what was never sent; that gains it nothing.
+    let out = sent.saturating_sub(consumed);
     out + bytes <= window || out <= window / 4
 }
 

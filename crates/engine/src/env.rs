@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use squall_metrics::Histogram;
-use squall_topology::{CustomGrouping, Grouping, Plan, Router};
+use squall_topology::{CustomGrouping, Grouping, LinkKind, Plan, Router};
 use squall_tuple::TupleType;
 use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId, WorkerIx};
 
@@ -75,7 +75,7 @@ impl CohortEnv {
     /// # Errors
     /// No descriptor left.
     pub fn doorbell(&self) -> std::io::Result<Option<OwnedFd>> {
-        self.shared.doorbell(self.reactor).map(|bell| bell.export()).transpose()
+        self.shared.doorbell(self.reactor).map(|bell| bell.as_fd().try_clone_to_owned()).transpose()
     }
 
     /// The outgoing side of `stream` for this cohort.
@@ -119,8 +119,9 @@ impl CohortEnv {
             return at as u32;
         }
         let config = &self.plan.spec.config;
-        let same_worker = self.plan.reactors[to as usize].worker == self.worker;
-        let batch_bytes = if same_worker { config.batch_bytes } else { config.socket_batch_bytes } as usize;
+        let link = self.plan.link_between(self.reactor, to).map(|l| self.plan.links[l as usize].kind);
+        let batch_bytes =
+            if link == Some(LinkKind::Socket) { config.socket_batch_bytes } else { config.batch_bytes } as usize;
         self.outbox.add_lane(batch_bytes as u64);
         lanes.push(Lane { to, feedback, batch_bytes, open: None });
         lanes.len() as u32 - 1

@@ -1,7 +1,7 @@
 //! The dataplane: reactors that run cohorts and move batches over links.
 //!
 //! [`Core`] is the logic of one reactor without any I/O; [`Worker`] runs cores on pinned threads, with rings between
-//! them and sockets to other workers; [`MemCluster`] runs all cores of a plan on one thread, in any legal order, for
+//! them and shared memory or sockets to other workers; [`MemCluster`] runs all cores of a plan on one thread, in any legal order, for
 //! the test harness and the simulator. Promises D1–D10 are in `docs/semantics.md`.
 //!
 //! Invariants: a tuple never waits for the control plane, a lock or a log line; every queue is bounded in bytes; one
@@ -17,6 +17,7 @@ mod cohort;
 mod credit;
 mod env;
 mod fault;
+mod hello;
 mod hook;
 mod inbox;
 mod logic;
@@ -48,4 +49,4 @@ pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared}
 pub use squall_io::{IoChoice, IoKind};
 pub use stats::{CohortStats, ComponentStats, DropReason, LinkCounters, LinkStats, LinkTraffic};
 pub use wait::{WaitPlan, WaitStrategy};
-pub use worker::{SocketLink, StartError, Worker, WorkerConfig, WorkerStats};
+pub use worker::{PeerLinks, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

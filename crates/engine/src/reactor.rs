@@ -92,7 +92,7 @@ impl Reactor {
             let now = if progress && self.core.has_spouts() { clock.now_ns() } else { now };
             let turn = self.core.turn(now, &mut self.wires.tx, flush_all)?;
             progress |= turn.progress;
-            self.wires.tx.publish();
+            self.wires.publish();
             if !finished && self.core.finished() && self.wires.tx.all_sent() {
                 finished = true;
                 // AcqRel: whoever counts to zero has seen every reactor's last writes.
@@ -135,19 +135,24 @@ impl Reactor {
     fn sleep(&mut self, clock: &MonotonicClock) -> Result<bool, ReceiveError> {
         loop {
             let now = clock.now_ns();
+            self.wires.announce_sleep();
             self.sleep.prepare();
             // Only who waits for room asks to be woken when there is some: a wake-up costs the other side 6–9 µs.
-            let starving = self.core.paused();
+            let starving = self.core.paused() || self.wires.tx.is_leaving();
             if starving {
                 self.wires.tx.set_starving(true);
             }
             let turn = self.core.turn(now, &mut self.wires.tx, true)?;
             // A cohort that became paused in this very turn has not asked for its wake-up yet: take another turn.
-            let unasked = self.core.paused() && !starving;
-            let awake = unasked || turn.progress || self.wires.rings_pending() || self.commands.pending();
+            let unasked = (self.core.paused() || self.wires.tx.is_leaving()) && !starving;
+            let awake = self.wires.tx.push_parts()
+                || unasked
+                || turn.progress
+                || self.wires.rings_pending()
+                || self.commands.pending();
             let mut arrived = false;
             if awake {
-                self.wires.tx.publish();
+                self.wires.publish();
             } else {
                 let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
                 let timeout = turn.deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));
@@ -155,6 +160,7 @@ impl Reactor {
                 arrived = self.wires.wait(&mut self.core, Some(timeout), clock)?;
             }
             self.sleep.cancel();
+            self.wires.cancel_sleep();
             if starving {
                 self.wires.tx.set_starving(false);
             }

@@ -128,7 +128,7 @@ pub struct LinkStats {
     pub from: ReactorIx,
     /// The receiver; the sender itself for the local link.
     pub to: ReactorIx,
-    /// How: `local`, `ring`, `socket`.
+    /// How: `local`, `ring`, `shm`, `socket`.
     pub kind: String,
     /// Its counts.
     pub traffic: LinkTraffic,
@@ -292,6 +292,7 @@ fn link_kind(kind: LinkKind) -> &'static str {
     match kind {
         LinkKind::Local => "local",
         LinkKind::Ring => "ring",
+        LinkKind::Shm => "shm",
         LinkKind::Socket => "socket",
     }
 }

@@ -24,15 +24,18 @@ use squall_tuple::ids::{ComponentIx, ReactorIx, WorkerIx};
 use crate::clock::MonotonicClock;
 use crate::env::{Registry, Wake};
 use crate::fault::Fault;
+use crate::hello::{PeerEnd, shake_hands};
 use crate::logic::{Core, CoreConfig};
 use crate::reactor::{Command, Reactor, ReactorSnapshot};
 use crate::shared::{WorkerEvent, WorkerReceivers, WorkerShared};
 use crate::stats::{CohortStats, ComponentStats, LinkCounters, LinkStats, LinkTraffic};
 use crate::wait::{WaitPlan, Waiter, Waits};
-use crate::wires::{LARGE_MAX, Peer, RingCredit, RingRx, RingTx, Wires};
+use crate::wires::{LARGE_MAX, Large, Peer, RingCredit, RingRx, RingTx, Wires};
 
 /// Commands a reactor may have waiting.
 const COMMANDS_MAX: usize = 64;
+/// How long the other worker of a link may take to start before the link is given up.
+const HELLO_WAIT: Duration = Duration::from_secs(30);
 /// How long a snapshot waits for a busy reactor before it takes the last one.
 const SNAPSHOT_WAIT: Duration = Duration::from_millis(20);
 /// The same at the end, when nothing may be missing.
@@ -55,7 +58,8 @@ pub struct WorkerConfig {
     pub pin: bool,
 }
 
-/// One end of the stream socket between two reactors in different workers.
+/// One end of the stream socket between two reactors in different workers. Where it is a Unix socket and the plan's `shm` is not `off`, the two
+/// workers share memory instead, and it tells the end of the other one.
 pub struct SocketLink {
     /// One reactor.
     pub a: ReactorIx,
@@ -79,12 +83,59 @@ pub enum StartError {
         "a socket between workers could not be used: {0}; raise the limit of open files (ulimit -n) if it names it"
     )]
     Socket(std::io::Error),
+    /// The two workers of a link could not agree on how to use it.
+    #[error(
+        "the link from reactor {here} to {peer} could not be set up: {source}; the other worker ended, hangs, or runs another build"
+    )]
+    Hello {
+        /// Our reactor.
+        here: ReactorIx,
+        /// The other one.
+        peer: ReactorIx,
+        /// What went wrong.
+        source: std::io::Error,
+    },
     /// No thread.
     #[error("could not start a reactor thread: {0}; raise the limit of processes (ulimit -u)")]
     Thread(std::io::Error),
     /// A reactor's thread ended before it was ready.
     #[error("a reactor ended while starting: {0}")]
     Ended(String),
+}
+
+/// What the links between workers use. Each is counted by one of its two workers, that of the lower reactor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerLinks {
+    /// Links through shared memory.
+    pub shm: u32,
+    /// Links through sockets.
+    pub sockets: u32,
+    /// What is behind the shared memory: kinds of pages, without repetition.
+    pub pages: Vec<String>,
+}
+
+impl PeerLinks {
+    /// Sums two workers.
+    pub fn add(&mut self, other: &PeerLinks) {
+        self.shm += other.shm;
+        self.sockets += other.sockets;
+        for pages in &other.pages {
+            if !self.pages.contains(pages) {
+                self.pages.push(pages.clone());
+            }
+        }
+    }
+
+    fn of(ends: &[PeerEnd]) -> PeerLinks {
+        let mut links = PeerLinks::default();
+        for end in ends.iter().filter(|end| end.mine < end.peer) {
+            links.add(&match &end.shm {
+                Some((shm, _)) => PeerLinks { shm: 1, sockets: 0, pages: vec![shm.pages().to_string()] },
+                None => PeerLinks { sockets: 1, ..PeerLinks::default() },
+            });
+        }
+        links
+    }
 }
 
 /// What a worker has counted so far.
@@ -113,6 +164,8 @@ pub struct WorkerStats {
     /// The links that begin at reactors of this worker, and of those that end here what the receiver counts; those that
     /// carried nothing are left out, and of more than 4096 the quietest.
     pub by_link: Vec<LinkStats>,
+    /// What the links to other workers use.
+    pub peer_links: PeerLinks,
     /// Log lines and warnings that were dropped because nobody read them in time.
     pub events_dropped: u64,
 }
@@ -126,6 +179,7 @@ pub struct Worker {
     replies: (Sender<ReactorSnapshot>, Receiver<ReactorSnapshot>),
     io: IoKind,
     wait: WaitPlan,
+    peer_links: PeerLinks,
 }
 
 struct ReactorHandle {
@@ -145,6 +199,14 @@ enum Hello {
     Failed(StartError),
 }
 
+/// What a reactor learns once all others have a doorbell.
+struct Peers {
+    /// Of this worker.
+    reactors: Vec<(ReactorIx, Peer)>,
+    /// To other workers.
+    links: Vec<PeerEnd>,
+}
+
 /// Rings of one reactor, made by the main thread.
 #[derive(Default)]
 struct RingEnds {
@@ -156,11 +218,12 @@ struct ThreadSetup {
     config: ReactorConfig,
     waiter: Waiter,
     rings: RingEnds,
-    sockets: Vec<(ReactorIx, OwnedFd)>,
+    /// Links to other workers that will come.
+    links: usize,
     commands: squall_ring::CommandReceiver<Command>,
     sleep: SleepFlag,
     hello: Sender<Hello>,
-    peers: Receiver<Vec<(ReactorIx, Peer)>>,
+    peers: Receiver<Peers>,
     unfinished: Arc<AtomicUsize>,
 }
 
@@ -175,7 +238,8 @@ struct ReactorConfig {
 }
 
 impl Worker {
-    /// Starts the threads and prepares the components. Spouts wait for [`Worker::begin`].
+    /// Starts the threads, agrees with the other workers on the links to them, and prepares the components. Spouts wait for
+    /// [`Worker::begin`]. Waits for the other workers to be started too: start workers of one process from several threads.
     ///
     /// # Errors
     /// The first thing that kept a reactor from becoming ready.
@@ -195,14 +259,9 @@ impl Worker {
             shared.event(WorkerEvent::Warning(warning.clone()));
         }
         let mut rings = make_rings(&plan, &reactors);
-        let mut ends: Vec<Vec<(ReactorIx, OwnedFd)>> = reactors.iter().map(|_| Vec::new()).collect();
-        for link in sockets {
-            let mine = |r: ReactorIx| reactors.iter().position(|m| *m == r);
-            match (mine(link.a), mine(link.b)) {
-                (Some(at), None) => ends[at].push((link.b, link.fd)),
-                (None, Some(at)) => ends[at].push((link.a, link.fd)),
-                _ => unreachable!("a socket leads from one of this worker's reactors to another worker's"),
-            }
+        for link in &sockets {
+            let inside = reactors.contains(&link.a) != reactors.contains(&link.b);
+            assert!(inside, "a socket leads from one of this worker's reactors to another worker's");
         }
         let mut worker = Worker {
             plan: plan.clone(),
@@ -212,6 +271,7 @@ impl Worker {
             replies: bounded(reactors.len()),
             io: IoKind::IoUring,
             wait: waits.in_use(&reactors),
+            peer_links: PeerLinks::default(),
         };
         let mut hellos = Vec::new();
         let mut peer_senders = Vec::new();
@@ -231,7 +291,7 @@ impl Worker {
                 },
                 waiter: waits.waiter(*reactor),
                 rings: std::mem::take(&mut rings[at]),
-                sockets: std::mem::take(&mut ends[at]),
+                links: sockets.iter().filter(|link| link.a == *reactor || link.b == *reactor).count(),
                 commands,
                 sleep: sleep.clone(),
                 hello: hello_tx,
@@ -249,9 +309,21 @@ impl Worker {
         }
         let peers: Vec<(ReactorIx, Peer)> =
             reactors.iter().zip(&worker.threads).map(|(r, t)| (*r, t.peer.clone())).collect();
-        for sender in peer_senders {
+        let bells: Vec<_> = peers.iter().map(|(r, peer)| (*r, peer.bell.clone())).collect();
+        let mut ends = shake_hands(&plan, sockets, &bells, Instant::now() + HELLO_WAIT)?;
+        worker.peer_links = PeerLinks::of(&ends);
+        for end in ends.iter().filter(|end| end.mine < end.peer) {
+            if let Some(cause) = &end.refused {
+                let PeerEnd { mine, peer, .. } = end;
+                worker.shared.event(WorkerEvent::Warning(format!(
+                    "reactors {mine} and {peer} exchange batches through their socket, not through shared memory: {cause}"
+                )));
+            }
+        }
+        for (sender, reactor) in peer_senders.into_iter().zip(&reactors) {
+            let links = ends.extract_if(.., |end| end.mine == *reactor).collect();
             // A thread that is gone has said why in its hello.
-            let _ = sender.send(peers.clone());
+            let _ = sender.send(Peers { reactors: peers.clone(), links });
         }
         for (at, hello) in hellos.iter().enumerate() {
             match hello.recv() {
@@ -372,6 +444,7 @@ impl Worker {
             io: self.io.to_string(),
             wait: self.wait.to_string(),
             events_dropped: self.shared.events_dropped(),
+            peer_links: self.peer_links.clone(),
             ..Default::default()
         };
         for t in &self.threads {
@@ -484,7 +557,7 @@ fn thread_main(setup: ThreadSetup) {
 }
 
 fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
-    let ThreadSetup { config, waiter, rings, sockets, commands, sleep, hello, peers, unfinished } = setup;
+    let ThreadSetup { config, waiter, rings, links, commands, sleep, hello, peers, unfinished } = setup;
     let ReactorConfig { plan, reactor, registry, shared, .. } = config;
     if config.pin
         && let Some(core) = plan.reactors[reactor as usize].core
@@ -495,15 +568,14 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
              check taskset, cgroup cpusets, or use --no-pin"
         )));
     }
-    let (driver, warning) =
-        if sockets.is_empty() { (squall_io::parker(), None) } else { squall_io::open(config.io, sockets.len())? };
+    let (driver, warning) = if links == 0 { (squall_io::parker(), None) } else { squall_io::open(config.io, links)? };
     // A reactor without sockets has no say in which driver the worker is said to use.
-    let kind = if sockets.is_empty() && config.io != IoChoice::Epoll { IoKind::IoUring } else { driver.kind() };
+    let kind = if links == 0 && config.io != IoChoice::Epoll { IoKind::IoUring } else { driver.kind() };
     let bell = driver.bell();
     shared.set_doorbell(reactor, bell.clone());
     // The receiver waits for exactly these messages; if it is gone, so is the run.
     let _ = hello.send(Hello::Bell(bell.clone(), kind, warning));
-    let Ok(peers) = peers.recv() else {
+    let Ok(Peers { reactors: peers, links }) = peers.recv() else {
         return Err(StartError::Ended("the worker gave up".to_owned()));
     };
     let peer = |r: ReactorIx| {
@@ -530,14 +602,19 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     core.prepare()?;
     let mut wires = Wires::new(plan.clone(), reactor, driver, core.pool().clone());
     for (to, producer, credit, large) in rings.tx {
+        let large = Large::Queue(large);
         wires.add_ring_tx(to, RingTx { producer, credit, large, peer: peer(to), dirty: false });
     }
     for (from, consumer, source, large) in rings.rx {
         let credit = RingCredit { source, peer: peer(from), dirty: false };
         wires.add_ring_rx(RingRx { from, consumer, large }, credit);
     }
-    for (to, fd) in sockets {
-        wires.add_socket(to, fd).map_err(StartError::Socket)?;
+    for PeerEnd { peer, fd, shm, .. } in links {
+        match shm {
+            Some((link, bell)) => wires.add_shm(peer, fd, link, bell),
+            None => wires.add_socket(peer, fd),
+        }
+        .map_err(StartError::Socket)?;
     }
     let _ = hello.send(Hello::Ready(core.stats().collect()));
     Ok(Reactor { core, wires, commands, sleep, waiter, shared, unfinished, sleeps: 0 })

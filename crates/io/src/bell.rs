@@ -26,21 +26,28 @@ impl Bell {
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 
-    /// The eventfd itself, for another process: eight bytes of a `u64` 1 written to it ring the bell.
-    ///
-    /// # Errors
-    /// No descriptor left.
-    pub fn export(&self) -> io::Result<OwnedFd> {
-        self.fd.try_clone()
-    }
-
     /// Takes the rings so far; whether there were any.
     pub(crate) fn hear(&self) -> bool {
         let mut count = [0u8; 8];
         rustix::io::read(&self.fd, &mut count).is_ok()
     }
 
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+    /// A bell of another process, from the descriptor that its [`Bell::as_fd`] gave there.
+    ///
+    /// # Errors
+    /// Where ringing it could block: it is not set to non-blocking, as every bell's is.
+    pub fn import(fd: OwnedFd) -> io::Result<Bell> {
+        if !rustix::fs::fcntl_getfl(&fd)?.contains(rustix::fs::OFlags::NONBLOCK) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptor is no doorbell: writing could block",
+            ));
+        }
+        Ok(Bell { fd: Arc::new(fd) })
+    }
+
+    /// The descriptor behind it, to be passed to another process that takes it by [`Bell::import`].
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }

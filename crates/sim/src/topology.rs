@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use squall::{BoltDecl, Built, Row, SpoutDecl, Stream, TaskHook, TaskId, Topology};
 use squall_engine::Registry;
-use squall_topology::{Machine, Plan};
+use squall_topology::{Machine, Plan, ShmUse};
 use squall_tuple::ids::StreamIx;
 
 use crate::bolt::{SimBolt, SimIn};
@@ -134,6 +134,8 @@ pub(crate) fn build(scenario: &Scenario) -> Result<(Arc<Plan>, Arc<Registry>), S
         c.ring_bytes = u64::from(sizes.batch_bytes) * 4;
         c.max_tuple_bytes = sizes.max_tuple_bytes;
         c.key_groups = sizes.key_groups;
+        // Every third seed's workers share memory: a link that copies, returns credit at once and has the batches of a ring.
+        c.shm = if scenario.seed % 3 == 2 { ShmUse::Auto } else { ShmUse::Off };
     });
     let mut declared: Vec<Option<Box<dyn Declared>>> =
         scenario.components.iter().map(|c| Some(declare(&t, c))).collect();

@@ -227,6 +227,7 @@ impl<A: Args + Clone + 'static> App<A> {
         topology.configure(|config| {
             config.workers = place.workers.unwrap_or(config.workers);
             config.reactors = place.reactors.or(config.reactors);
+            config.shm = place.shm.unwrap_or(config.shm);
         });
         let built = topology.build().map_err(|error| error.to_string())?;
         let machine = Machine { cores: cores.to_vec() };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use squall_engine::{IoChoice, WaitPlan, WaitStrategy};
+use squall_topology::ShmUse;
 
 /// Something failed: the run, a tuple, the verification, or a write.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -91,6 +92,9 @@ pub(crate) struct PlaceFlags {
     /// Number of reactor threads in each worker [default: usable cores / workers]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub reactors: Option<u32>,
+    /// Shared memory between worker processes: auto, off (sockets) or copy (each batch is copied before it is validated) [default: the topology's]
+    #[arg(long, value_name = "USE")]
+    pub shm: Option<ShmUse>,
     /// Name of the topology [default: the program's]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -256,12 +260,21 @@ mod tests {
 
     #[test]
     fn a_command_line_that_is_not_understood_exits_with_two() {
-        for line in ["wc", "wc rnu", "wc run --workers 0", "wc run --wait never", "wc run --io tcp", "wc run --bogus"] {
+        for line in [
+            "wc",
+            "wc rnu",
+            "wc run --workers 0",
+            "wc run --wait never",
+            "wc run --io tcp",
+            "wc run --shm on",
+            "wc run --bogus",
+        ] {
             assert_eq!(refused(line).0, i32::from(EXIT_USAGE), "{line}");
         }
         assert!(refused("wc run --wait never").1.contains("use spin, hybrid or park"));
         assert!(refused("wc run --wait hybrid,park").1.contains("names no reactor"));
         assert_eq!(run("wc run --wait hybrid,1=spin").run.wait.to_string(), "hybrid,1=spin");
+        assert!(refused("wc run --shm on").1.contains("write auto, off or copy"));
         assert!(refused("wc run --io tcp").1.contains("write auto, io_uring or epoll"));
     }
 

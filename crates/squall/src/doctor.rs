@@ -7,9 +7,15 @@ use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 use squall_metrics::format;
+use squall_ring::{Pages, ShmLink, ShmSizes, Trust};
 
 /// Locked memory that a worker with many reactors may want for its rings.
 const MEMLOCK_WANTED_BYTES: u64 = 64 << 20;
+
+const HUGE_PAGES: &str = "no huge pages are reserved: `sysctl vm.nr_hugepages=N`, N the links between workers (one of 2 MiB each by default)";
+
+/// A link between workers as topologies have it unless they say otherwise.
+const SHM_SIZES: ShmSizes = ShmSizes { ring_bytes: 512 << 10, creator_inboxes: 1, opener_inboxes: 1 };
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub(crate) struct Machine {
     pub kernel: String,
     /// Why io_uring cannot be used and what to do; `None` where it can.
     pub io_uring_hindered: Option<String>,
+    /// Kind of pages behind memory shared between workers, or why there is none.
+    pub shared_memory: Result<Pages, String>,
     /// CPUs this process may use, of how many online.
     pub cores: Vec<usize>,
     pub cores_online: Option<usize>,
@@ -34,6 +42,9 @@ impl Machine {
         Machine {
             kernel: format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy()),
             io_uring_hindered: (!probe.usable).then(|| probe.cause.unwrap_or(unknown)),
+            shared_memory: ShmLink::create(SHM_SIZES, Trust::Peer)
+                .map(|(link, _)| link.pages())
+                .map_err(|error| error.to_string()),
             cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
             cores_online: read("/sys/devices/system/cpu/online").and_then(|list| count_list(&list)),
             memlock_bytes: getrlimit(Resource::Memlock).current.filter(|_| !may_lock_all()),
@@ -76,6 +87,11 @@ pub(crate) fn render(machine: &Machine) -> String {
     match &machine.io_uring_hindered {
         None => say("io_uring", "usable", None),
         Some(cause) => say("io_uring", "not usable: links between workers use epoll", Some(cause)),
+    }
+    match &machine.shared_memory {
+        Ok(Pages::Normal) => say("shared memory", "usable, normal pages", Some(HUGE_PAGES)),
+        Ok(pages) => say("shared memory", &format!("usable, {pages}"), None),
+        Err(cause) => say("shared memory", "not usable: links between workers use sockets", Some(cause)),
     }
     let (cores, remedy) = cores(machine);
     say("cores", &cores, remedy);
@@ -129,6 +145,7 @@ mod tests {
         Machine {
             kernel: "Linux 6.18.0".into(),
             io_uring_hindered: None,
+            shared_memory: Ok(Pages::Reserved),
             cores: vec![0, 1],
             cores_online: Some(2),
             memlock_bytes: None,
@@ -141,6 +158,7 @@ mod tests {
         let want = "\
 kernel        Linux 6.18.0
 io_uring      usable
+shared memory usable, reserved huge pages
 cores         2 of 2 usable (0, 1)
 locked memory no limit for this user
 clock         tsc
@@ -152,6 +170,7 @@ clock         tsc
     fn every_hindrance_comes_with_its_remedy() {
         let machine = Machine {
             io_uring_hindered: Some("a seccomp filter forbids it: permit it".into()),
+            shared_memory: Err("memfd_create is forbidden: permit it".into()),
             cores: vec![3],
             memlock_bytes: Some(64 << 10),
             clock_source: Some("hpet".into()),
@@ -161,6 +180,8 @@ clock         tsc
 kernel        Linux 6.18.0
 io_uring      not usable: links between workers use epoll
               -> a seccomp filter forbids it: permit it
+shared memory not usable: links between workers use sockets
+              -> memfd_create is forbidden: permit it
 cores         1 of 2 usable (3)
               -> taskset or a cpuset leaves this process fewer than there are
 locked memory up to 64.0 KiB

@@ -47,7 +47,7 @@ pub use plan::{
 };
 pub use router::{CustomGrouping, Pick, RouteKey, Router, Target};
 pub use spec::{
-    ComponentKind, ComponentSpec, Grouping, Placement, SchemaSpec, StreamSpec, SubscriptionSpec, TopologyConfig,
-    TopologySpec,
+    ComponentKind, ComponentSpec, Grouping, Placement, SchemaSpec, ShmUse, StreamSpec, SubscriptionSpec,
+    TopologyConfig, TopologySpec, UnknownShmUse,
 };
 pub use spec::{MAX_KEY_GROUPS, MAX_REACTORS, MAX_TASKS};

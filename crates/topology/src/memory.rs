@@ -3,6 +3,8 @@
 //! What is counted, each with the owner that allocates it:
 //! - *open batches*: one outgoing buffer per stream of a cohort and receiving reactor, filled in private (the sender's);
 //! - *rings*: one per ring link (the sender's);
+//! - *shm*: one ring per link in shared memory and a page of cursors, or the buffers of its socket where it falls back to that, whichever is
+//!   more (the sender's; a page of huge size that is shared by both directions is not told apart);
 //! - *sockets*: [`SOCKET_SEND_BATCHES`] batches being sent (the sender's) and [`SOCKET_RECEIVE_BATCHES`] being received
 //!   (the receiver's) per socket link;
 //! - *inboxes*: what was sent and not yet consumed, which the credit of each incoming link bounds (the receiver's);
@@ -14,13 +16,15 @@
 use serde::Serialize;
 
 use crate::plan::{ExecutorPlan, InboxPlan, LinkKind, LinkPlan, ReactorPlan};
-use crate::spec::TopologySpec;
+use crate::spec::{ShmUse, TopologyConfig, TopologySpec};
 use squall_tuple::ids::ReactorIx;
 
 /// Batches of a socket link that wait for the kernel at the sender, at most.
 pub const SOCKET_SEND_BATCHES: u64 = 8;
 /// Batches of receive buffers for a socket link: the driver's, and what one poll of them makes.
 pub const SOCKET_RECEIVE_BATCHES: u64 = 16;
+/// Cursors, flags and credit of one direction of a link in shared memory.
+pub const SHM_CURSOR_BYTES: u64 = 4096;
 
 /// Bytes by use. All are upper bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -29,6 +33,8 @@ pub struct MemoryUse {
     pub open_batches: u64,
     /// Rings between reactors of one worker.
     pub rings: u64,
+    /// Memory shared with other workers.
+    pub shm: u64,
     /// Send and receive buffers of sockets.
     pub sockets: u64,
     /// Tuples that wait for their bolt.
@@ -40,12 +46,13 @@ pub struct MemoryUse {
 impl MemoryUse {
     /// The sum of all parts.
     pub fn total(&self) -> u64 {
-        self.open_batches + self.rings + self.sockets + self.inboxes + self.bursts
+        self.open_batches + self.rings + self.shm + self.sockets + self.inboxes + self.bursts
     }
 
     fn add(&mut self, other: &MemoryUse) {
         self.open_batches += other.open_batches;
         self.rings += other.rings;
+        self.shm += other.shm;
         self.sockets += other.sockets;
         self.inboxes += other.inboxes;
         self.bursts += other.bursts;
@@ -82,8 +89,8 @@ impl MemoryPlan {
             let receivers = receivers(spec, stream, reactors_of);
             for &from in &reactors_of[spec.streams[stream as usize].component as usize] {
                 for &to in &receivers {
-                    let same_worker = worker_of(from) == worker_of(to);
-                    workers[worker_of(from)].open_batches += if same_worker { batch_bytes } else { socket_batch_bytes };
+                    let socket = worker_of(from) != worker_of(to) && spec.config.shm == ShmUse::Off;
+                    workers[worker_of(from)].open_batches += if socket { socket_batch_bytes } else { batch_bytes };
                 }
             }
         }
@@ -91,6 +98,7 @@ impl MemoryPlan {
             match link.kind {
                 LinkKind::Local => {}
                 LinkKind::Ring => workers[worker_of(link.from)].rings += spec.config.ring_bytes,
+                LinkKind::Shm => workers[worker_of(link.from)].shm += shm_link_bytes(&spec.config),
                 LinkKind::Socket => {
                     workers[worker_of(link.from)].sockets += SOCKET_SEND_BATCHES * socket_batch_bytes;
                     workers[worker_of(link.to)].sockets += SOCKET_RECEIVE_BATCHES * socket_batch_bytes;
@@ -109,6 +117,14 @@ impl MemoryPlan {
         workers.iter().for_each(|worker| all.add(worker));
         MemoryPlan { all, workers, total: all.total() }
     }
+}
+
+/// Bytes that one direction of a link in shared memory may take; see the module.
+pub fn shm_link_bytes(config: &TopologyConfig) -> u64 {
+    let batch_bytes = u64::from(config.batch_bytes);
+    let copied = if config.shm == ShmUse::Copy { batch_bytes } else { 0 };
+    let shared = config.ring_bytes.next_power_of_two() + SHM_CURSOR_BYTES + copied;
+    shared.max((SOCKET_SEND_BATCHES + SOCKET_RECEIVE_BATCHES) * batch_bytes)
 }
 
 /// The reactors on which some subscriber of the stream has tasks.

@@ -12,7 +12,7 @@ use crate::plan::{
     Cohort, ExecutorIx, ExecutorPlan, InboxPlan, LinkKind, LinkPlan, Machine, ReactorPlan, TaskPlan, TaskSet,
     WorkerPlan,
 };
-use crate::spec::{ComponentKind, Grouping, MAX_REACTORS, Placement, TopologySpec};
+use crate::spec::{ComponentKind, Grouping, MAX_REACTORS, Placement, ShmUse, TopologySpec};
 
 pub(crate) struct Placed {
     pub(crate) first_task: Vec<TaskId>,
@@ -175,8 +175,11 @@ pub(crate) fn links(spec: &TopologySpec, reactors: &[ReactorPlan], reactors_of: 
             LinkKind::Local
         } else if reactors[from].worker == reactors[to].worker {
             LinkKind::Ring
-        } else {
+        } else if spec.config.shm == ShmUse::Off {
             LinkKind::Socket
+        } else {
+            // All workers are on one host so far.
+            LinkKind::Shm
         }
     };
     (0..count * count)

@@ -93,6 +93,9 @@ pub enum LinkKind {
     Local,
     /// A ring between two reactors of one worker.
     Ring,
+    /// Memory shared by two workers of one host, with a socket beside it that tells when the other is gone. Carries batches over that
+    /// socket where the memory cannot be had.
+    Shm,
     /// A stream socket between two workers.
     Socket,
 }

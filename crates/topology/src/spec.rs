@@ -5,6 +5,8 @@
 //! [`TopologySpec::validate`] finds every fault it can in one go.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use squall_tuple::ids::{ComponentIx, StreamIx};
@@ -215,17 +217,61 @@ pub struct TopologyConfig {
     pub reactors: Option<u32>,
     /// Key groups: the units in which keys are dealt to tasks. Default 1024; at most [`MAX_KEY_GROUPS`].
     pub key_groups: u32,
-    /// Bytes of a batch within a worker. Default 16 KiB.
+    /// Bytes of a batch within a worker or through shared memory. Default 16 KiB.
     pub batch_bytes: u32,
-    /// Bytes of a batch between workers. Default 64 KiB.
+    /// Bytes of a batch between workers joined by a socket. Default 64 KiB.
     pub socket_batch_bytes: u32,
     /// Bytes one link may have in flight to one inbox. Default 256 KiB; at least one batch of either size.
     pub credit_bytes: u64,
-    /// Bytes of the ring between two reactors of a worker, each way. Default 512 KiB; at least four batches.
+    /// Bytes of the ring between two reactors of a worker or of two workers that share memory, each way. Default 512 KiB; at least four
+    /// batches.
     pub ring_bytes: u64,
     /// Largest tuple. One that exceeds a batch travels alone. Default 16 MiB.
     pub max_tuple_bytes: u32,
+    /// Whether workers of one host share memory. Default `auto`.
+    pub shm: ShmUse,
 }
+
+/// How workers of one host exchange batches: `auto`, `off` or `copy` in text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShmUse {
+    /// Through shared memory where it can be had, read in place; else through sockets, which is said. The default.
+    #[default]
+    Auto,
+    /// Through sockets.
+    Off,
+    /// As `auto`, but each batch is copied before it is validated: for workers that do not trust each other.
+    Copy,
+}
+
+impl fmt::Display for ShmUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ShmUse::Auto => "auto",
+            ShmUse::Off => "off",
+            ShmUse::Copy => "copy",
+        })
+    }
+}
+
+impl FromStr for ShmUse {
+    type Err = UnknownShmUse;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(ShmUse::Auto),
+            "off" => Ok(ShmUse::Off),
+            "copy" => Ok(ShmUse::Copy),
+            _ => Err(UnknownShmUse(text.to_owned())),
+        }
+    }
+}
+
+/// A text that names no [`ShmUse`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no use of shared memory: write auto, off or copy")]
+pub struct UnknownShmUse(pub String);
 
 impl Default for TopologyConfig {
     fn default() -> TopologyConfig {
@@ -238,6 +284,7 @@ impl Default for TopologyConfig {
             credit_bytes: 256 << 10,
             ring_bytes: 512 << 10,
             max_tuple_bytes: 16 << 20,
+            shm: ShmUse::Auto,
         }
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use squall_topology::{
-    ComponentKind, ComponentSpec, Grouping, LinkKind, Machine, MemoryUse, Placement, Plan, TopologyConfig,
+    ComponentKind, ComponentSpec, Grouping, LinkKind, Machine, MemoryUse, Placement, Plan, ShmUse, TopologyConfig,
     TopologyError, TopologySpec, memory,
 };
 
@@ -161,7 +161,8 @@ proptest! {
             let kind = match (link.from == link.to, worker(link.from) == worker(link.to)) {
                 (true, _) => LinkKind::Local,
                 (false, true) => LinkKind::Ring,
-                (false, false) => LinkKind::Socket,
+                (false, false) if plan.spec.config.shm == ShmUse::Off => LinkKind::Socket,
+                (false, false) => LinkKind::Shm,
             };
             prop_assert_eq!(link.kind, kind);
         }
@@ -282,12 +283,13 @@ proptest! {
         for worker in &plan.memory.workers {
             all.open_batches += worker.open_batches;
             all.rings += worker.rings;
+            all.shm += worker.shm;
             all.sockets += worker.sockets;
             all.inboxes += worker.inboxes;
             all.bursts += worker.bursts;
         }
         prop_assert_eq!(all, plan.memory.all);
-        prop_assert_eq!(plan.memory.total, all.open_batches + all.rings + all.sockets + all.inboxes + all.bursts);
+        prop_assert_eq!(plan.memory.total, all.open_batches + all.rings + all.shm + all.sockets + all.inboxes + all.bursts);
         prop_assert_eq!(plan.memory.workers.len(), plan.workers.len());
 
         // The same sums from the other side: by pairs of tasks.
@@ -304,12 +306,13 @@ proptest! {
         }
         let batch = |&(_, from, to): &(u32, u32, u32)| match plan.links[plan.link_between(from, to).unwrap() as usize].kind {
             LinkKind::Socket => u64::from(config.socket_batch_bytes),
-            LinkKind::Local | LinkKind::Ring => u64::from(config.batch_bytes),
+            LinkKind::Local | LinkKind::Ring | LinkKind::Shm => u64::from(config.batch_bytes),
         };
         prop_assert_eq!(all.open_batches, open.iter().map(batch).sum::<u64>());
         prop_assert_eq!(all.inboxes, credits.len() as u64 * config.credit_bytes);
         let count = |kind| plan.links.iter().filter(|l| l.kind == kind).count() as u64;
         prop_assert_eq!(all.rings, count(LinkKind::Ring) * config.ring_bytes);
+        prop_assert_eq!(all.shm, count(LinkKind::Shm) * memory::shm_link_bytes(config));
         let per_socket = (memory::SOCKET_SEND_BATCHES + memory::SOCKET_RECEIVE_BATCHES) * u64::from(config.socket_batch_bytes);
         prop_assert_eq!(all.sockets, count(LinkKind::Socket) * per_socket);
         let bursts: u64 = plan.spec.components.iter().map(|c| u64::from(c.executors) * c.burst_bytes).sum();
@@ -391,6 +394,7 @@ fn the_random_topologies_hold_every_situation_many_times() {
             ("a stream nobody reads", (0..plan.spec.streams.len()).any(|s| plan.subscribers_of(s as u32).is_empty())),
             ("local", plan.links.iter().any(|l| l.kind == LinkKind::Local)),
             ("ring", plan.links.iter().any(|l| l.kind == LinkKind::Ring)),
+            ("shm", plan.links.iter().any(|l| l.kind == LinkKind::Shm)),
             ("socket", plan.links.iter().any(|l| l.kind == LinkKind::Socket)),
         ];
         for (situation, found) in situations {
@@ -404,7 +408,7 @@ fn the_random_topologies_hold_every_situation_many_times() {
 fn the_canonical_text_is_pinned() {
     let plan = Plan::new(common::word_count(), &common::machine(4)).unwrap();
     assert_eq!(plan.canonical(), include_str!("word_count.canonical.json").trim_end());
-    assert_eq!(format!("{:016x}", plan.hash()), "66b4627dfb994c0b");
+    assert_eq!(format!("{:016x}", plan.hash()), "94834e663c8730a7");
 }
 
 #[test]

@@ -2,12 +2,14 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use squall_api::Topology;
 use squall_engine::{
-    ComponentStats, IoChoice, LinkCounters, LinkStats, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent,
+    ComponentStats, IoChoice, LinkCounters, LinkStats, PeerLinks, SocketLink, WaitStrategy, Worker, WorkerConfig,
+    WorkerEvent,
 };
 use squall_topology::{LinkKind, Machine, Plan};
 
@@ -20,6 +22,7 @@ pub(crate) struct RunStats {
     /// Result rows in the order in which they came.
     pub(crate) results: Vec<Vec<u8>>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) peer_links: PeerLinks,
     pub(crate) io: String,
 }
 
@@ -33,22 +36,47 @@ impl RunStats {
     }
 }
 
+/// The sockets of each worker.
+pub(crate) type SocketsOf = BTreeMap<u32, Vec<SocketLink>>;
+
 /// Starts all workers of a plan; spouts wait for `begin`.
 pub(crate) fn start_workers(t: Topology, cores: usize, io: IoChoice, wait: WaitStrategy) -> Vec<Worker> {
+    start_workers_over(t, cores, io, wait, socket_pairs)
+}
+
+/// As `start_workers`, over these sockets between the workers.
+pub(crate) fn start_workers_over(
+    t: Topology,
+    cores: usize,
+    io: IoChoice,
+    wait: WaitStrategy,
+    sockets: impl Fn(&Plan) -> SocketsOf,
+) -> Vec<Worker> {
     let built = t.build().unwrap();
     let machine = Machine { cores: (0..cores).collect() };
     let plan = Arc::new(built.plan(&machine).unwrap());
-    let mut sockets = socket_pairs(&plan);
-    let start = |worker: u32| {
-        let config = WorkerConfig { plan: plan.clone(), worker, io, wait: wait.into(), pin: false };
-        Worker::start(config, built.registry.clone(), sockets.remove(&worker).unwrap_or_default()).unwrap()
-    };
-    (0..plan.workers.len() as u32).map(start).collect()
+    let mut sockets = sockets(&plan);
+    // Each from a thread of its own: a start waits for the other ends of its links.
+    std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..plan.workers.len() as u32)
+            .map(|worker| {
+                let config = WorkerConfig { plan: plan.clone(), worker, io, wait: wait.into(), pin: false };
+                let mine = sockets.remove(&worker).unwrap_or_default();
+                let registry = built.registry.clone();
+                scope.spawn(move || Worker::start(config, registry, mine).unwrap())
+            })
+            .collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    })
 }
 
 /// Runs the topology with all its workers in this process, to the end.
 pub(crate) fn run_workers(t: Topology, cores: usize, io: IoChoice, wait: WaitStrategy) -> RunStats {
-    let workers = start_workers(t, cores, io, wait);
+    run_to_end(start_workers(t, cores, io, wait))
+}
+
+/// Runs started workers to the end.
+pub(crate) fn run_to_end(workers: Vec<Worker>) -> RunStats {
     workers.iter().for_each(Worker::begin);
     let mut stats = RunStats::default();
     let mut finished = vec![false; workers.len()];
@@ -81,6 +109,7 @@ pub(crate) fn join_workers(workers: Vec<Worker>, stats: &mut RunStats) {
         let ours = worker.join();
         stats.io = ours.io;
         stats.links.add(&ours.links);
+        stats.peer_links.add(&ours.peer_links);
         rows.extend(ours.by_link);
         for c in ours.components {
             let sum = stats.components.entry(c.name.clone()).or_default();
@@ -100,14 +129,30 @@ fn take_results(worker: &Worker, stats: &mut RunStats) {
     }
 }
 
-fn socket_pairs(plan: &Plan) -> BTreeMap<u32, Vec<SocketLink>> {
-    let mut by_worker: BTreeMap<u32, Vec<SocketLink>> = BTreeMap::new();
-    for link in plan.links.iter().filter(|l| l.kind == LinkKind::Socket && l.from < l.to) {
+pub(crate) fn socket_pairs(plan: &Plan) -> SocketsOf {
+    pairs(plan, || {
         let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        (a.into(), b.into())
+    })
+}
+
+pub(crate) fn tcp_pairs(plan: &Plan) -> SocketsOf {
+    pairs(plan, || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let a = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (a.into(), listener.accept().unwrap().0.into())
+    })
+}
+
+fn pairs(plan: &Plan, pair: impl Fn() -> (OwnedFd, OwnedFd)) -> SocketsOf {
+    let mut by_worker = SocketsOf::new();
+    let between_workers = |kind| matches!(kind, LinkKind::Shm | LinkKind::Socket);
+    for link in plan.links.iter().filter(|l| between_workers(l.kind) && l.from < l.to) {
+        let (a, b) = pair();
         let (from, to) = (link.from, link.to);
         let worker = |r: u32| plan.reactors[r as usize].worker;
-        by_worker.entry(worker(from)).or_default().push(SocketLink { a: from, b: to, fd: a.into() });
-        by_worker.entry(worker(to)).or_default().push(SocketLink { a: from, b: to, fd: b.into() });
+        by_worker.entry(worker(from)).or_default().push(SocketLink { a: from, b: to, fd: a });
+        by_worker.entry(worker(to)).or_default().push(SocketLink { a: from, b: to, fd: b });
     }
     by_worker
 }

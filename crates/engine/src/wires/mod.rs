@@ -1,10 +1,12 @@
-//! The real links of one reactor: rings to reactors of the same worker, sockets to those of others.
+//! The real links of one reactor: rings to reactors of the same worker, shared memory or sockets to those of others.
 //!
 //! Batches are executed where they arrive: a ring's in the ring, a socket's in the buffer it was assembled in. What
-//! comes from a socket is validated as a whole before one byte of it is believed; what comes over a ring was written
-//! by this process.
+//! comes from another process is validated as a whole before one byte of it is believed; what comes over a ring of this
+//! worker was written by this process. A link in shared memory has a socket beside it, which carries nothing but its end:
+//! that of the peer's process.
 
 mod frames;
+mod shm;
 mod tx;
 
 use std::rc::Rc;
@@ -12,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
-use squall_io::{Closed, Driver, EventSink, StreamId};
-use squall_ring::Consumer;
+use squall_io::{Bell, Closed, Driver, EventSink, StreamId};
+use squall_ring::{Consumer, RingCorrupt, ShmLink, Trust};
 use squall_topology::Plan;
 use squall_tuple::ids::ReactorIx;
 use squall_tuple::{Batch, BatchBuf, BatchError, BatchKind};
@@ -23,12 +25,15 @@ use crate::fault::LinkError;
 use crate::logic::{Core, ReceiveError};
 use crate::pool::BatchPool;
 use frames::FrameAssembler;
+use shm::ShmRx;
 use tx::{LinkTx, TAG_LARGE, Tx};
 
-pub(crate) use tx::{LARGE_MAX, Peer, RingCredit, RingTx, SocketTx};
+pub(crate) use tx::{LARGE_MAX, Large, Peer, RingCredit, RingTx, SocketTx};
 
 /// Records taken from one ring before the others get their turn.
 const RECORDS_PER_POLL: usize = 8;
+/// Polls of a reactor after which it looks at sockets that carry nothing but their end: a power of two.
+const ENDS_EVERY: u32 = 64;
 
 /// Batches from a reactor of the same worker.
 pub(crate) struct RingRx {
@@ -41,6 +46,8 @@ pub(crate) struct RingRx {
 struct SocketRx {
     from: ReactorIx,
     frames: FrameAssembler,
+    /// The batches go through shared memory: nothing but the end may come here.
+    silent: bool,
     broken: Option<String>,
     closed: Option<String>,
 }
@@ -50,8 +57,14 @@ pub(crate) struct Wires {
     plan: Arc<Plan>,
     pub(crate) tx: Tx,
     rings: Vec<RingRx>,
+    shm: Vec<ShmRx>,
     /// By stream id.
     sockets: Vec<SocketRx>,
+    /// Some socket carries batches.
+    sockets_carry: bool,
+    /// A peer's end was seen, but not yet all that it had published.
+    end_waits: bool,
+    polls: u32,
     largest_batch: usize,
     /// The run is over: a peer that goes away is no loss.
     pub(crate) closing: bool,
@@ -66,7 +79,9 @@ struct Sink<'a> {
 impl EventSink<BatchBuf> for Sink<'_> {
     fn on_recv(&mut self, id: StreamId, bytes: &[u8]) {
         let socket = &mut self.sockets[id as usize];
-        if socket.broken.is_none()
+        if socket.silent {
+            socket.broken = Some(format!("{} bytes on the socket beside shared memory", bytes.len()));
+        } else if socket.broken.is_none()
             && let Err(e) = socket.frames.push(bytes)
         {
             socket.broken = Some(e);
@@ -93,7 +108,18 @@ impl Wires {
         // A tuple of the largest size in a batch of its own: header, tuple header and sections come on top.
         let largest_batch = (config.max_tuple_bytes as usize + 4096).max(config.socket_batch_bytes as usize);
         let tx = Tx::new(&plan, me, driver, pool);
-        Wires { plan, tx, rings: Vec::new(), sockets: Vec::new(), largest_batch, closing: false }
+        Wires {
+            plan,
+            tx,
+            rings: Vec::new(),
+            shm: Vec::new(),
+            sockets: Vec::new(),
+            sockets_carry: false,
+            end_waits: false,
+            polls: 0,
+            largest_batch,
+            closing: false,
+        }
     }
 
     pub(crate) fn add_ring_tx(&mut self, to: ReactorIx, ring: RingTx) {
@@ -106,23 +132,76 @@ impl Wires {
     }
 
     pub(crate) fn add_socket(&mut self, peer: ReactorIx, fd: std::os::fd::OwnedFd) -> std::io::Result<()> {
+        let stream = self.listen(peer, fd, false)?;
+        self.tx.links[peer as usize] = LinkTx::Socket(SocketTx::new(stream));
+        self.sockets_carry = true;
+        Ok(())
+    }
+
+    /// A link through shared memory, with the socket that tells of the peer's end.
+    pub(crate) fn add_shm(
+        &mut self,
+        peer: ReactorIx,
+        fd: std::os::fd::OwnedFd,
+        mut link: ShmLink,
+        bell: Bell,
+    ) -> std::io::Result<()> {
+        self.listen(peer, fd, true)?;
+        link.touch();
+        let copy = link.trust() == Trust::Nothing;
+        let ShmLink { producer, consumer, credit, source, sleep, peer_sleep, .. } = link;
+        let wake = Peer { sleep: peer_sleep, bell };
+        let ring = RingTx { producer, credit, large: Large::Parts(None), peer: wake.clone(), dirty: false };
+        self.tx.links[peer as usize] = LinkTx::Ring(ring);
+        self.tx.ring_credit[peer as usize] = Some(RingCredit { source, peer: wake, dirty: false });
+        self.shm.push(ShmRx::new(peer, consumer, sleep, copy));
+        Ok(())
+    }
+
+    fn listen(&mut self, from: ReactorIx, fd: std::os::fd::OwnedFd, silent: bool) -> std::io::Result<StreamId> {
         let stream = self.tx.driver.add_stream(fd)?;
         debug_assert_eq!(stream as usize, self.sockets.len(), "streams are numbered in order");
         let frames = FrameAssembler::new(self.largest_batch);
-        self.sockets.push(SocketRx { from: peer, frames, broken: None, closed: None });
-        self.tx.links[peer as usize] = LinkTx::Socket(SocketTx::new(stream));
-        Ok(())
+        self.sockets.push(SocketRx { from, frames, silent, broken: None, closed: None });
+        Ok(stream)
     }
 
     /// Takes what has arrived, without sleeping. Returns whether anything had.
     pub(crate) fn poll(&mut self, core: &mut Core, now_ns: u64) -> Result<bool, ReceiveError> {
         let mut progress = self.poll_rings(core, now_ns)?;
-        if !self.sockets.is_empty() {
+        for shm in &mut self.shm {
+            progress |= shm.poll(core, &mut self.tx, self.largest_batch, now_ns)?;
+        }
+        // The end of a peer need not be known at once, and asking may cost a system call.
+        let due = self.sockets_carry || self.polls.is_multiple_of(ENDS_EVERY);
+        self.polls = self.polls.wrapping_add(1);
+        if due && !self.sockets.is_empty() {
             let mut sink = Sink { sockets: &mut self.sockets, pool: core.pool() };
             let events = self.tx.driver.poll(&mut sink).map_err(LinkError::Driver)?;
-            progress |= events > 0 && self.deliver_frames(core, now_ns)?;
+            progress |= (events > 0 || self.end_waits) && self.deliver_frames(core, now_ns)?;
+        }
+        if let Some((from, corrupt)) = self.tx.corrupt.take() {
+            return Err(LinkError::Malformed { from, cause: corrupt.to_string() }.into());
         }
         Ok(progress)
+    }
+
+    /// Tells the peers what was done since the last call: room in their rings, and a wake-up for those who sleep. After the turn: the batches
+    /// that it sent are on their way then, and do not wait for the lines that the peers read.
+    pub(crate) fn publish(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.consumer.publish_released());
+        self.shm.iter_mut().for_each(|shm| shm.consumer.publish_released());
+        self.tx.publish();
+    }
+
+    /// Tells the peers in other processes that this reactor is about to sleep; the fence of its own flag's `prepare` follows.
+    pub(crate) fn announce_sleep(&self) {
+        self.shm.iter().for_each(|shm| shm.sleep.announce());
+    }
+
+    /// Awake again.
+    pub(crate) fn cancel_sleep(&self) {
+        self.shm.iter().for_each(|shm| shm.sleep.cancel());
     }
 
     /// Sleeps until something arrives, the bell rings, or `timeout` has passed. Returns whether a socket had something.
@@ -134,7 +213,7 @@ impl Wires {
     ) -> Result<bool, ReceiveError> {
         let mut sink = Sink { sockets: &mut self.sockets, pool: core.pool() };
         let events = self.tx.driver.wait(timeout, &mut sink).map_err(LinkError::Driver)?;
-        if events > 0 {
+        if events > 0 || self.end_waits {
             self.deliver_frames(core, clock.now_ns())?;
         }
         Ok(events > 0)
@@ -142,14 +221,15 @@ impl Wires {
 
     /// Whether a ring has something: the second look before sleeping.
     pub(crate) fn rings_pending(&mut self) -> bool {
-        self.rings.iter_mut().any(|r| r.consumer.pending())
+        self.rings.iter().any(|r| r.consumer.pending()) || self.shm.iter().any(|s| s.consumer.pending())
     }
 
     fn poll_rings(&mut self, core: &mut Core, now_ns: u64) -> Result<bool, ReceiveError> {
         let mut progress = false;
         for ring in &mut self.rings {
             for _ in 0..RECORDS_PER_POLL {
-                let Some((tag, record)) = ring.consumer.peek() else {
+                let corrupt = |e: RingCorrupt| LinkError::Malformed { from: ring.from, cause: e.to_string() };
+                let Some((tag, record)) = ring.consumer.peek().map_err(corrupt)? else {
                     break;
                 };
                 if tag == TAG_LARGE {
@@ -160,12 +240,10 @@ impl Wires {
                     let batch = trusted(record);
                     core.on_batch(ring.from, &batch, now_ns, &mut self.tx)?;
                 }
-                ring.consumer.release();
+                ring.consumer.release_later();
                 progress = true;
                 // Room in the ring may be what a sleeping sender waits for.
-                if let Some(credit) = &mut self.tx.ring_credit[ring.from as usize] {
-                    credit.dirty = true;
-                }
+                self.tx.gave_room(ring.from);
             }
         }
         Ok(progress)
@@ -173,15 +251,22 @@ impl Wires {
 
     fn deliver_frames(&mut self, core: &mut Core, now_ns: u64) -> Result<bool, ReceiveError> {
         let mut progress = false;
+        self.end_waits = false;
         for socket in &mut self.sockets {
             let from = socket.from;
             while let Some(frame) = socket.frames.pop() {
                 progress = true;
-                deliver_frame(core, &mut self.tx, from, &frame, self.largest_batch, now_ns)?;
+                deliver_frame(core, &mut self.tx, from, &frame, true, self.largest_batch, now_ns)?;
                 socket.frames.recycle(frame);
             }
             if let Some(cause) = socket.broken.take() {
                 return Err(LinkError::Malformed { from, cause }.into());
+            }
+            // What the peer had published before its end is executed first.
+            let unread = |s: &ShmRx| s.from == from && s.consumer.pending();
+            if socket.closed.is_some() && self.shm.iter().any(unread) {
+                self.end_waits = true;
+                continue;
             }
             if let Some(cause) = socket.closed.take()
                 && !self.closing
@@ -195,11 +280,13 @@ impl Wires {
     }
 }
 
+/// `copied`: the bytes lie elsewhere than where they arrived.
 fn deliver_frame(
     core: &mut Core,
     tx: &mut Tx,
     from: ReactorIx,
     frame: &[u8],
+    copied: bool,
     largest: usize,
     now_ns: u64,
 ) -> Result<(), ReceiveError> {
@@ -216,7 +303,7 @@ fn deliver_frame(
         }
         return Ok(());
     }
-    if header.kind == BatchKind::Data {
+    if copied && header.kind == BatchKind::Data {
         core.note_copied_in(from, u64::from(header.count));
     }
     core.on_batch(from, &batch, now_ns, tx)

@@ -1,15 +1,16 @@
-//! The outgoing side of a reactor's rings and sockets.
+//! The outgoing side of a reactor's rings (of its worker, or shared with another) and sockets.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 use squall_io::{Bell, Driver, StreamId};
-use squall_ring::{CreditSource, CreditView, Producer, SleepFlag};
+use squall_ring::{CreditSource, CreditView, Producer, PushError, RingCorrupt, SleepFlag};
 use squall_topology::Plan;
 use squall_tuple::ids::ReactorIx;
 use squall_tuple::{BatchBuf, BatchKind, CreditRecord, OpenBatch};
 
+use super::shm::Parts;
 use crate::net::{Net, Offered};
 use crate::pool::BatchPool;
 
@@ -19,6 +20,8 @@ const SOCKET_QUEUE_MAX: usize = squall_topology::memory::SOCKET_SEND_BATCHES as 
 pub(crate) const TAG_BATCH: u32 = 0;
 /// Tag of a ring record that stands for a batch too large for the ring, which waits in the queue beside it.
 pub(crate) const TAG_LARGE: u32 = 1;
+/// Tag of a ring record that is a part of a batch too large for one record, between workers.
+pub(crate) const TAG_PART: u32 = 2;
 /// Large batches under way between two reactors, at most.
 pub(crate) const LARGE_MAX: usize = 4;
 
@@ -40,16 +43,40 @@ impl Peer {
     }
 }
 
-/// Batches to a reactor of the same worker.
+/// Batches to a reactor of the same worker, or of another one that shares memory with us.
 pub(crate) struct RingTx {
     pub(crate) producer: Producer,
     pub(crate) credit: CreditView,
-    pub(crate) large: Arc<ArrayQueue<BatchBuf>>,
+    pub(crate) large: Large,
     pub(crate) peer: Peer,
     pub(crate) dirty: bool,
 }
 
-/// Credit that goes back to a reactor of the same worker.
+/// The way of batches that are longer than a record of the ring.
+pub(crate) enum Large {
+    /// Within a worker: handed over beside the ring.
+    Queue(Arc<ArrayQueue<BatchBuf>>),
+    /// Between workers: in parts. Holds the one that is leaving.
+    Parts(Option<Parts>),
+}
+
+impl RingTx {
+    /// Pushes more of a large batch that is leaving; the parts pushed, and the batch once it has left.
+    fn push_parts(&mut self) -> Result<(usize, Option<BatchBuf>), RingCorrupt> {
+        let Large::Parts(leaving @ Some(_)) = &mut self.large else { return Ok((0, None)) };
+        let parts = leaving.as_mut().expect("just seen");
+        let pushed = parts.push(&mut self.producer)?;
+        self.dirty |= pushed > 0;
+        let sent = leaving.take_if(|parts| parts.is_sent()).map(Parts::into_batch);
+        Ok((pushed, sent))
+    }
+
+    fn is_leaving(&self) -> bool {
+        matches!(self.large, Large::Parts(Some(_)))
+    }
+}
+
+/// Credit that goes back to a reactor over a ring.
 pub(crate) struct RingCredit {
     pub(crate) source: CreditSource,
     pub(crate) peer: Peer,
@@ -97,6 +124,10 @@ pub(crate) struct Tx {
     window: u64,
     /// By reactor: times its doorbell was rung from here.
     pub(crate) wakeups_sent: Vec<u64>,
+    /// Large batches that leave in parts.
+    leaving: usize,
+    /// A ring whose consumer wrote nonsense.
+    pub(crate) corrupt: Option<(ReactorIx, RingCorrupt)>,
 }
 
 impl Tx {
@@ -117,11 +148,14 @@ impl Tx {
             inbox_place,
             window: plan.spec.config.credit_bytes,
             wakeups_sent: vec![0; count],
+            leaving: 0,
+            corrupt: None,
         }
     }
 
     /// Wakes the peers that sleep and got something since the last call: batches, room, or credit they wait for.
     pub(crate) fn publish(&mut self) {
+        self.push_parts();
         for (link, woken) in self.links.iter_mut().zip(&mut self.wakeups_sent) {
             if let LinkTx::Ring(ring) = link
                 && std::mem::take(&mut ring.dirty)
@@ -139,6 +173,40 @@ impl Tx {
         }
     }
 
+    /// Pushes more of the large batches that leave in parts; whether any part went.
+    pub(crate) fn push_parts(&mut self) -> bool {
+        if self.leaving == 0 {
+            return false;
+        }
+        let mut progress = false;
+        for (to, link) in self.links.iter_mut().enumerate() {
+            let LinkTx::Ring(ring) = link else { continue };
+            match ring.push_parts() {
+                Ok((pushed, sent)) => {
+                    progress |= pushed > 0;
+                    if let Some(batch) = sent {
+                        self.leaving -= 1;
+                        self.pool.give(batch);
+                    }
+                }
+                Err(corrupt) => self.corrupt = Some((to as ReactorIx, corrupt)),
+            }
+        }
+        progress
+    }
+
+    /// Whether a large batch waits for room to leave.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving > 0
+    }
+
+    /// The ring from `from` has room again.
+    pub(crate) fn gave_room(&mut self, from: ReactorIx) {
+        if let Some(credit) = &mut self.ring_credit[from as usize] {
+            credit.dirty = true;
+        }
+    }
+
     /// Asks the peers for a wake-up when room or credit comes back; take another turn before sleeping.
     pub(crate) fn set_starving(&mut self, starving: bool) {
         for link in &self.links {
@@ -152,7 +220,8 @@ impl Tx {
     pub(crate) fn all_sent(&self) -> bool {
         self.links.iter().all(|l| match l {
             LinkTx::Socket(s) => self.driver.queued(s.stream) == 0,
-            LinkTx::None | LinkTx::Ring(_) => true,
+            LinkTx::Ring(ring) => !ring.is_leaving(),
+            LinkTx::None => true,
         })
     }
 
@@ -183,22 +252,42 @@ impl Net for Tx {
     fn offer(&mut self, to: ReactorIx, batch: BatchBuf) -> Offered {
         match &mut self.links[to as usize] {
             LinkTx::Ring(ring) => {
+                if ring.is_leaving() {
+                    return Offered::Refused(batch);
+                }
                 if batch.len() > ring.producer.max_record() {
+                    let large = match &mut ring.large {
+                        Large::Parts(leaving) => {
+                            // It has our buffer until it has left; `publish` pushes what does not fit now.
+                            *leaving = Some(Parts::new(batch));
+                            self.leaving += 1;
+                            self.push_parts();
+                            return Offered::Taken;
+                        }
+                        Large::Queue(large) => large,
+                    };
                     // Only this thread pushes, so a queue that is not full stays so until the push below. The record
                     // first: the receiver that sees it early looks again.
-                    if ring.large.is_full() || ring.producer.try_push(TAG_LARGE, &[0; 8]).is_err() {
+                    if large.is_full() || ring.producer.try_push(TAG_LARGE, &[0; 8]).is_err() {
                         return Offered::Refused(batch);
                     }
-                    let pushed = ring.large.push(batch);
+                    let pushed = large.push(batch);
                     debug_assert!(pushed.is_ok(), "this thread alone pushes");
                     ring.dirty = true;
                     return Offered::Taken;
                 }
-                if ring.producer.try_push(TAG_BATCH, &batch).is_err() {
-                    return Offered::Refused(batch);
+                match ring.producer.try_push(TAG_BATCH, &batch) {
+                    Ok(()) => {
+                        ring.dirty = true;
+                        Offered::Copied(batch)
+                    }
+                    Err(PushError::Full) => Offered::Refused(batch),
+                    Err(PushError::Corrupt(corrupt)) => {
+                        // The next poll ends the link.
+                        self.corrupt = Some((to, corrupt));
+                        Offered::Refused(batch)
+                    }
                 }
-                ring.dirty = true;
-                Offered::Copied(batch)
             }
             LinkTx::Socket(socket) => {
                 if self.driver.queued(socket.stream) >= SOCKET_QUEUE_MAX {

@@ -38,6 +38,7 @@ pub(crate) const FIELDS: &[&str] = &[
     "links",
     "by_link",
     "per_tuple",
+    "worker_links",
     "left_over",
 ];
 
@@ -94,6 +95,7 @@ pub(crate) fn value(report: &Report) -> Value {
         "links": links(&report.links),
         "by_link": report.by_link.iter().map(link).collect::<Vec<_>>(),
         "per_tuple": per_tuple(report),
+        "worker_links": report.worker_links,
         "left_over": report.left_over.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     });
     let fields = object.as_object_mut().expect("an object was just made");
@@ -177,6 +179,7 @@ mod tests {
         );
         assert_eq!(value["warnings"], json!(["core 1 could not be pinned: EPERM"]));
         assert_eq!(value["back_pressure"], json!([{ "waiting": "lines", "on": "count", "share": 0.452 }]));
+        assert_eq!(value["worker_links"], json!({ "shm": 3, "sockets": 1, "pages": ["normal pages"] }));
         assert_eq!(value["counters"], json!({ "lines": { "bytes": 200_000_000 } }));
         assert_eq!(value["histograms_ns"]["split"]["line"]["count"], 5_000_400);
         assert_eq!(value["links"]["bytes_out"], 1_000);

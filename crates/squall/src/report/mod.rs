@@ -14,7 +14,7 @@ use squall_metrics::Percentiles;
 
 use crate::run::course::Course;
 use crate::run::engine::Outline;
-use crate::run::stats::{ByComponent, LinkCounters, LinkStats, Total, Usage};
+use crate::run::stats::{ByComponent, LinkCounters, LinkStats, PeerLinks, Total, Usage};
 use crate::run::watch::{Wait, Watch, rate};
 
 /// What the app found out about its results.
@@ -105,6 +105,7 @@ pub(crate) struct Report {
     pub links: LinkCounters,
     /// Links that carried something, by sender and receiver.
     pub by_link: Vec<LinkStats>,
+    pub worker_links: PeerLinks,
     /// Tuples emitted to a component and not executed there, after an end that was cut short.
     pub left_over: Vec<(String, u64)>,
     pub sections: Sections,
@@ -146,6 +147,7 @@ impl Report {
             gauges: total.stats.gauges,
             links: total.stats.links,
             by_link: total.stats.by_link,
+            worker_links: total.stats.peer_links,
             sections: Sections::default(),
         }
     }
@@ -283,6 +285,7 @@ pub(crate) mod tests {
             histograms: [("split".to_owned(), [("line".to_owned(), latency.percentiles())].into())].into(),
             links,
             by_link,
+            worker_links: PeerLinks { shm: 3, sockets: 1, pages: vec!["normal pages".into()] },
             left_over: vec![],
             sections,
         }

@@ -3,6 +3,7 @@
 //! The app's own lines first, then what happened in every run: components, latency, and a list of facts. Columns are
 //! as wide as their content; a percentile that too few samples support is `–`.
 
+use crate::run::stats::PeerLinks;
 use std::fmt::Write as _;
 
 use squall_metrics::{Percentiles, SizeHistogram, format};
@@ -197,6 +198,11 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("batch sizes", batch_sizes(&report.links.batch_sizes)));
         facts.push(("kernel", kernel_fact(report)));
     }
+    let PeerLinks { shm, sockets, pages } = &report.worker_links;
+    if shm + sockets > 0 {
+        let shared = if pages.is_empty() { String::new() } else { format!(" ({})", pages.join(", ")) };
+        facts.push(("worker links", format!("{shm} through shared memory{shared}, {sockets} through sockets")));
+    }
     if let Some(verified) = report.verified {
         facts.push(("verified", if verified { "yes" } else { "no" }.to_owned()));
     }
@@ -282,6 +288,7 @@ i/o           io_uring, waiting: hybrid
 per tuple     1.00 serializations, 0.86 copies on send, 0.00 on receive, 0.00010 system calls
 batch sizes   tuples 1: 0.4 %, 1024 or more: 99.6 %
 kernel        12 sleeps, 42 wake-ups sent, 3,636 system calls
+worker links  3 through shared memory (normal pages), 1 through sockets
 verified      yes
 back-pressure lines waited for count 45 % of the time
 dropped       3 in count: feedback full

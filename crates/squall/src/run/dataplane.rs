@@ -76,7 +76,8 @@ fn outline(plan: &Plan, machine: &Machine) -> Outline {
 
 /// Each pair of reactors once, however many links there are between them.
 fn socket_pairs(plan: &Plan) -> Vec<SocketPair> {
-    let sockets = plan.links.iter().filter(|link| link.kind == LinkKind::Socket);
+    // One that shares memory has a socket too: it agrees on the memory there, and learns of the other's end.
+    let sockets = plan.links.iter().filter(|link| matches!(link.kind, LinkKind::Shm | LinkKind::Socket));
     let pairs: BTreeSet<_> = sockets.map(|link| (link.from.min(link.to), link.from.max(link.to))).collect();
     let worker = |reactor: u32| plan.reactors[reactor as usize].worker;
     pairs

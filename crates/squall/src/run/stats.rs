@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use squall_metrics::Histogram;
 
-pub(crate) use squall_engine::{ComponentStats, LinkCounters, LinkStats, WorkerStats};
+pub(crate) use squall_engine::{ComponentStats, LinkCounters, LinkStats, PeerLinks, WorkerStats};
 
 /// Values of components by component and name.
 pub(crate) type ByComponent<T> = BTreeMap<String, BTreeMap<String, T>>;
@@ -88,6 +88,7 @@ fn merge(ours: &mut WorkerStats, theirs: &WorkerStats) {
         ours.wait.clone_from(&theirs.wait);
     }
     ours.links.add(&theirs.links);
+    ours.peer_links.add(&theirs.peer_links);
     ours.events_dropped += theirs.events_dropped;
 }
 

@@ -142,6 +142,7 @@ fn links(plan: &Plan) -> Table {
     let kinds = [
         (LinkKind::Local, "local", "within one reactor"),
         (LinkKind::Ring, "ring", "between two reactors of one worker, one way"),
+        (LinkKind::Shm, "shm", "between two workers of one host that share memory, one way"),
         (LinkKind::Socket, "socket", "between two workers, one way"),
     ];
     for (kind, name, carries) in kinds {
@@ -158,9 +159,10 @@ fn memory(plan: &Plan) -> Table {
     header.push("HOLDS".into());
     let mut table = Table::new(&header);
     type Part = (&'static str, fn(&MemoryUse) -> u64, &'static str);
-    let parts: [Part; 6] = [
+    let parts: [Part; 7] = [
         ("open batches", |m| m.open_batches, "tuples of one stream for one reactor, until sent"),
         ("rings", |m| m.rings, "batches on their way between reactors of a worker"),
+        ("shm", |m| m.shm, "batches on their way between workers that share memory"),
         ("sockets", |m| m.sockets, "batches being sent to or received from other workers"),
         ("inboxes", |m| m.inboxes, "tuples that wait for their bolt: the credit of every link"),
         ("bursts", |m| m.bursts, "what one call emits beyond the room there was"),
@@ -207,7 +209,7 @@ fn memory_columns(plan: &Plan) -> MemoryColumns {
 fn memory_notes(plan: &Plan) -> String {
     let config = &plan.spec.config;
     format!(
-        "  Sizes: batch {} ({} between workers), credit {} per link and inbox, ring {}; {} key groups.\n  \
+        "  Sizes: batch {} ({} over a socket), credit {} per link and inbox, ring {}; {} key groups.\n  \
          A tuple larger than a batch travels alone, one at a time per link, and takes at most {} more.\n",
         bytes(config.batch_bytes.into()),
         bytes(config.socket_batch_bytes.into()),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
 use squall_topology::{
-    ComponentKind, ComponentSpec, Grouping, Machine, Placement, SchemaSpec, StreamSpec, SubscriptionSpec,
+    ComponentKind, ComponentSpec, Grouping, Machine, Placement, SchemaSpec, ShmUse, StreamSpec, SubscriptionSpec,
     TopologyConfig, TopologySpec,
 };
 
@@ -75,6 +75,7 @@ pub(crate) fn topology() -> impl Strategy<Value = (TopologySpec, Machine)> {
             let executors: u32 = spec.components.iter().map(|c| c.executors).sum();
             spec.config.workers = 1 + workers.index(executors.min(5) as usize) as u32;
             spec.config.reactors = reactors;
+            spec.config.shm = [ShmUse::Auto, ShmUse::Off, ShmUse::Copy][workers.index(3)];
             (spec, machine)
         },
     )
