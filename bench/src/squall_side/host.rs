@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use squall_engine::{IoChoice, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
+use squall_engine::{IoChoice, IoOptions, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
 
 use super::{Deployed, Job, Tally};
 use crate::clock::{cpu_ns, now_ns};
@@ -97,7 +97,8 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
 }
 
 fn start(deployed: &Deployed, job: &Job, worker: u32, sockets: Vec<SocketLink>) -> Result<Worker, BenchError> {
-    let config = WorkerConfig { plan: deployed.plan.clone(), worker, io: IoChoice::Auto, wait: job.wait.0, pin: true };
+    let (io, io_options) = (IoChoice::Auto, IoOptions::default());
+    let config = WorkerConfig { plan: deployed.plan.clone(), worker, io, io_options, wait: job.wait.0, pin: true };
     Ok(Worker::start(config, deployed.built.registry.clone(), sockets)?)
 }
 

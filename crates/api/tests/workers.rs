@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use squall::prelude::*;
-use squall_engine::{ComponentStats, IoChoice, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::{ComponentStats, IoChoice, IoOptions, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
 use squall_topology::{LinkKind, Machine, Plan};
 
 #[derive(Tuple, Debug, Clone, PartialEq)]
@@ -94,7 +94,8 @@ fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
     let workers: Vec<Worker> = (0..plan.workers.len() as u32)
         .map(|worker| {
             let wait = WaitStrategy::Hybrid;
-            let config = WorkerConfig { plan: plan.clone(), worker, io, wait, pin: false };
+            let config =
+                WorkerConfig { plan: plan.clone(), worker, io, io_options: IoOptions::default(), wait, pin: false };
             let mine = sockets.remove(&worker).unwrap_or_default();
             Worker::start(config, built.registry.clone(), mine).unwrap()
         })

@@ -46,7 +46,7 @@ pub use pool::BatchPool;
 pub use port::Port;
 pub use reactor::LinkCounters;
 pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared};
-pub use squall_io::{IoChoice, IoKind};
+pub use squall_io::{IoChoice, IoKind, IoOptions, ZeroCopy};
 pub use stats::{CohortStats, ComponentStats, DropReason};
 pub use wait::WaitStrategy;
 pub use worker::{SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

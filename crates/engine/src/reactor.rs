@@ -53,6 +53,14 @@ pub struct LinkCounters {
     pub bytes_in: u64,
     /// Bytes sent to sockets.
     pub bytes_out: u64,
+    /// Send operations on sockets. Several batches leave in one.
+    pub sends: u64,
+    /// Of those, sends that asked the kernel not to copy.
+    pub zc_sent: u64,
+    /// Of those, sends that the kernel copied after all.
+    pub zc_copied: u64,
+    /// Bytes from sockets that were copied before they were read: batches that do not fit the receive window.
+    pub copied_in: u64,
 }
 
 impl LinkCounters {
@@ -64,6 +72,10 @@ impl LinkCounters {
         self.syscalls += other.syscalls;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
+        self.sends += other.sends;
+        self.zc_sent += other.zc_sent;
+        self.zc_copied += other.zc_copied;
+        self.copied_in += other.copied_in;
     }
 }
 
@@ -209,6 +221,10 @@ impl Reactor {
                 syscalls: io.syscalls,
                 bytes_in: io.bytes_in,
                 bytes_out: io.bytes_out,
+                sends: io.sends,
+                zc_sent: io.zc_sent,
+                zc_copied: io.zc_copied,
+                copied_in: self.wires.copies().bytes,
             },
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
-use squall_io::{Bell, IoChoice, IoError, IoKind};
+use squall_io::{Bell, IoChoice, IoError, IoKind, IoOptions};
 use squall_metrics::Histogram;
 use squall_ring::{
     CommandSender, Consumer, CreditSource, CreditView, Producer, SleepFlag, byte_ring, command_queue, credit_board,
@@ -46,6 +46,8 @@ pub struct WorkerConfig {
     pub worker: WorkerIx,
     /// I/O driver wanted for sockets.
     pub io: IoChoice,
+    /// How it is made; `streams_hint` is set for each reactor.
+    pub io_options: IoOptions,
     /// What idle reactors do.
     pub wait: WaitStrategy,
     /// Pin reactors to the cores of the plan.
@@ -164,6 +166,7 @@ struct ReactorConfig {
     registry: Arc<Registry>,
     shared: Arc<WorkerShared>,
     io: IoChoice,
+    io_options: IoOptions,
     wait: WaitStrategy,
     own_core: bool,
     pin: bool,
@@ -217,6 +220,7 @@ impl Worker {
                     registry: registry.clone(),
                     shared: shared.clone(),
                     io: config.io,
+                    io_options: config.io_options,
                     wait: config.wait,
                     own_core,
                     pin: config.pin,
@@ -482,8 +486,9 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
              check taskset, cgroup cpusets, or use --no-pin"
         )));
     }
+    let options = IoOptions { streams_hint: sockets.len(), ..config.io_options };
     let (driver, warning) =
-        if sockets.is_empty() { (squall_io::parker(), None) } else { squall_io::open(config.io, sockets.len())? };
+        if sockets.is_empty() { (squall_io::parker(), None) } else { squall_io::open(config.io, &options)? };
     // A reactor without sockets has no say in which driver the worker is said to use.
     let kind = if sockets.is_empty() && config.io != IoChoice::Epoll { IoKind::IoUring } else { driver.kind() };
     let bell = driver.bell();
@@ -524,6 +529,9 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     }
     for (to, fd) in sockets {
         wires.add_socket(to, fd).map_err(StartError::Socket)?;
+    }
+    for note in wires.tx.driver.notes() {
+        shared.event(WorkerEvent::Warning(format!("reactor {reactor}: {note}")));
     }
     let _ = hello.send(Hello::Ready(core.stats().collect()));
     let side = plan.reactors[reactor as usize].side;

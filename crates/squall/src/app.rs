@@ -230,7 +230,7 @@ impl<A: Args + Clone + 'static> App<A> {
 
 fn settings<A: Args>(command: &RunCommand<A>) -> Result<Settings, String> {
     let io = command.run.io_choice(std::env::var_os("SQUALL_IO").as_deref())?;
-    Ok(Settings { io, wait: command.run.wait, pin: !command.run.no_pin })
+    Ok(Settings { io, io_options: command.run.io_options(), wait: command.run.wait, pin: !command.run.no_pin })
 }
 
 fn fail(error: &RunError) -> ExitCode {

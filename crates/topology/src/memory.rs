@@ -3,13 +3,15 @@
 //! What is counted, each with the owner that allocates it:
 //! - *open batches*: one outgoing buffer per stream of a cohort and receiving reactor, filled in private (the sender's);
 //! - *rings*: one per ring link (the sender's);
-//! - *sockets*: [`SOCKET_SEND_BATCHES`] batches being sent (the sender's) and [`SOCKET_RECEIVE_BATCHES`] being received
-//!   (the receiver's) per socket link;
+//! - *sockets*: [`SOCKET_SEND_BATCHES`] batches being sent per socket link (the sender's), and a receive window
+//!   ([`socket_window_bytes`]) per end of a socket, which carries the links of both directions;
 //! - *inboxes*: what was sent and not yet consumed, which the credit of each incoming link bounds (the receiver's);
 //! - *bursts*: what one call may emit beyond its room (the executor's).
 //!
 //! Not counted: state of components, code, kernel socket buffers, and tuples larger than a batch, which travel one at a
 //! time per link in a buffer of their own (at most `max_tuple_bytes`).
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -17,10 +19,19 @@ use crate::plan::{ExecutorPlan, InboxPlan, LinkKind, LinkPlan, ReactorPlan};
 use crate::spec::TopologySpec;
 use squall_tuple::ids::ReactorIx;
 
-/// Batches of a socket link that wait for the kernel at the sender, at most.
-pub const SOCKET_SEND_BATCHES: u64 = 8;
-/// Batches of receive buffers for a socket link: the driver's, and what one poll of them makes.
-pub const SOCKET_RECEIVE_BATCHES: u64 = 16;
+/// Batches of a socket link that the sender holds at most: half of them wait for the kernel, half may be on their way out
+/// of this very memory (zero-copy sends).
+pub const SOCKET_SEND_BATCHES: u64 = 16;
+/// Batches that a receive window holds, at least.
+pub const SOCKET_RECEIVE_BATCHES: u64 = 4;
+/// The smallest receive window.
+const SOCKET_WINDOW_MIN: u64 = 64 << 10;
+
+/// Bytes of the receive window at each end of a socket, from which its batches are read in place: a power of two.
+pub const fn socket_window_bytes(socket_batch_bytes: u32) -> u64 {
+    let batches = (SOCKET_RECEIVE_BATCHES * socket_batch_bytes as u64).next_power_of_two();
+    if batches < SOCKET_WINDOW_MIN { SOCKET_WINDOW_MIN } else { batches }
+}
 
 /// Bytes by use. All are upper bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -87,15 +98,21 @@ impl MemoryPlan {
                 }
             }
         }
+        let window = socket_window_bytes(spec.config.socket_batch_bytes);
+        let mut sockets = BTreeSet::new();
         for link in links {
             match link.kind {
                 LinkKind::Local => {}
                 LinkKind::Ring => workers[worker_of(link.from)].rings += spec.config.ring_bytes,
                 LinkKind::Socket => {
                     workers[worker_of(link.from)].sockets += SOCKET_SEND_BATCHES * socket_batch_bytes;
-                    workers[worker_of(link.to)].sockets += SOCKET_RECEIVE_BATCHES * socket_batch_bytes;
+                    sockets.insert((link.from.min(link.to), link.from.max(link.to)));
                 }
             }
+        }
+        for (one, other) in sockets {
+            workers[worker_of(one)].sockets += window;
+            workers[worker_of(other)].sockets += window;
         }
         for inbox in inboxes {
             let senders = senders(spec, inbox.component, reactors_of);

@@ -80,7 +80,7 @@ pub struct OpenBatch {
 /// in place ([`view`](BatchBuf::view)) → `open` again. A batch that arrives in pieces comes in by
 /// [`receive_begin`](BatchBuf::receive_begin). A push never allocates memory for the batch: it answers [`Full`].
 pub struct BatchBuf {
-    memory: Memory,
+    pub(super) memory: Memory,
     /// Bytes in use, header included. Invariant: a multiple of 8 and `<= memory.bytes`, but for a batch being received.
     pub(super) len: usize,
     /// Bytes that pushes may use: the capacity while the batch is open, 0 otherwise.
