@@ -6,8 +6,8 @@
 //! the other modes cost an interrupt or a timer tick per completion (3.7–7 ms). With [`IoOptions::sqpoll`] a thread of the kernel submits and
 //! completes instead, and the completion queue alone is looked at.
 //!
-//! *Receiving*: the kernel writes into the stream's window (`window`), the reader reads there: no copy in user space. One multishot receive per
-//! stream takes its buffers from the eighths of the window (`feed`), which go back as the reader passes them. Where the kernel has no
+//! *Receiving*: the kernel writes into the stream's window (`window`), the reader reads there: no copy in user space. One standing (multishot)
+//! receive per stream takes its buffers from the eighths of the window (`feed`), which go back as the reader passes them. Where the kernel has no
 //! incremental buffers (before Linux 6.12), or refuses the group of a stream (locked memory), each receive is submitted by itself with the
 //! window's room as its buffer: as many copies (none), one submission more per arrival. A receive that finds no room ends, and is armed again when
 //! the reader has consumed.

@@ -112,9 +112,14 @@ macro_rules! on {
     };
 }
 
-/// Receive into the buffers of `group`, again and again.
-pub(super) fn recv_multi(target: Target, group: u16, kind: Kind, id: StreamId) -> Entry {
-    on!(target, |fd| opcode::RecvMulti::new(fd, group).build()).user_data(user_data(kind, 0, id))
+/// Receive into the buffers of `group`, again and again; with `bundles` into as many of them at a time as there is to receive.
+pub(super) fn recv_multi(target: Target, group: u16, bundles: bool, kind: Kind, id: StreamId) -> Entry {
+    let entry = if bundles {
+        on!(target, |fd| opcode::RecvMultiBundle::new(fd, group).build())
+    } else {
+        on!(target, |fd| opcode::RecvMulti::new(fd, group).build())
+    };
+    entry.user_data(user_data(kind, 0, id))
 }
 
 /// Receive once, at most `len` bytes to `at`.

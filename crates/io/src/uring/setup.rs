@@ -77,27 +77,37 @@ fn make_ring(options: &IoOptions) -> Result<Ring, SetupError> {
     Ok(ring)
 }
 
-/// Receives two arrivals and the end by one multishot receive into incremental buffers: the bytes must lie end to end.
+/// Receives some arrivals and the end by one standing receive into incremental buffers: the bytes must lie end to end, also over several buffers.
 fn try_incremental(ring: &mut Ring) -> Result<(), SetupError> {
     let (mut writer, reader) = window(1).map_err(failed("mapping a receive window"))?;
     let mut feed = Feed::new(ring.io_uring(), 0, &writer).map_err(failed("io_uring_register (incremental buffers)"))?;
+    // More than one buffer, which is an eighth of the window.
+    let said: Vec<u8> = (0..reader.size() / 3).map(|at| at as u8).collect();
     let receive = |ring: &mut Ring, writer: &mut WindowWriter| {
         let pair = Pair::new()?;
         // SAFETY: see `Ring::push`. The operation refers to a socket that lives to the end of this closure (if it is not over by then, it holds
         // the socket itself), and to the window and its feed, which are leaked if anything is in flight at the end.
-        unsafe { ring.push(&ops::recv_multi(pair.target(), feed.group(), Kind::Test, 0)) }.map_err(failed(ENTER))?;
-        for bytes in [&b"a"[..], b"bc"] {
-            let c = pair.say(ring, bytes)?;
-            expect(c, bytes.len(), true)?;
-            if !feed.agrees(writer, c.buffer, bytes.len()) {
-                return Err(failed(RECEIVE)(Errno::OPNOTSUPP.into()));
+        unsafe { ring.push(&feed.receive(pair.target(), Kind::Test, 0)) }.map_err(failed(ENTER))?;
+        for piece in [&said[..1], &said[1..3], &said[3..]] {
+            let mut c = pair.say(ring, piece)?;
+            let mut left = piece.len();
+            loop {
+                let len = usize::try_from(c.result).unwrap_or(0);
+                if len == 0 || len > left || !c.more || !feed.agrees(writer, c.buffer, len) {
+                    return Err(refused(c));
+                }
+                writer.publish(len);
+                left -= len;
+                if left == 0 {
+                    break;
+                }
+                c = next(ring)?;
             }
-            writer.publish(bytes.len());
         }
         expect(pair.end(ring)?, 0, false)
     };
     let mut tried = receive(ring, &mut writer);
-    if tried.is_ok() && reader.unread() != b"abc" {
+    if tried.is_ok() && reader.unread() != said {
         tried = Err(failed(RECEIVE)(Errno::OPNOTSUPP.into()));
     }
     if ring.in_flight() > 0 {
@@ -171,9 +181,11 @@ fn next(ring: &mut Ring) -> Result<Completion, SetupError> {
 }
 
 fn expect(c: Completion, bytes: usize, more: bool) -> Result<(), SetupError> {
-    if (c.result, c.more) == (bytes as i32, more) {
-        return Ok(());
-    }
+    if (c.result, c.more) == (bytes as i32, more) { Ok(()) } else { Err(refused(c)) }
+}
+
+/// A completion that is not what it should be.
+fn refused(c: Completion) -> SetupError {
     let errno = if c.result < 0 { -c.result } else { libc::EOPNOTSUPP };
-    Err(failed(RECEIVE)(io::Error::from_raw_os_error(errno)))
+    failed(RECEIVE)(io::Error::from_raw_os_error(errno))
 }

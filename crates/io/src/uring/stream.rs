@@ -109,7 +109,7 @@ impl<B: StableDeref<Target = [u8]>> Stream<B> {
     pub(super) fn start(&mut self, ring: &mut Ring) -> io::Result<bool> {
         if !self.receiving && !self.starved {
             let entry = match &self.feed {
-                Some(feed) => ops::recv_multi(self.target, feed.group(), Kind::Recv, self.id),
+                Some(feed) => feed.receive(self.target, Kind::Recv, self.id),
                 None => ops::recv_once(self.target, self.window.spare_at(), Kind::Recv, self.id),
             };
             // SAFETY: see `Ring::push`. The operation refers to the socket, which is dropped only when `receiving` is false, and writes to the
@@ -192,24 +192,28 @@ impl<B: StableDeref<Target = [u8]>> Stream<B> {
         if let (Some(over), true) = (over, self.end.is_none()) {
             self.end = Some(self.send_error.take().map_or(over, Closed::Error));
         }
-        if self.feed.is_none() && !self.window.worth_receiving() {
-            counters.recvs_starved += u64::from(!self.starved);
+        if !self.receiving && !self.starved && !self.has_room() {
+            counters.recvs_starved += 1;
             self.starved = true;
         }
         told
     }
 
+    /// Whether a receive has where to put something.
+    fn has_room(&self) -> bool {
+        match &self.feed {
+            Some(feed) => feed.has_room(&self.window),
+            None => self.window.worth_receiving(),
+        }
+    }
+
     /// Gives the kernel the room that the reader has made. Whether there is something to submit now, and whether to look again.
     pub(super) fn recycle(&mut self, counters: &mut IoCounters) -> (bool, bool) {
-        let room = match &mut self.feed {
-            Some(feed) => {
-                counters.chunks_recycled += feed.give(&self.window);
-                feed.has_room(&self.window)
-            }
-            None => self.window.worth_receiving(),
-        };
+        if let Some(feed) = &mut self.feed {
+            counters.chunks_recycled += feed.give(&self.window);
+        }
         let again = self.window.room() < self.window.size();
-        (room && std::mem::take(&mut self.starved), again)
+        (self.has_room() && std::mem::take(&mut self.starved), again)
     }
 
     /// The completion of the send in flight, not its notification. `Err`: the stream cannot send any more.
@@ -277,12 +281,7 @@ impl<B: StableDeref<Target = [u8]>> Stream<B> {
     }
 
     /// Closes the socket; nothing but notifications is awaited on it. Its last reports, and what must be kept for the notifications.
-    pub(super) fn finish(
-        self,
-        ring: &mut Ring,
-        files: &mut Files,
-        reports: &mut Reports<B>,
-    ) -> Option<Remains<B>> {
+    pub(super) fn finish(self, ring: &mut Ring, files: &mut Files, reports: &mut Reports<B>) -> Option<Remains<B>> {
         assert!(!self.in_flight(), "a stream ends when the kernel is done with it");
         let Stream { id, mut out, held, end, fd, target, feed, .. } = self;
         ring.syscalls += 1 + u64::from(files.remove(ring.io_uring(), target));
