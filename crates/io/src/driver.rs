@@ -149,6 +149,12 @@ pub trait Driver<B: StableDeref<Target = [u8]> + 'static> {
     /// Only if the driver itself is broken; the failure of a stream is an event.
     fn poll(&mut self, sink: &mut dyn EventSink<B>) -> io::Result<usize>;
 
+    /// Whether a [`poll`](Self::poll) would find something to do, as far as that can be told without a system call: for a reactor that spins and
+    /// wants to know sooner than in its next turn. io_uring reads three words of memory; epoll cannot tell, and says no.
+    fn pending(&mut self) -> bool {
+        false
+    }
+
     /// As [`poll`](Self::poll), but if there is nothing to report sleeps in the kernel until there is, the doorbell rings or `timeout` has
     /// passed (`None`: no limit). A ring heard since the last wait ends this one at once, also if a `poll` between them met it. May return early
     /// with 0: look at every input again.

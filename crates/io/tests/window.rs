@@ -3,7 +3,6 @@
 
 mod support;
 
-use rustix::net::sockopt;
 use squall_io::{Closed, RecvWindow};
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -95,7 +94,6 @@ fn messages_are_read_in_place_over_thousands_of_wraps(which: Which) {
 fn a_reader_that_does_not_read_holds_the_peer_back_and_loses_nothing(which: Which) {
     for socket in SOCKETS {
         let (ours, theirs) = socket.pair();
-        sockopt::set_socket_send_buffer_size(&theirs, 4096).expect("a small send buffer");
         let (mut end, mut peer) = (End::new(which), End::new(which));
         let (_, mut window) = end.add_unread(ours, 1);
         let peer_id = peer.add(theirs);

@@ -174,9 +174,10 @@ impl Wires {
         Ok(())
     }
 
-    /// Whether a ring has something: the second look before sleeping.
+    /// Whether a ring or a socket has something, as far as that can be told without a system call: the look between two turns
+    /// of a spinning reactor, and the second look before sleeping.
     pub(crate) fn rings_pending(&mut self) -> bool {
-        self.rings.iter_mut().any(|r| r.consumer.pending())
+        self.rings.iter_mut().any(|r| r.consumer.pending()) || (!self.sockets.is_empty() && self.tx.driver.pending())
     }
 
     fn poll_rings(&mut self, core: &mut Core, now_ns: u64) -> Result<bool, ReceiveError> {

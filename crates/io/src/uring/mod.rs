@@ -286,6 +286,10 @@ impl<B: StableDeref<Target = [u8]> + 'static> Driver<B> for UringDriver<B> {
         Ok(events)
     }
 
+    fn pending(&mut self) -> bool {
+        self.ring.must_enter() || self.ring.has_completions()
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, sink: &mut dyn EventSink<B>) -> io::Result<usize> {
         // What the poll left to be done (receives to arm again, the rest of a short send) is submitted by the call that sleeps.
         let mut events = self.poll(sink)? + self.prepare(sink)?;
