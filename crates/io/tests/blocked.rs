@@ -46,6 +46,13 @@ fn echo(mut driver: Box<dyn squall_io::Driver<Vec<u8>>>) -> (String, Vec<String>
         fn on_sent(&mut self, _: StreamId, _: Vec<u8>) {}
         fn on_closed(&mut self, _: StreamId, _: Closed) {}
     }
+    let others: usize = std::env::var(OTHERS).map_or(0, |n| n.parse().expect("a number"));
+    let _others: Vec<_> = (0..others)
+        .map(|_| {
+            let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+            (driver.add_stream(ours.into(), 4096).expect("a stream"), theirs)
+        })
+        .collect();
     let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
     let (id, window) = driver.add_stream(ours.into(), 4096).expect("a stream");
     theirs.write_all(b"it works").expect("room");
@@ -85,6 +92,8 @@ impl Report {
     }
 }
 
+/// Environment of the child: streams beside the one that is used.
+const OTHERS: &str = "SQUALL_IO_TEST_OTHERS";
 const TEST: &str = "the_confined_child_reports";
 
 #[test]
@@ -152,4 +161,20 @@ fn a_few_reactors_fit_into_the_smallest_usual_limit_of_locked_memory() {
         return;
     }
     assert_eq!((report.get("kind"), report.get("echo")), ("io_uring", "it works"), "{}", report.get("warning"));
+    assert_eq!(report.get("notes"), "", "one stream has all it wants");
+}
+
+#[test]
+fn streams_that_exceed_the_locked_memory_receive_without_registered_buffers_and_the_driver_says_so() {
+    let mut command = child(TEST, "memlock=65536");
+    command.env(OTHERS, "40");
+    let report = Report::of(command);
+    if !probe().usable || report.0.contains("skipped=1") {
+        eprintln!("skipped: io_uring cannot be used here at all, or the limit cannot be set");
+        return;
+    }
+    assert_eq!((report.get("kind"), report.get("echo")), ("io_uring", "it works"), "{}", report.get("warning"));
+    let notes = report.get("notes");
+    assert!(notes.contains("registers no more receive buffers") && notes.contains("ulimit -l 65536"), "{notes}");
+    assert_eq!(notes.matches("no more receive buffers").count(), 1, "said once: {notes}");
 }

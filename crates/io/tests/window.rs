@@ -114,11 +114,12 @@ fn a_reader_that_does_not_read_holds_the_peer_back_and_loses_nothing(which: Whic
             assert!(window.unread()[..stride] == bytes[at..at + stride], "{socket:?}, from byte {at}");
             window.consume(stride);
             at += stride;
-            idle = if stride > 0 || peer.poll() + end.poll() + end.wait(Duration::from_millis(1)) > 0 {
-                0
-            } else {
-                idle + 1
-            };
+            if stride > 0 || peer.poll() + end.poll() > 0 {
+                idle = 0;
+                continue;
+            }
+            idle += 1;
+            end.wait(Duration::from_millis(1));
             assert!(idle < 5000, "{socket:?}: nothing happens any more at byte {at}");
         }
         assert_eq!(end.driver.counters().bytes_in, bytes.len() as u64);
