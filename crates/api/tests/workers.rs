@@ -83,6 +83,9 @@ struct Totals {
     bytes: u64,
     components: BTreeMap<String, ComponentStats>,
     io: String,
+    /// Bytes from sockets that were copied before they were read, of all that arrived.
+    copied_in: u64,
+    bytes_in: u64,
 }
 
 /// Runs the topology with all its workers in this process, to the end.
@@ -101,7 +104,8 @@ fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
         })
         .collect();
     workers.iter().for_each(Worker::begin);
-    let mut totals = Totals { sum: 0, bytes: 0, components: BTreeMap::new(), io: String::new() };
+    let mut totals =
+        Totals { sum: 0, bytes: 0, components: BTreeMap::new(), io: String::new(), copied_in: 0, bytes_in: 0 };
     let mut finished = vec![false; workers.len()];
     let began = Instant::now();
     while finished.contains(&false) {
@@ -123,6 +127,8 @@ fn run(t: Topology, cores: usize, io: IoChoice) -> Totals {
         take_results(&worker, &mut totals);
         let stats = worker.join();
         totals.io = stats.io;
+        totals.copied_in += stats.links.copied_in;
+        totals.bytes_in += stats.links.bytes_in;
         for c in stats.components {
             let sum = totals.components.entry(c.name.clone()).or_default();
             sum.emitted += c.emitted;
@@ -192,6 +198,7 @@ fn sockets_between_workers_lose_and_double_nothing_on_either_driver() {
     for io in [IoChoice::Auto, IoChoice::Epoll] {
         let totals = run(topology(2, 2, 50_000, "some longer text, out of line", 4), 4, io);
         check(&totals, 50_000, 4, 29);
+        assert!(totals.bytes_in > 50_000 * 29 && totals.copied_in == 0, "batches are read where the kernel put them");
         if io == IoChoice::Epoll {
             assert_eq!(totals.io, "epoll");
         }
@@ -202,7 +209,10 @@ fn sockets_between_workers_lose_and_double_nothing_on_either_driver() {
 fn tuples_larger_than_a_batch_and_a_ring_travel_alone() {
     let big = "y".repeat(1_500_000);
     check(&run(topology(1, 2, 20, &big, 2), 2, IoChoice::Auto), 20, 2, big.len());
-    check(&run(topology(2, 1, 20, &big, 2), 2, IoChoice::Auto), 20, 2, big.len());
+    let over_sockets = run(topology(2, 1, 20, &big, 2), 2, IoChoice::Auto);
+    check(&over_sockets, 20, 2, big.len());
+    let copied = over_sockets.copied_in;
+    assert!(copied > 0 && copied <= over_sockets.bytes_in, "what a window does not hold is copied, once: {copied}");
 }
 
 #[test]
