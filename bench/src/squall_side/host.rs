@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use squall_engine::{IoChoice, LinkTraffic, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
+use squall_engine::{IoChoice, IoOptions, LinkTraffic, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
 use squall_topology::Grouping;
 
 use super::{Deployed, Job, Tally};
@@ -106,8 +106,14 @@ pub(super) fn run(job: &Job, measured: Option<Duration>) -> Result<Done, BenchEr
 }
 
 fn start(deployed: &Deployed, job: &Job, worker: u32, sockets: Vec<SocketLink>) -> Result<Worker, BenchError> {
-    let config =
-        WorkerConfig { plan: deployed.plan.clone(), worker, io: IoChoice::Auto, wait: job.wait.0.into(), pin: true };
+    let config = WorkerConfig {
+        plan: deployed.plan.clone(),
+        worker,
+        io: IoChoice::Auto,
+        io_options: IoOptions::default(),
+        wait: job.wait.0.into(),
+        pin: true,
+    };
     Ok(Worker::start(config, deployed.built.registry.clone(), sockets)?)
 }
 

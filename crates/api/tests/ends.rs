@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use squall::prelude::*;
-use squall_engine::{IoChoice, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::{IoChoice, IoOptions, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
 use squall_topology::{Machine, ShmUse};
 
 #[derive(Tuple)]
@@ -57,7 +57,14 @@ fn start(shm: ShmUse) -> [Worker; 2] {
     let workers = std::thread::scope(|scope| {
         let start = |(worker, fd): (u32, UnixStream)| {
             let wait = WaitStrategy::Hybrid;
-            let config = WorkerConfig { plan: plan.clone(), worker, io: IoChoice::Auto, wait: wait.into(), pin: false };
+            let config = WorkerConfig {
+                plan: plan.clone(),
+                worker,
+                io: IoChoice::Auto,
+                io_options: IoOptions::default(),
+                wait: wait.into(),
+                pin: false,
+            };
             let (registry, links) = (built.registry.clone(), vec![SocketLink { a: 0, b: 1, fd: fd.into() }]);
             scope.spawn(move || Worker::start(config, registry, links).unwrap())
         };

@@ -46,7 +46,7 @@ pub use outbox::{Outbox, OutboxCounts, Sealed};
 pub use pool::BatchPool;
 pub use port::Port;
 pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared};
-pub use squall_io::{IoChoice, IoKind};
+pub use squall_io::{IoChoice, IoKind, IoOptions, ZeroCopy};
 pub use stats::{CohortStats, ComponentStats, DropReason, LinkCounters, LinkStats, LinkTraffic};
 pub use wait::{WaitPlan, WaitStrategy};
 pub use worker::{PeerLinks, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

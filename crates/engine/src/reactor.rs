@@ -106,7 +106,7 @@ impl Reactor {
                 continue;
             }
             match self.waiter.idle(now) {
-                Idle::Spin => self.watch_rings(turn.deadline_ns.is_some()),
+                Idle::Spin => self.watch_links(turn.deadline_ns.is_some()),
                 Idle::Yield => std::thread::yield_now(),
                 Idle::Sleep => {
                     if self.sleep(&clock)? {
@@ -119,9 +119,9 @@ impl Reactor {
 
     /// Spins on the rings for a moment: a batch that arrives is seen after one load instead of a whole turn. Shorter when a
     /// component has to be asked again soon.
-    fn watch_rings(&mut self, soon: bool) {
+    fn watch_links(&mut self, soon: bool) {
         for _ in 0..if soon { 4 } else { 32 } {
-            if self.wires.rings_pending() {
+            if self.wires.pending() {
                 return;
             }
             std::hint::spin_loop();
@@ -148,7 +148,7 @@ impl Reactor {
             let awake = self.wires.tx.push_parts()
                 || unasked
                 || turn.progress
-                || self.wires.rings_pending()
+                || self.wires.pending()
                 || self.commands.pending();
             let mut arrived = false;
             if awake {
@@ -164,7 +164,7 @@ impl Reactor {
             if starving {
                 self.wires.tx.set_starving(false);
             }
-            if awake || arrived || self.wires.rings_pending() || self.commands.pending() {
+            if awake || arrived || self.wires.pending() || self.commands.pending() {
                 return Ok(turn.progress || arrived);
             }
         }
@@ -202,6 +202,7 @@ impl Reactor {
                 syscalls: io.syscalls,
                 bytes_in: io.bytes_in,
                 bytes_out: io.bytes_out,
+                sends: io.sends,
                 zc_sent: io.zc_sent,
                 zc_copied: io.zc_copied,
                 ..LinkCounters::default()

@@ -177,9 +177,11 @@ pub struct LinkCounters {
     pub bytes_in: u64,
     /// Bytes sent to sockets.
     pub bytes_out: u64,
-    /// Zero-copy sends that completed.
+    /// Send operations on sockets. Several batches leave in one.
+    pub sends: u64,
+    /// Of those: asked the kernel not to copy.
     pub zc_sent: u64,
-    /// Of those: copied by the kernel after all.
+    /// Of those: copied by the kernel after all, as it reported.
     pub zc_copied: u64,
     /// Merged [`LinkTraffic::batch_sizes`].
     pub batch_sizes: SizeHistogram,
@@ -201,6 +203,7 @@ impl LinkCounters {
         self.syscalls += other.syscalls;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
+        self.sends += other.sends;
         self.zc_sent += other.zc_sent;
         self.zc_copied += other.zc_copied;
         self.batch_sizes.merge(&other.batch_sizes);

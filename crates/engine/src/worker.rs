@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
-use squall_io::{Bell, IoChoice, IoError, IoKind};
+use squall_io::{Bell, IoChoice, IoError, IoKind, IoOptions};
 use squall_metrics::Histogram;
 use squall_ring::{
     CommandSender, Consumer, CreditSource, CreditView, Producer, SleepFlag, byte_ring, command_queue, credit_board,
@@ -52,6 +52,8 @@ pub struct WorkerConfig {
     pub worker: WorkerIx,
     /// I/O driver wanted for sockets.
     pub io: IoChoice,
+    /// How it is made; `streams_hint` is set for each reactor.
+    pub io_options: IoOptions,
     /// What idle reactors do. Spinning threads of all workers never exceed the cores: where they would, they yield.
     pub wait: WaitPlan,
     /// Pin reactors to the cores of the plan.
@@ -234,6 +236,7 @@ struct ReactorConfig {
     registry: Arc<Registry>,
     shared: Arc<WorkerShared>,
     io: IoChoice,
+    io_options: IoOptions,
     pin: bool,
 }
 
@@ -287,6 +290,7 @@ impl Worker {
                     registry: registry.clone(),
                     shared: shared.clone(),
                     io: config.io,
+                    io_options: config.io_options,
                     pin: config.pin,
                 },
                 waiter: waits.waiter(*reactor),
@@ -568,7 +572,9 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
              check taskset, cgroup cpusets, or use --no-pin"
         )));
     }
-    let (driver, warning) = if links == 0 { (squall_io::parker(), None) } else { squall_io::open(config.io, links)? };
+    let options = IoOptions { streams_hint: links, ..config.io_options };
+    let (driver, warning) =
+        if links == 0 { (squall_io::parker(), None) } else { squall_io::open(config.io, &options)? };
     // A reactor without sockets has no say in which driver the worker is said to use.
     let kind = if links == 0 && config.io != IoChoice::Epoll { IoKind::IoUring } else { driver.kind() };
     let bell = driver.bell();
@@ -615,6 +621,9 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
             None => wires.add_socket(peer, fd),
         }
         .map_err(StartError::Socket)?;
+    }
+    for note in wires.tx.driver.notes() {
+        shared.event(WorkerEvent::Warning(format!("reactor {reactor}: {note}")));
     }
     let _ = hello.send(Hello::Ready(core.stats().collect()));
     Ok(Reactor { core, wires, commands, sleep, waiter, shared, unfinished, sleeps: 0 })

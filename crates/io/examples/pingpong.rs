@@ -1,14 +1,14 @@
 //! Round trips of 64 bytes between two pinned threads that both spin on `poll`: what a driver costs beside the kernel. `bare` is the floor: `write`
-//! and non-blocking `recv`, no driver.
+//! and non-blocking `recv`, no driver; `one each` is io_uring with a receive operation per arrival.
 //!
-//! `cargo run --release -p squall-io --example pingpong [seconds per case]` (0.3 by default, so about 2 s in all). Compare ratios within one run
+//! `cargo run --release -p squall-io --example pingpong [seconds per case]` (0.3 by default, so about 2.5 s in all). Compare ratios within one run
 //! only: on shared machines the figures of one minute are not those of the next.
 
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{RecvFlags, recv};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use squall_io::{Closed, Driver, EventSink, IoChoice, IoCounters, StreamId, open, probe};
+use squall_io::{Closed, Driver, EventSink, IoChoice, IoCounters, IoOptions, RecvWindow, StreamId, open, probe};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -19,15 +19,12 @@ const MESSAGE_BYTES: usize = 64;
 
 #[derive(Default)]
 struct End {
-    received: usize,
     closed: bool,
     spare: Option<Box<[u8]>>,
 }
 
 impl EventSink<Box<[u8]>> for End {
-    fn on_recv(&mut self, _: StreamId, bytes: &[u8]) {
-        self.received += bytes.len();
-    }
+    fn on_readable(&mut self, _: StreamId) {}
     fn on_sent(&mut self, _: StreamId, buf: Box<[u8]>) {
         self.spare = Some(buf);
     }
@@ -44,40 +41,42 @@ fn pin(nth: usize) {
     sched_setaffinity(None, &one).expect("an allowed CPU");
 }
 
-fn start(choice: IoChoice, fd: OwnedFd) -> (Box<dyn Driver<Box<[u8]>>>, StreamId) {
-    let (mut driver, _) = open(choice, 1).expect("the driver");
-    let id = driver.add_stream(fd).expect("a stream");
-    (driver, id)
+type Started = (Box<dyn Driver<Box<[u8]>>>, StreamId, RecvWindow);
+
+fn start((choice, options): Variant, fd: OwnedFd) -> Started {
+    let (mut driver, _) = open(choice, &options).expect("the driver");
+    let (id, window) = driver.add_stream(fd, 64 << 10).expect("a stream");
+    (driver, id, window)
 }
 
 /// Sends back each message until the peer closes.
-fn echo(choice: IoChoice, fd: OwnedFd) {
+fn echo(variant: Variant, fd: OwnedFd) {
     pin(1);
-    let (mut driver, id) = start(choice, fd);
-    let (mut end, mut answered) = (End::default(), 0);
+    let (mut driver, id, mut window) = start(variant, fd);
+    let mut end = End::default();
     while !end.closed {
         driver.poll(&mut end).expect("the driver works");
-        if end.received - answered >= MESSAGE_BYTES {
-            answered += MESSAGE_BYTES;
+        if window.unread().len() >= MESSAGE_BYTES {
+            window.consume(MESSAGE_BYTES);
             let buf = end.spare.take().unwrap_or_else(|| vec![0; MESSAGE_BYTES].into());
             driver.send(id, buf);
         }
     }
 }
 
-fn ping(choice: IoChoice, fd: OwnedFd, span: Duration) -> (Vec<Duration>, IoCounters) {
+fn ping(variant: Variant, fd: OwnedFd, span: Duration) -> (Vec<Duration>, IoCounters) {
     pin(0);
-    let (mut driver, id) = start(choice, fd);
+    let (mut driver, id, mut window) = start(variant, fd);
     let (mut end, mut trips) = (End::default(), Vec::with_capacity(1 << 20));
     let begin = Instant::now();
     while begin.elapsed() < span && trips.len() < trips.capacity() {
-        let expected = end.received + MESSAGE_BYTES;
         let sent_at = Instant::now();
         let buf = end.spare.take().unwrap_or_else(|| vec![0; MESSAGE_BYTES].into());
         driver.send(id, buf);
-        while end.received < expected && !end.closed {
+        while window.unread().len() < MESSAGE_BYTES && !end.closed {
             driver.poll(&mut end).expect("the driver works");
         }
+        window.consume(window.unread().len());
         trips.push(sent_at.elapsed());
     }
     (trips, driver.counters())
@@ -129,17 +128,19 @@ fn pair(socket: &str) -> (OwnedFd, OwnedFd) {
     (a, b)
 }
 
-/// One case: its name, and a run over a connected pair.
-type Case = (&'static str, fn(OwnedFd, OwnedFd, Duration) -> (Vec<Duration>, Option<IoCounters>));
+type Variant = (IoChoice, IoOptions);
+
+/// One case: its name, and the driver; without one for the floor.
+type Case = (&'static str, Option<Variant>);
 
 fn with_driver(
-    choice: IoChoice,
+    variant: Variant,
     ours: OwnedFd,
     theirs: OwnedFd,
     span: Duration,
 ) -> (Vec<Duration>, Option<IoCounters>) {
-    let echoing = thread::spawn(move || echo(choice, theirs));
-    let (trips, counters) = thread::spawn(move || ping(choice, ours, span)).join().expect("ping");
+    let echoing = thread::spawn(move || echo(variant, theirs));
+    let (trips, counters) = thread::spawn(move || ping(variant, ours, span)).join().expect("ping");
     echoing.join().expect("echo");
     (trips, Some(counters))
 }
@@ -154,18 +155,22 @@ fn without_driver(ours: OwnedFd, theirs: OwnedFd, span: Duration) -> (Vec<Durati
 fn main() {
     let seconds = std::env::args().nth(1).map_or(0.3, |arg| arg.parse().expect("seconds"));
     let span = Duration::from_secs_f64(seconds);
-    let mut cases: Vec<Case> = vec![
-        ("bare", without_driver),
-        ("epoll", |ours, theirs, span| with_driver(IoChoice::Epoll, ours, theirs, span)),
-    ];
+    let options = IoOptions::default();
+    let mut cases: Vec<Case> = vec![("bare", None), ("epoll", Some((IoChoice::Epoll, options)))];
     match probe().cause {
         Some(cause) => println!("io_uring is left out: {cause}"),
-        None => cases.push(("io_uring", |ours, theirs, span| with_driver(IoChoice::IoUring, ours, theirs, span))),
+        None => cases.extend([
+            ("io_uring", Some((IoChoice::IoUring, options))),
+            ("one each", Some((IoChoice::IoUring, IoOptions { incremental_receive: false, ..options }))),
+        ]),
     }
     for socket in ["unix", "tcp"] {
-        for (name, run) in &cases {
+        for (name, variant) in &cases {
             let (ours, theirs) = pair(socket);
-            let (mut trips, counters) = run(ours, theirs, span);
+            let (mut trips, counters) = match *variant {
+                Some(variant) => with_driver(variant, ours, theirs, span),
+                None => without_driver(ours, theirs, span),
+            };
             trips.sort_unstable();
             let at = |share: f64| trips[((trips.len() - 1) as f64 * share) as usize].as_nanos() as f64 / 1000.0;
             let calls = counters.map_or(String::new(), |c| {

@@ -3,7 +3,8 @@
 use crate::epoll::EpollDriver;
 use crate::probe::{Facts, diagnose};
 use crate::uring::UringDriver;
-use crate::{Bell, IoCounters};
+use crate::zerocopy::ZeroCopy;
+use crate::{Bell, IoCounters, RecvWindow};
 use stable_deref_trait::StableDeref;
 use std::fmt;
 use std::io;
@@ -89,15 +90,16 @@ pub enum Closed {
 /// Takes what a driver reports. Called only inside [`Driver::poll`] and [`Driver::wait`], on their thread. A call that panics loses what it was
 /// told, no more: the driver goes on with the next report.
 pub trait EventSink<B> {
-    /// Bytes arrived on `id`, in order; at most 64 KiB at once, cut anywhere. They live in a receive buffer that returns to the kernel after
-    /// this call: copy what is needed.
-    fn on_recv(&mut self, id: StreamId, bytes: &[u8]);
+    /// Bytes arrived on `id`: they are in the stream's [`RecvWindow`], behind those that were there. Read and consume them now or later, but the
+    /// peer is held back while the window is full.
+    fn on_readable(&mut self, id: StreamId);
 
-    /// The kernel has taken all of `buf`, which is free again. In the order of [`Driver::send`].
+    /// The kernel has taken all of `buf`, and does not read it any more: it is free again. In the order of [`Driver::send`],
+    /// but for those that the kernel sends without a copy ([`Driver::held`]), which come when it is done with them.
     fn on_sent(&mut self, id: StreamId, buf: B);
 
-    /// The stream ended before the kernel had taken all of `buf` (a part of it may have left). In order, just before `on_closed`, or later for
-    /// buffers sent after that. Drops it unless overridden.
+    /// The stream ended before the kernel was done with `buf` (a part of it, or all, may have left). In order, just before `on_closed`; or later, for
+    /// buffers sent after that and for those that the kernel read in place until then ([`Driver::held`]). Drops it unless overridden.
     fn on_unsent(&mut self, id: StreamId, buf: B) {
         let _ = id;
         drop(buf);
@@ -114,11 +116,12 @@ pub trait Driver<B: StableDeref<Target = [u8]> + 'static> {
     /// What it runs on.
     fn kind(&self) -> IoKind;
 
-    /// Takes a connected stream socket (TCP or Unix) and starts to receive from it. Sets `TCP_NODELAY`: batching is by arrival here.
+    /// Takes a connected stream socket (TCP or Unix) and starts to receive from it, into a window of at least `window_bytes` (rounded up to a
+    /// power of two and a page; at most 1 GiB). Sets `TCP_NODELAY`: batching is by arrival here.
     ///
     /// # Errors
-    /// Not a stream socket, [`STREAMS_MAX`] reached, a parker, or the kernel's refusal. The descriptor is closed then.
-    fn add_stream(&mut self, fd: OwnedFd) -> io::Result<StreamId>;
+    /// Not a stream socket, [`STREAMS_MAX`] reached, a parker, no memory for the window, or the kernel's refusal. The descriptor is closed then.
+    fn add_stream(&mut self, fd: OwnedFd, window_bytes: usize) -> io::Result<(StreamId, RecvWindow)>;
 
     /// Queues `buf` behind what is queued already. It leaves at the next [`poll`](Self::poll) or [`wait`](Self::wait), together with its
     /// neighbours in one operation, one operation per stream at a time. On a stream that is closed it comes back by `on_unsent`.
@@ -127,14 +130,30 @@ pub trait Driver<B: StableDeref<Target = [u8]> + 'static> {
     /// If `id` was never given out by this driver.
     fn send(&mut self, id: StreamId, buf: B);
 
-    /// Buffers of `id` given to [`send`](Self::send) and not handed back yet; 0 for a closed stream. Bound it: the driver does not.
+    /// Buffers of `id` given to [`send`](Self::send) that the kernel has not taken yet; 0 for a closed stream. Bound it: the driver does not.
     fn queued(&self, id: StreamId) -> usize;
 
+    /// Buffers of `id` that have been taken and not handed back, because the kernel sends them without a copy; 0 for a closed stream, and where
+    /// there are no such sends. Beyond 8 sends are copied, so those it has taken at once are the most: 8 and one send of up to 64 buffers.
+    fn held(&self, id: StreamId) -> usize {
+        let _ = id;
+        0
+    }
+
     /// Submits what is queued and reports what is done, without sleeping. Returns the number of events reported.
+    ///
+    /// With nothing to submit and nothing done, io_uring makes no system call here: it reads two words of memory. epoll has to ask the kernel
+    /// every time (some 0.3 µs): poll it less often than what costs nothing.
     ///
     /// # Errors
     /// Only if the driver itself is broken; the failure of a stream is an event.
     fn poll(&mut self, sink: &mut dyn EventSink<B>) -> io::Result<usize>;
+
+    /// Whether a [`poll`](Self::poll) would find something to do, as far as that can be told without a system call: for a reactor that spins and
+    /// wants to know sooner than in its next turn. io_uring reads three words of memory; epoll cannot tell, and says no.
+    fn pending(&mut self) -> bool {
+        false
+    }
 
     /// As [`poll`](Self::poll), but if there is nothing to report sleeps in the kernel until there is, the doorbell rings or `timeout` has
     /// passed (`None`: no limit). A ring heard since the last wait ends this one at once, also if a `poll` between them met it. May return early
@@ -157,6 +176,12 @@ pub trait Driver<B: StableDeref<Target = [u8]> + 'static> {
 
     /// Counts since the driver was made.
     fn counters(&self) -> IoCounters;
+
+    /// What the driver does without here, with cause and remedy, for a report: for example no registered files, or no incremental receive
+    /// buffers. Empty if it has all it uses. Grows when streams are added.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// Why no driver could be opened.
@@ -168,6 +193,16 @@ pub enum IoError {
         /// The cause and its remedy.
         cause: String,
     },
+    /// An option was asked for and cannot be had.
+    #[error(
+        "{option} was asked for, which only io_uring on a kernel that permits it has: {cause}. Or leave the option out"
+    )]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// The cause and its remedy.
+        cause: String,
+    },
     /// epoll cannot be set up either.
     #[error("cannot set up epoll: {0}. If it speaks of too many open files, raise the limit (ulimit -n)")]
     Epoll(#[source] io::Error),
@@ -176,24 +211,71 @@ pub enum IoError {
 /// A driver, and the warning to show if [`IoChoice::Auto`] had to fall back.
 pub type Opened<B> = (Box<dyn Driver<B>>, Option<String>);
 
-/// Makes the driver of this thread. `streams_hint` is the number of streams expected; it sizes receive memory (256 KiB to 1 MiB) and limits
-/// nothing.
+/// How a driver is made. The default is right on shared machines and on loopback; what is off by default helps on bare metal only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoOptions {
+    /// Streams expected: sizes the table of registered sockets (16 to 256), and limits nothing. Default 8.
+    pub streams_hint: usize,
+    /// Sends without a copy into the kernel. Default [`ZeroCopy::Auto`].
+    pub zero_copy: ZeroCopy,
+    /// Microseconds for which a sleeping [`Driver::wait`] polls the network card's queue before it really sleeps (io_uring, Linux 6.9). Saves the
+    /// interrupt and the wake-up, 5–10 µs, between hosts with real cards, at the price of the core meanwhile; does nothing for a reactor that spins
+    /// anyway, nor on loopback, Unix sockets and virtual links. Default off.
+    pub napi_busy_poll_us: Option<u32>,
+    /// A thread of the kernel submits and completes (io_uring). Saves the sender its system call where that thread has a **core of its own** beside
+    /// the reactor's; where it has not, the two take the core from each other, and a round trip takes 8–16 ms. Default off.
+    pub sqpoll: bool,
+    /// Receive by one standing operation into incremental buffers, where the kernel has them (Linux 6.12). Without, each receive is submitted by
+    /// itself; for comparison and for kernels that misbehave. Default on.
+    pub incremental_receive: bool,
+}
+
+impl Default for IoOptions {
+    fn default() -> Self {
+        IoOptions {
+            streams_hint: 8,
+            zero_copy: ZeroCopy::Auto,
+            napi_busy_poll_us: None,
+            sqpoll: false,
+            incremental_receive: true,
+        }
+    }
+}
+
+impl IoOptions {
+    /// The option that was asked for and that only io_uring has.
+    fn needs_io_uring(&self) -> Option<&'static str> {
+        match self {
+            IoOptions { sqpoll: true, .. } => Some("a submission thread (sqpoll)"),
+            IoOptions { napi_busy_poll_us: Some(_), .. } => Some("NAPI busy-poll"),
+            _ => None,
+        }
+    }
+}
+
+/// Makes the driver of this thread.
 ///
-/// io_uring is tried for real (a byte is received through it) before it is chosen.
+/// io_uring is tried for real (some bytes are received through it) before it is chosen. Options that only io_uring has and that were asked for
+/// are not dropped silently: where they cannot be had, that is an error, also with [`IoChoice::Auto`].
 ///
 /// # Errors
-/// [`IoError::IoUringUnusable`] if it was asked for by name and does not work; [`IoError::Epoll`] if epoll fails too.
-pub fn open<B>(choice: IoChoice, streams_hint: usize) -> Result<Opened<B>, IoError>
+/// [`IoError::IoUringUnusable`] if io_uring was asked for by name and does not work; [`IoError::Option`] if an option cannot be had;
+/// [`IoError::Epoll`] if epoll fails too.
+pub fn open<B>(choice: IoChoice, options: &IoOptions) -> Result<Opened<B>, IoError>
 where
     B: StableDeref<Target = [u8]> + 'static,
 {
     let cause = match choice {
         IoChoice::Epoll => None,
-        IoChoice::Auto | IoChoice::IoUring => match UringDriver::new(streams_hint) {
+        IoChoice::Auto | IoChoice::IoUring => match UringDriver::new(options) {
             Ok(driver) => return Ok((Box::new(driver), None)),
             Err(e) => Some(diagnose(&e, &Facts::read())),
         },
     };
+    if let Some(option) = options.needs_io_uring() {
+        let cause = cause.unwrap_or_else(|| "epoll was asked for".to_owned());
+        return Err(IoError::Option { option, cause });
+    }
     if choice == IoChoice::IoUring {
         let cause = cause.unwrap_or_default();
         return Err(IoError::IoUringUnusable { cause });

@@ -1,16 +1,18 @@
 //! The epoll driver: non-blocking `sendmsg` and `recv`, level-triggered readiness. Carries on where io_uring is blocked. No `unsafe` here.
 //!
-//! Cost: a `poll` is one `epoll_wait`; each readable stream one `recv` more, each stream with something queued one `sendmsg` per 64 buffers or
-//! 256 KiB. A short send arms readiness for writing until the queue is empty.
+//! Cost: a `poll` is one `epoll_wait`, also when nothing happens (there is no other way to ask); each readable stream one `recv` more, straight into
+//! its window, each stream with something queued one `sendmsg` per 64 buffers or 256 KiB. A short send arms readiness for writing until the queue is
+//! empty, a full window disarms readiness for reading until the reader has consumed.
 //!
-//! Limits: one receive buffer of 64 KiB for all streams; at most [`RECV_BUDGET`] receives per stream and turn, so a busy stream does not starve
-//! its neighbours.
+//! Limits: at most [`RECV_BUDGET`] receives per stream and turn, so a busy stream does not starve its neighbours. Zero-copy sends, NAPI busy-poll
+//! and a submission thread are io_uring's.
 
 use crate::driver::prepare_socket;
 use crate::outgoing::{GATHER_PIECES, Outgoing};
 use crate::parker::timespec;
 use crate::reports::Reports;
-use crate::{Bell, Closed, Driver, EventSink, IoCounters, IoKind, StreamId};
+use crate::window::{WindowWriter, window};
+use crate::{Bell, Closed, Driver, EventSink, IoCounters, IoKind, RecvWindow, StreamId};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -20,7 +22,6 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-const RECV_BYTES: usize = 64 << 10;
 /// Receives per stream and turn.
 const RECV_BUDGET: usize = 4;
 /// Ready streams taken per `epoll_wait`; the others come at the next.
@@ -31,6 +32,11 @@ const BELL: u64 = u64::MAX;
 struct Stream<B> {
     fd: OwnedFd,
     out: Outgoing<B>,
+    window: WindowWriter,
+    /// Readiness that is awaited; empty: the descriptor is not with epoll, which would report a hang-up of the peer again and again.
+    interest: EventFlags,
+    /// Whether the window is full; then it is in `full`.
+    full: bool,
     /// Whether readiness for writing is awaited: the kernel refused bytes and has not called since.
     blocked: bool,
     /// Whether it is in `dirty`.
@@ -48,11 +54,12 @@ pub(crate) struct EpollDriver<B> {
     streams: Vec<Option<Stream<B>>>,
     /// Streams with something queued that are not blocked.
     dirty: Vec<StreamId>,
+    /// Streams whose window was full, until the reader has consumed.
+    full: Vec<StreamId>,
     /// Streams that `close` was called on since the last turn.
     closing: Vec<StreamId>,
     reports: Reports<B>,
     ready: Vec<Event>,
-    recv_buf: Box<[u8]>,
     counters: IoCounters,
 }
 
@@ -67,10 +74,10 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
             rung: false,
             streams: Vec::new(),
             dirty: Vec::new(),
+            full: Vec::new(),
             closing: Vec::new(),
             reports: Reports::new(),
             ready: Vec::with_capacity(READY_MAX),
-            recv_buf: vec![0; RECV_BYTES].into_boxed_slice(),
             counters: IoCounters::default(),
         })
     }
@@ -80,6 +87,7 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
         while let Some(id) = self.closing.pop() {
             self.end(id, Closed::Local);
         }
+        self.resume_receiving()?;
         while let Some(id) = self.dirty.pop() {
             self.send_queued(id)?;
         }
@@ -94,7 +102,7 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
         stream.dirty = false;
         let mut refused = false;
         while stream.end.is_none() && !refused {
-            stream.out.advance(0, |buf| self.reports.sent(id, buf));
+            self.counters.buffers_out += stream.out.report_taken(0, id, &mut self.reports);
             if stream.out.is_empty() {
                 break;
             }
@@ -114,7 +122,7 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
                     // The next call would be refused: spare it.
                     refused = taken < bytes;
                     self.counters.sends_short += u64::from(refused);
-                    stream.out.advance(taken, |buf| self.reports.sent(id, buf));
+                    self.counters.buffers_out += stream.out.report_taken(taken, id, &mut self.reports);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => refused = true,
@@ -130,13 +138,47 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
     }
 
     fn set_blocked(&mut self, id: StreamId, blocked: bool) -> io::Result<()> {
-        if let Some(stream) = self.streams[id as usize].as_mut()
-            && stream.blocked != blocked
-        {
+        if let Some(stream) = self.streams[id as usize].as_mut() {
             stream.blocked = blocked;
-            self.counters.syscalls += 1;
-            let interest = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-            epoll::modify(&self.epoll, &stream.fd, EventData::new_u64(id.into()), interest)?;
+        }
+        self.await_readiness(id)
+    }
+
+    /// Tells epoll what the stream waits for, if that has changed.
+    fn await_readiness(&mut self, id: StreamId) -> io::Result<()> {
+        let Some(stream) = self.streams[id as usize].as_mut() else { return Ok(()) };
+        let mut interest = EventFlags::empty();
+        interest.set(EventFlags::IN, !stream.full);
+        interest.set(EventFlags::OUT, stream.blocked);
+        let before = std::mem::replace(&mut stream.interest, interest);
+        if before == interest {
+            return Ok(());
+        }
+        self.counters.syscalls += 1;
+        let token = EventData::new_u64(id.into());
+        if interest.is_empty() {
+            epoll::delete(&self.epoll, &stream.fd)?;
+        } else if before.is_empty() {
+            epoll::add(&self.epoll, &stream.fd, token, interest)?;
+        } else {
+            epoll::modify(&self.epoll, &stream.fd, token, interest)?;
+        }
+        Ok(())
+    }
+
+    /// Looks again at windows that were full.
+    fn resume_receiving(&mut self) -> io::Result<()> {
+        let mut at = 0;
+        while let Some(&id) = self.full.get(at) {
+            if let Some(stream) = self.streams[id as usize].as_mut() {
+                if !stream.window.worth_receiving() {
+                    at += 1;
+                    continue;
+                }
+                stream.full = false;
+            }
+            self.full.swap_remove(at);
+            self.await_readiness(id)?;
         }
         Ok(())
     }
@@ -169,30 +211,40 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
             }
             // An error or a hang-up is learnt by receiving, after the data before it.
             if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-                events += self.receive(id, sink);
+                events += self.receive(id, sink)?;
             }
         }
         Ok(events)
     }
 
-    fn receive(&mut self, id: StreamId, sink: &mut dyn EventSink<B>) -> usize {
+    fn receive(&mut self, id: StreamId, sink: &mut dyn EventSink<B>) -> io::Result<usize> {
         let mut events = 0;
         for _ in 0..RECV_BUDGET {
             let Some(stream) = self.streams[id as usize].as_mut() else {
                 break;
             };
+            if !stream.window.worth_receiving() {
+                self.counters.recvs_starved += 1;
+                stream.full = true;
+                self.full.push(id);
+                self.await_readiness(id)?;
+                break;
+            }
             self.counters.syscalls += 1;
-            match rustix::net::recv(&stream.fd, &mut *self.recv_buf, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => {
+            let spare = stream.window.spare();
+            let room = spare.len();
+            match rustix::net::recv(&stream.fd, spare, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => {
                     self.end(id, Closed::Eof);
                     break;
                 }
-                Ok((bytes, _)) => {
+                Ok((_, bytes)) => {
+                    stream.window.publish(bytes);
                     self.counters.recvs += 1;
                     self.counters.bytes_in += bytes as u64;
                     events += 1;
-                    sink.on_recv(id, &self.recv_buf[..bytes]);
-                    if bytes < self.recv_buf.len() {
+                    sink.on_readable(id);
+                    if bytes < room {
                         break;
                     }
                 }
@@ -204,7 +256,7 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
                 }
             }
         }
-        events + self.reports.make(sink)
+        Ok(events + self.reports.make(sink))
     }
 
     /// Closes the stream; its last reports. A cause noted before goes first.
@@ -216,9 +268,7 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
         self.counters.syscalls += 2;
         let _ = epoll::delete(&self.epoll, &stream.fd);
         drop(stream.fd);
-        while let Some(buf) = stream.out.pop() {
-            self.reports.unsent(id, buf);
-        }
+        stream.out.report_unsent(id, &mut self.reports);
         self.reports.closed(id, stream.end.take().unwrap_or(cause));
     }
 }
@@ -228,12 +278,23 @@ impl<B: StableDeref<Target = [u8]> + 'static> Driver<B> for EpollDriver<B> {
         IoKind::Epoll
     }
 
-    fn add_stream(&mut self, fd: OwnedFd) -> io::Result<StreamId> {
+    fn add_stream(&mut self, fd: OwnedFd, window_bytes: usize) -> io::Result<(StreamId, RecvWindow)> {
         prepare_socket(&fd, self.streams.len())?;
+        let (writer, reader) = window(window_bytes)?;
         let id = self.streams.len() as StreamId;
-        epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), EventFlags::IN)?;
-        self.streams.push(Some(Stream { fd, out: Outgoing::new(), blocked: false, dirty: false, end: None }));
-        Ok(id)
+        let interest = EventFlags::IN;
+        epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), interest)?;
+        self.streams.push(Some(Stream {
+            fd,
+            out: Outgoing::new(),
+            window: writer,
+            interest,
+            full: false,
+            blocked: false,
+            dirty: false,
+            end: None,
+        }));
+        Ok((id, reader))
     }
 
     fn send(&mut self, id: StreamId, buf: B) {

@@ -5,30 +5,38 @@
 //!
 //! ```no_run
 //! # use squall_io::*;
-//! struct Print;
-//! impl EventSink<Vec<u8>> for Print {
-//!     fn on_recv(&mut self, id: StreamId, bytes: &[u8]) { println!("stream {id}: {} bytes", bytes.len()) }
+//! #[derive(Default)]
+//! struct Seen { readable: bool }
+//! impl EventSink<Vec<u8>> for Seen {
+//!     fn on_readable(&mut self, _: StreamId) { self.readable = true }
 //!     fn on_sent(&mut self, _: StreamId, _: Vec<u8>) {}
 //!     fn on_closed(&mut self, id: StreamId, cause: Closed) { println!("stream {id}: {cause:?}") }
 //! }
 //! let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
-//! let (mut driver, warning) = open::<Vec<u8>>(IoChoice::Auto, 1).expect("epoll is everywhere");
+//! let (mut driver, warning) = open::<Vec<u8>>(IoChoice::Auto, &IoOptions::default()).expect("epoll is everywhere");
 //! if let Some(warning) = warning { eprintln!("{warning}") }
-//! let stream = driver.add_stream(ours.into())?;
+//! let (stream, mut window) = driver.add_stream(ours.into(), 64 << 10)?;
 //! driver.send(stream, b"a batch".to_vec());
-//! driver.wait(None, &mut Print)?;
+//! let mut seen = Seen::default();
+//! driver.wait(None, &mut seen)?;
+//! println!("{} bytes", window.unread().len());
+//! window.consume(window.unread().len());
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Limits: up to [`STREAMS_MAX`] streams over a driver's life; about 1 MiB of receive memory per driver; received bytes are handed over in
-//! pieces of at most 64 KiB. The send queue of a stream is bounded by its caller (the engine's credits): the driver only counts it
-//! ([`Driver::queued`]).
+//! What arrives is read where the kernel put it: each stream has a [`RecvWindow`], memory mapped twice in a row so that the unread part of the
+//! stream is always one slice. Reading is the caller's, before, after or between turns of the driver; what it does not consume holds the peer back.
+//! Neither driver copies a byte in user space, in either direction.
+//!
+//! Limits: up to [`STREAMS_MAX`] streams over a driver's life; a window of 4 KiB to 1 GiB each. The send queue of a stream is bounded by its
+//! caller (the engine's credits): the driver only counts it ([`Driver::queued`]).
 //!
 //! Invariants: a buffer given to [`Driver::send`] comes back exactly once, by `on_sent` or `on_unsent`, unless the driver is dropped first;
-//! `on_closed` is the last event of every stream; a buffer the kernel may still read is not freed, not even by a drop.
+//! `on_closed` is the last event of every stream (but for late `on_unsent`s); a buffer the kernel may still read is not freed, not even by a drop,
+//! and neither is a window that it may still write to.
 //!
 //! Deliberately absent: connecting and listening (the runner makes the sockets), half-closed streams (an end of file closes the stream), framing,
-//! zero-copy sends (on loopback the kernel copies anyway and they were slower), registered files (no gain measured), timers.
+//! timers.
 
 #[forbid(unsafe_code)]
 mod bell;
@@ -47,11 +55,17 @@ mod probe;
 #[forbid(unsafe_code)]
 mod reports;
 mod uring;
+mod window;
+#[forbid(unsafe_code)]
+mod zerocopy;
 
 pub use bell::Bell;
 pub use counters::IoCounters;
 pub use driver::{
-    Closed, Driver, EventSink, IoChoice, IoError, IoKind, Opened, STREAMS_MAX, StreamId, UnknownIoChoice, open,
+    Closed, Driver, EventSink, IoChoice, IoError, IoKind, IoOptions, Opened, STREAMS_MAX, StreamId, UnknownIoChoice,
+    open,
 };
 pub use parker::parker;
 pub use probe::{Probe, probe};
+pub use window::RecvWindow;
+pub use zerocopy::ZeroCopy;

@@ -1,5 +1,7 @@
 //! The send queue of one stream: buffers in order, the first of them perhaps partly taken.
 
+use crate::StreamId;
+use crate::reports::Reports;
 use stable_deref_trait::StableDeref;
 use std::collections::VecDeque;
 
@@ -32,7 +34,7 @@ impl<B: StableDeref<Target = [u8]>> Outgoing<B> {
     }
 
     /// Shows the pieces of the next operation in order, none of them empty, and returns their bytes. The last may be cut short. The bytes stay
-    /// where they are until [`advance`](Self::advance) or [`pop`](Self::pop) gives their buffer out, however this queue moves and grows.
+    /// where they are until their buffer is given out, however this queue moves and grows.
     pub(crate) fn gather<'a>(&'a self, mut piece: impl FnMut(&'a [u8])) -> usize {
         let (mut pieces, mut bytes, mut skip) = (0, 0, self.taken);
         for buf in &self.queue {
@@ -67,8 +69,39 @@ impl<B: StableDeref<Target = [u8]>> Outgoing<B> {
         assert_eq!(bytes, 0, "the kernel took more bytes than were queued");
     }
 
-    /// Gives up the front buffer, sent or not.
-    pub(crate) fn pop(&mut self) -> Option<B> {
+    /// As `advance`: the buffers that are complete go back to their sender. How many.
+    pub(crate) fn report_taken(&mut self, bytes: usize, id: StreamId, reports: &mut Reports<B>) -> u64 {
+        let mut count = 0;
+        self.advance(bytes, |buf| {
+            count += 1;
+            reports.sent(id, buf);
+        });
+        count
+    }
+
+    /// The stream is over: all buffers go back to their sender.
+    pub(crate) fn report_unsent(&mut self, id: StreamId, reports: &mut Reports<B>) {
+        self.taken = 0;
+        self.queue.drain(..).for_each(|buf| reports.unsent(id, buf));
+    }
+
+    /// Whether `advance(0)` would give out a buffer.
+    pub(crate) fn is_front_empty(&self) -> bool {
+        self.queue.front().is_some_and(|front| front.is_empty())
+    }
+
+    /// Whether a part of the front buffer was taken.
+    pub(crate) fn is_front_cut(&self) -> bool {
+        self.taken > 0
+    }
+}
+
+impl<B> Outgoing<B> {
+    /// Takes out the front buffer if a part of it was taken.
+    pub(crate) fn take_cut_front(&mut self) -> Option<B> {
+        if self.taken == 0 {
+            return None;
+        }
         self.taken = 0;
         self.queue.pop_front()
     }

@@ -1,7 +1,7 @@
 //! A driver without sockets: it only sleeps and is woken. For reactors whose links are all rings, and for side reactors: no ring to set up, no
 //! receive memory, one system call per sleep.
 
-use crate::{Bell, Driver, EventSink, IoCounters, IoKind, StreamId};
+use crate::{Bell, Driver, EventSink, IoCounters, IoKind, RecvWindow, StreamId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use stable_deref_trait::StableDeref;
@@ -29,7 +29,7 @@ impl<B: StableDeref<Target = [u8]> + 'static> Driver<B> for Parker {
         IoKind::Epoll
     }
 
-    fn add_stream(&mut self, _fd: OwnedFd) -> io::Result<StreamId> {
+    fn add_stream(&mut self, _fd: OwnedFd, _window_bytes: usize) -> io::Result<(StreamId, RecvWindow)> {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "a parker has no streams: open an io_uring or epoll driver for this reactor",
@@ -92,7 +92,7 @@ mod tests {
     struct Nothing;
 
     impl EventSink<Vec<u8>> for Nothing {
-        fn on_recv(&mut self, _: StreamId, _: &[u8]) {
+        fn on_readable(&mut self, _: StreamId) {
             panic!("a parker receives nothing");
         }
         fn on_sent(&mut self, _: StreamId, _: Vec<u8>) {
@@ -126,7 +126,7 @@ mod tests {
     fn a_parker_takes_no_streams() {
         let mut parker = parker::<Vec<u8>>();
         let (ours, _theirs) = UnixStream::pair().expect("a socket pair");
-        let refused = parker.add_stream(ours.into()).expect_err("it has none");
+        let refused = parker.add_stream(ours.into(), 4096).expect_err("it has none");
         assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
         assert_eq!((parker.kind(), parker.queued(0)), (IoKind::Epoll, 0));
     }

@@ -1,5 +1,6 @@
 //! Whether io_uring works here, and if not, why and what to do: the text that a report header, a warning and `doctor` show.
 
+use crate::IoOptions;
 use crate::uring::{SetupError, UringDriver};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -14,9 +15,9 @@ pub struct Probe {
     pub cause: Option<String>,
 }
 
-/// Sets up a ring as the driver does, receives a byte through it and takes it down again: some 0.2 ms. Asks the kernel, not its version.
+/// Sets up a ring as the driver does, receives some bytes through it and takes it down again: some 0.2 ms. Asks the kernel, not its version.
 pub fn probe() -> Probe {
-    match UringDriver::<Vec<u8>>::new(1) {
+    match UringDriver::<Vec<u8>>::new(&IoOptions::default()) {
         Ok(_) => Probe { usable: true, cause: None },
         Err(e) => Probe { usable: false, cause: Some(diagnose(&e, &Facts::read())) },
     }

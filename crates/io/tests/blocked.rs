@@ -5,7 +5,7 @@
 mod confine;
 
 use confine::{ROLE, child, forbid, limit_locked_memory};
-use squall_io::{Closed, EventSink, IoChoice, IoError, IoKind, StreamId, open, probe};
+use squall_io::{Closed, EventSink, IoChoice, IoError, IoKind, IoOptions, StreamId, open, probe};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -24,41 +24,46 @@ fn the_confined_child_reports() {
         return;
     }
     let probed = probe();
-    let (driver, warning) = open::<Vec<u8>>(IoChoice::Auto, 1).expect("auto always finds a driver");
+    let (driver, warning) = open::<Vec<u8>>(IoChoice::Auto, &IoOptions::default()).expect("auto always finds a driver");
     println!("\nusable={}", probed.usable);
     println!("cause={}", probed.cause.unwrap_or_default());
     println!("kind={}", driver.kind());
     println!("warning={}", warning.unwrap_or_default());
-    match open::<Vec<u8>>(IoChoice::IoUring, 1) {
+    match open::<Vec<u8>>(IoChoice::IoUring, &IoOptions::default()) {
         Ok(_) => println!("error="),
         Err(e @ IoError::IoUringUnusable { .. }) => println!("error={e}"),
         Err(e) => panic!("{e}"),
     }
-    println!("echo={}", echo(driver));
+    let (echo, notes) = echo(driver);
+    println!("notes={}\necho={echo}", notes.join("; "));
 }
 
-/// Sends through the driver and receives what comes back.
-fn echo(mut driver: Box<dyn squall_io::Driver<Vec<u8>>>) -> String {
-    struct Text(String);
-    impl EventSink<Vec<u8>> for Text {
-        fn on_recv(&mut self, _: StreamId, bytes: &[u8]) {
-            self.0 += &String::from_utf8_lossy(bytes);
-        }
+/// What arrives through the driver while it sends, and what it does without.
+fn echo(mut driver: Box<dyn squall_io::Driver<Vec<u8>>>) -> (String, Vec<String>) {
+    struct Nothing;
+    impl EventSink<Vec<u8>> for Nothing {
+        fn on_readable(&mut self, _: StreamId) {}
         fn on_sent(&mut self, _: StreamId, _: Vec<u8>) {}
         fn on_closed(&mut self, _: StreamId, _: Closed) {}
     }
+    let others: usize = std::env::var(OTHERS).map_or(0, |n| n.parse().expect("a number"));
+    let _others: Vec<_> = (0..others)
+        .map(|_| {
+            let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+            (driver.add_stream(ours.into(), 4096).expect("a stream"), theirs)
+        })
+        .collect();
     let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
-    let id = driver.add_stream(ours.into()).expect("a stream");
+    let (id, window) = driver.add_stream(ours.into(), 4096).expect("a stream");
     theirs.write_all(b"it works").expect("room");
     driver.send(id, b"out".to_vec());
-    let mut text = Text(String::new());
     for _ in 0..100 {
-        driver.wait(Some(Duration::from_millis(100)), &mut text).expect("the driver works");
-        if text.0.len() == 8 && driver.queued(id) == 0 {
+        driver.wait(Some(Duration::from_millis(100)), &mut Nothing).expect("the driver works");
+        if window.unread().len() == 8 && driver.queued(id) == 0 {
             break;
         }
     }
-    text.0
+    (String::from_utf8_lossy(window.unread()).into_owned(), driver.notes().to_vec())
 }
 
 struct Report(String);
@@ -87,6 +92,8 @@ impl Report {
     }
 }
 
+/// Environment of the child: streams beside the one that is used.
+const OTHERS: &str = "SQUALL_IO_TEST_OTHERS";
 const TEST: &str = "the_confined_child_reports";
 
 #[test]
@@ -114,13 +121,25 @@ fn a_seccomp_filter_that_forbids_a_later_call_is_found_before_the_driver_is_used
         eprintln!("skipped: io_uring cannot be used here at all");
         return;
     }
-    for (number, step) in
-        [(libc::SYS_io_uring_enter, "io_uring_enter"), (libc::SYS_io_uring_register, "io_uring_register")]
-    {
-        let mut command = child(TEST, "seccomp");
-        forbid(&mut command, number, libc::EPERM);
-        Report::of(command).assert_blocked(&[step, "seccomp"]);
+    let mut command = child(TEST, "seccomp");
+    forbid(&mut command, libc::SYS_io_uring_enter, libc::EPERM);
+    Report::of(command).assert_blocked(&["io_uring_enter", "seccomp"]);
+}
+
+#[test]
+fn where_nothing_can_be_registered_io_uring_works_without_and_says_so() {
+    if !probe().usable {
+        eprintln!("skipped: io_uring cannot be used here at all");
+        return;
     }
+    let mut command = child(TEST, "seccomp");
+    forbid(&mut command, libc::SYS_io_uring_register, libc::EPERM);
+    let report = Report::of(command);
+    assert_eq!((report.get("kind"), report.get("echo")), ("io_uring", "it works"));
+    for words in ["no incremental receive buffers", "registers no files"] {
+        assert!(report.get("notes").contains(words), "{}", report.get("notes"));
+    }
+    assert_eq!(Report::of(child(TEST, "free")).get("notes"), "", "unconfined it has everything");
 }
 
 #[test]
@@ -142,4 +161,20 @@ fn a_few_reactors_fit_into_the_smallest_usual_limit_of_locked_memory() {
         return;
     }
     assert_eq!((report.get("kind"), report.get("echo")), ("io_uring", "it works"), "{}", report.get("warning"));
+    assert_eq!(report.get("notes"), "", "one stream has all it wants");
+}
+
+#[test]
+fn streams_that_exceed_the_locked_memory_receive_without_registered_buffers_and_the_driver_says_so() {
+    let mut command = child(TEST, "memlock=65536");
+    command.env(OTHERS, "40");
+    let report = Report::of(command);
+    if !probe().usable || report.0.contains("skipped=1") {
+        eprintln!("skipped: io_uring cannot be used here at all, or the limit cannot be set");
+        return;
+    }
+    assert_eq!((report.get("kind"), report.get("echo")), ("io_uring", "it works"), "{}", report.get("warning"));
+    let notes = report.get("notes");
+    assert!(notes.contains("registers no more receive buffers") && notes.contains("ulimit -l 65536"), "{notes}");
+    assert_eq!(notes.matches("no more receive buffers").count(), 1, "said once: {notes}");
 }

@@ -238,7 +238,8 @@ impl<A: Args + Clone + 'static> App<A> {
 
 fn settings<A: Args>(command: &RunCommand<A>) -> Result<Settings, String> {
     let io = command.run.io_choice(std::env::var_os("SQUALL_IO").as_deref())?;
-    Ok(Settings { io, wait: command.run.wait.clone(), pin: !command.run.no_pin })
+    let (io_options, wait) = (command.run.io_options(), command.run.wait.clone());
+    Ok(Settings { io, io_options, wait, pin: !command.run.no_pin })
 }
 
 fn fail(error: &RunError) -> ExitCode {

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use squall_engine::{IoChoice, WaitPlan, WaitStrategy};
+use squall_engine::{IoChoice, IoOptions, WaitPlan, WaitStrategy, ZeroCopy};
 use squall_topology::ShmUse;
 
 /// Something failed: the run, a tuple, the verification, or a write.
@@ -105,6 +105,15 @@ pub(crate) struct RunFlags {
     /// I/O driver of links between workers: auto, io_uring or epoll [default: auto] [env: SQUALL_IO]
     #[arg(long, value_name = "DRIVER")]
     pub io: Option<IoChoice>,
+    /// Send large batches over TCP without a copy into the kernel where that pays: auto or off
+    #[arg(long, value_name = "WHEN", default_value_t = ZeroCopy::Auto)]
+    pub io_zero_copy: ZeroCopy,
+    /// Let sleeping reactors poll the network card for N microseconds first; for links between hosts with real cards
+    #[arg(long, value_name = "N")]
+    pub io_busy_poll_us: Option<u32>,
+    /// Let a thread of the kernel submit I/O; only where it has a core of its own beside each reactor's
+    #[arg(long)]
+    pub io_sqpoll: bool,
     /// What an idle reactor does: spin (lowest latency), hybrid (learns from arrivals) or park (least CPU); for single
     /// reactors, numbered as `plan` prints them: hybrid,0=spin,3=park
     #[arg(long, value_name = "STRATEGY[,REACTOR=STRATEGY]…", default_value_t = WaitStrategy::Hybrid.into())]
@@ -159,6 +168,16 @@ pub(crate) fn parse<A: Args>(identity: Identity, args: &[OsString]) -> Result<Cl
 }
 
 impl RunFlags {
+    /// How the driver is made.
+    pub(crate) fn io_options(&self) -> IoOptions {
+        IoOptions {
+            zero_copy: self.io_zero_copy,
+            napi_busy_poll_us: self.io_busy_poll_us,
+            sqpoll: self.io_sqpoll,
+            ..IoOptions::default()
+        }
+    }
+
     /// The driver asked for: the flag, or else the environment, or else the best there is. The error says which.
     pub(crate) fn io_choice(&self, env: Option<&OsStr>) -> Result<IoChoice, String> {
         match (self.io, env) {
@@ -299,6 +318,14 @@ mod tests {
         assert_eq!(flags("wc run --io io_uring").io_choice(Some(OsStr::new("epoll"))), Ok(IoChoice::IoUring));
         let error = flags("wc run").io_choice(Some(OsStr::new("tcp"))).expect_err("no such driver");
         assert!(error.starts_with("SQUALL_IO in the environment: `tcp`"), "{error}");
+    }
+
+    #[test]
+    fn options_of_the_driver_are_off_unless_given() {
+        assert_eq!(run("wc run").run.io_options(), IoOptions::default());
+        let options = run("wc run --io-zero-copy off --io-busy-poll-us 50 --io-sqpoll").run.io_options();
+        assert_eq!((options.zero_copy, options.napi_busy_poll_us, options.sqpoll), (ZeroCopy::Off, Some(50), true));
+        assert!(refused("wc run --io-zero-copy on").1.contains("write auto or off"));
     }
 
     #[test]

@@ -3,15 +3,17 @@
 //! What is counted, each with the owner that allocates it:
 //! - *open batches*: one outgoing buffer per stream of a cohort and receiving reactor, filled in private (the sender's);
 //! - *rings*: one per ring link (the sender's);
-//! - *shm*: one ring per link in shared memory and a page of cursors, or the buffers of its socket where it falls back to that, whichever is
-//!   more (the sender's; a page of huge size that is shared by both directions is not told apart);
-//! - *sockets*: [`SOCKET_SEND_BATCHES`] batches being sent (the sender's) and [`SOCKET_RECEIVE_BATCHES`] being received
-//!   (the receiver's) per socket link;
+//! - *shm*: one ring per link in shared memory, a page of cursors and one for the socket beside it; or the buffers of that socket where the
+//!   link falls back to it, whichever is more (the sender's; a page of huge size that is shared by both directions is not told apart);
+//! - *sockets*: [`SOCKET_SEND_BATCHES`] batches being sent per socket link (the sender's), and a receive window
+//!   ([`socket_window_bytes`]) per end of a socket, which carries the links of both directions;
 //! - *inboxes*: what was sent and not yet consumed, which the credit of each incoming link bounds (the receiver's);
 //! - *bursts*: what one call may emit beyond its room (the executor's).
 //!
 //! Not counted: state of components, code, kernel socket buffers, and tuples larger than a batch, which travel one at a
 //! time per link in a buffer of their own (at most `max_tuple_bytes`).
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -19,12 +21,21 @@ use crate::plan::{ExecutorPlan, InboxPlan, LinkKind, LinkPlan, ReactorPlan};
 use crate::spec::{ShmUse, TopologyConfig, TopologySpec};
 use squall_tuple::ids::ReactorIx;
 
-/// Batches of a socket link that wait for the kernel at the sender, at most.
-pub const SOCKET_SEND_BATCHES: u64 = 8;
-/// Batches of receive buffers for a socket link: the driver's, and what one poll of them makes.
-pub const SOCKET_RECEIVE_BATCHES: u64 = 16;
-/// Cursors, flags and credit of one direction of a link in shared memory.
-pub const SHM_CURSOR_BYTES: u64 = 4096;
+/// Batches of a socket link that the sender holds at most: half of them wait for the kernel, half may be on their way out
+/// of this very memory (zero-copy sends).
+pub const SOCKET_SEND_BATCHES: u64 = 16;
+/// Batches that a receive window holds, at least.
+pub const SOCKET_RECEIVE_BATCHES: u64 = 4;
+/// The smallest receive window.
+const SOCKET_WINDOW_MIN: u64 = 64 << 10;
+/// Of one direction of a link in shared memory: cursors, flags and credit, and the receive window of the socket beside it.
+pub const SHM_CURSOR_BYTES: u64 = 2 * 4096;
+
+/// Bytes of the receive window at each end of a socket, from which its batches of at most so many bytes are read in place: a power of two.
+pub const fn socket_window_bytes(batch_bytes: u32) -> u64 {
+    let batches = (SOCKET_RECEIVE_BATCHES * batch_bytes as u64).next_power_of_two();
+    if batches < SOCKET_WINDOW_MIN { SOCKET_WINDOW_MIN } else { batches }
+}
 
 /// Bytes by use. All are upper bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -94,6 +105,8 @@ impl MemoryPlan {
                 }
             }
         }
+        let window = socket_window_bytes(spec.config.socket_batch_bytes);
+        let mut sockets = BTreeSet::new();
         for link in links {
             match link.kind {
                 LinkKind::Local => {}
@@ -101,9 +114,13 @@ impl MemoryPlan {
                 LinkKind::Shm => workers[worker_of(link.from)].shm += shm_link_bytes(&spec.config),
                 LinkKind::Socket => {
                     workers[worker_of(link.from)].sockets += SOCKET_SEND_BATCHES * socket_batch_bytes;
-                    workers[worker_of(link.to)].sockets += SOCKET_RECEIVE_BATCHES * socket_batch_bytes;
+                    sockets.insert((link.from.min(link.to), link.from.max(link.to)));
                 }
             }
+        }
+        for (one, other) in sockets {
+            workers[worker_of(one)].sockets += window;
+            workers[worker_of(other)].sockets += window;
         }
         for inbox in inboxes {
             let senders = senders(spec, inbox.component, reactors_of);
@@ -124,7 +141,8 @@ pub fn shm_link_bytes(config: &TopologyConfig) -> u64 {
     let batch_bytes = u64::from(config.batch_bytes);
     let copied = if config.shm == ShmUse::Copy { batch_bytes } else { 0 };
     let shared = config.ring_bytes.next_power_of_two() + SHM_CURSOR_BYTES + copied;
-    shared.max((SOCKET_SEND_BATCHES + SOCKET_RECEIVE_BATCHES) * batch_bytes)
+    // A link in one direction alone has a window at each end all the same.
+    shared.max(SOCKET_SEND_BATCHES * batch_bytes + 2 * socket_window_bytes(config.batch_bytes))
 }
 
 /// The reactors on which some subscriber of the stream has tasks.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use squall_api::Topology;
 use squall_engine::{
-    ComponentStats, IoChoice, LinkCounters, LinkStats, PeerLinks, SocketLink, WaitStrategy, Worker, WorkerConfig,
-    WorkerEvent,
+    ComponentStats, IoChoice, IoOptions, LinkCounters, LinkStats, PeerLinks, SocketLink, WaitStrategy, Worker,
+    WorkerConfig, WorkerEvent,
 };
 use squall_topology::{LinkKind, Machine, Plan};
 
@@ -60,7 +60,14 @@ pub(crate) fn start_workers_over(
     std::thread::scope(|scope| {
         let starts: Vec<_> = (0..plan.workers.len() as u32)
             .map(|worker| {
-                let config = WorkerConfig { plan: plan.clone(), worker, io, wait: wait.into(), pin: false };
+                let config = WorkerConfig {
+                    plan: plan.clone(),
+                    worker,
+                    io,
+                    io_options: IoOptions::default(),
+                    wait: wait.into(),
+                    pin: false,
+                };
                 let mine = sockets.remove(&worker).unwrap_or_default();
                 let registry = built.registry.clone();
                 scope.spawn(move || Worker::start(config, registry, mine).unwrap())

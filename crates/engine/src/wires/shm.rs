@@ -9,6 +9,7 @@ use squall_tuple::ids::ReactorIx;
 use squall_tuple::rkyv::util::AlignedVec;
 use squall_tuple::{BatchBuf, BatchHeader};
 
+use super::frames::Frame;
 use super::tx::{TAG_BATCH, TAG_PART, Tx};
 use super::{RECORDS_PER_POLL, deliver_frame};
 use crate::fault::LinkError;
@@ -53,12 +54,33 @@ impl ShmRx {
                 TAG_BATCH if self.copy => {
                     self.frame.clear();
                     self.append_copy(len);
-                    deliver_frame(core, tx, from, &self.frame, true, largest, now_ns)?;
+                    deliver_frame(
+                        core,
+                        tx,
+                        from,
+                        Frame::parse(&self.frame, true).map_err(malformed)?,
+                        largest,
+                        now_ns,
+                    )?;
                 }
-                TAG_BATCH => deliver_frame(core, tx, from, self.consumer.record(), false, largest, now_ns)?,
+                TAG_BATCH => deliver_frame(
+                    core,
+                    tx,
+                    from,
+                    Frame::parse(self.consumer.record(), false).map_err(malformed)?,
+                    largest,
+                    now_ns,
+                )?,
                 TAG_PART => {
                     if self.take_part(len, largest).map_err(malformed)? {
-                        deliver_frame(core, tx, from, &self.frame, true, largest, now_ns)?;
+                        deliver_frame(
+                            core,
+                            tx,
+                            from,
+                            Frame::parse(&self.frame, true).map_err(malformed)?,
+                            largest,
+                            now_ns,
+                        )?;
                         self.end_assembly();
                     }
                 }

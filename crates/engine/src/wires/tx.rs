@@ -8,14 +8,16 @@ use squall_io::{Bell, Driver, StreamId};
 use squall_ring::{CreditSource, CreditView, Producer, PushError, RingCorrupt, SleepFlag};
 use squall_topology::Plan;
 use squall_tuple::ids::ReactorIx;
-use squall_tuple::{BatchBuf, BatchKind, CreditRecord, OpenBatch};
+use squall_tuple::{BatchBuf, BatchKind, CreditRecord, OpenBatch, StreamBatch};
 
 use super::shm::Parts;
 use crate::net::{Net, Offered};
 use crate::pool::BatchPool;
 
-/// Buffers a socket may have queued: one vectored send takes them all. Counted in the plan's memory.
-const SOCKET_QUEUE_MAX: usize = squall_topology::memory::SOCKET_SEND_BATCHES as usize;
+/// Buffers of a socket that are not back: counted in the plan's memory.
+const SOCKET_BUFFERS_MAX: usize = squall_topology::memory::SOCKET_SEND_BATCHES as usize;
+/// Of those, how many may wait for the kernel: one vectored send takes them all.
+const SOCKET_QUEUE_MAX: usize = SOCKET_BUFFERS_MAX / 2;
 /// Tag of a ring record that is a batch.
 pub(crate) const TAG_BATCH: u32 = 0;
 /// Tag of a ring record that stands for a batch too large for the ring, which waits in the queue beside it.
@@ -117,7 +119,9 @@ pub(crate) struct Tx {
     pub(crate) me: ReactorIx,
     pub(crate) links: Vec<LinkTx>,
     pub(crate) ring_credit: Vec<Option<RingCredit>>,
-    pub(crate) driver: Box<dyn Driver<BatchBuf>>,
+    pub(crate) driver: Box<dyn Driver<StreamBatch>>,
+    /// Something was given to the driver since it was last polled.
+    pub(crate) unflushed: bool,
     pub(crate) pool: Rc<BatchPool>,
     /// By inbox of the plan: its place among the inboxes of its reactor.
     inbox_place: Vec<u32>,
@@ -131,7 +135,7 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(plan: &Plan, me: ReactorIx, driver: Box<dyn Driver<BatchBuf>>, pool: Rc<BatchPool>) -> Self {
+    pub(crate) fn new(plan: &Plan, me: ReactorIx, driver: Box<dyn Driver<StreamBatch>>, pool: Rc<BatchPool>) -> Self {
         let mut inbox_place = vec![0; plan.inboxes.len()];
         for r in 0..plan.reactors.len() as ReactorIx {
             for (place, inbox) in plan.inboxes_of_reactor(r).iter().enumerate() {
@@ -144,6 +148,7 @@ impl Tx {
             links: (0..count).map(|_| LinkTx::None).collect(),
             ring_credit: (0..count).map(|_| None).collect(),
             driver,
+            unflushed: false,
             pool,
             inbox_place,
             window: plan.spec.config.credit_bytes,
@@ -244,7 +249,8 @@ impl Tx {
             }
         }
         buf.seal(0, 0, false);
-        self.driver.send(socket.stream, buf);
+        self.driver.send(socket.stream, StreamBatch::new(buf));
+        self.unflushed = true;
     }
 }
 
@@ -290,10 +296,12 @@ impl Net for Tx {
                 }
             }
             LinkTx::Socket(socket) => {
-                if self.driver.queued(socket.stream) >= SOCKET_QUEUE_MAX {
+                let queued = self.driver.queued(socket.stream);
+                if queued >= SOCKET_QUEUE_MAX || queued + self.driver.held(socket.stream) >= SOCKET_BUFFERS_MAX {
                     return Offered::Refused(batch);
                 }
-                self.driver.send(socket.stream, batch);
+                self.driver.send(socket.stream, StreamBatch::new(batch));
+                self.unflushed = true;
                 Offered::Taken
             }
             LinkTx::None => unreachable!("the plan has a link for every subscription"),

@@ -1,9 +1,11 @@
 //! What the suites share: connected pairs, buffers that tell when they are freed, a sink that records and checks, and bounded turning.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use squall_io::{Closed, Driver, EventSink, IoChoice, StreamId, open};
+use rustix::net::sockopt;
+use squall_io::{Closed, Driver, EventSink, IoChoice, IoOptions, RecvWindow, StreamId, ZeroCopy, open, probe};
 use stable_deref_trait::StableDeref;
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
@@ -16,6 +18,59 @@ use std::time::Duration;
 pub(crate) const TURN: Duration = Duration::from_millis(100);
 /// Turns without any event after which a test gives up.
 const IDLE_TURNS_MAX: u32 = 100;
+
+/// Bytes of a stream's window, unless a test asks for another.
+pub(crate) const WINDOW: usize = 64 << 10;
+
+/// A driver under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    IoUring,
+    /// io_uring as on a kernel without incremental buffers.
+    OneReceiveEach,
+    Epoll,
+}
+
+impl Which {
+    pub(crate) fn choice(self) -> IoChoice {
+        if self == Which::Epoll { IoChoice::Epoll } else { IoChoice::IoUring }
+    }
+
+    pub(crate) fn options(self) -> IoOptions {
+        IoOptions { incremental_receive: self != Which::OneReceiveEach, ..IoOptions::default() }
+    }
+
+    /// Runs a test of a suite. Where io_uring is blocked it says so and passes: the machine cannot be blamed for it, and `blocked.rs` checks that
+    /// the fallback tells.
+    pub(crate) fn run(self, name: &str, test: fn(Which)) {
+        // Only then: the end of a ring interrupts a later sleep of its thread, and some of these tests are about sleeping.
+        if self != Which::Epoll
+            && let Some(cause) = probe().cause
+        {
+            eprintln!("{name}: only epoll is tested, io_uring cannot be used here: {cause}");
+            return;
+        }
+        test(self);
+    }
+}
+
+/// Each named test once per driver.
+#[allow(unused_macros, reason = "each test binary uses a part of it")]
+macro_rules! suite {
+    ($($name:ident)*) => {
+        mod io_uring {
+            $(#[test] fn $name() { super::Which::IoUring.run(stringify!($name), super::$name); })*
+        }
+        mod one_receive_each {
+            $(#[test] fn $name() { super::Which::OneReceiveEach.run(stringify!($name), super::$name); })*
+        }
+        mod epoll {
+            $(#[test] fn $name() { super::Which::Epoll.run(stringify!($name), super::$name); })*
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
+pub(crate) use suite;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Socket {
@@ -93,10 +148,12 @@ pub(crate) struct StreamLog {
     pub(crate) closed: Option<Closed>,
 }
 
-/// Records everything, and fails on what must never be: an event after the last one, an empty or oversized piece.
+/// Records everything, and fails on what must never be: an event after the last one, a report of nothing. Consumes what arrives at once, for the
+/// streams whose window it has.
 #[derive(Default)]
 pub(crate) struct Recorder {
     pub(crate) streams: BTreeMap<StreamId, StreamLog>,
+    pub(crate) windows: BTreeMap<StreamId, RecvWindow>,
 }
 
 impl Recorder {
@@ -118,12 +175,15 @@ impl Recorder {
 }
 
 impl<B: Deref<Target = [u8]>> EventSink<B> for Recorder {
-    fn on_recv(&mut self, id: StreamId, bytes: &[u8]) {
-        let log = self.log(id);
+    fn on_readable(&mut self, id: StreamId) {
+        let log = self.streams.entry(id).or_default();
         assert!(log.closed.is_none(), "received on stream {id} after it was closed");
-        assert!(!bytes.is_empty() && bytes.len() <= 64 << 10, "a piece of {} bytes", bytes.len());
-        log.received.extend_from_slice(bytes);
         log.pieces += 1;
+        if let Some(window) = self.windows.get_mut(&id) {
+            assert!(!window.unread().is_empty(), "readable, but nothing to read on stream {id}");
+            log.received.extend_from_slice(window.unread());
+            window.consume(window.unread().len());
+        }
     }
 
     fn on_sent(&mut self, id: StreamId, buf: B) {
@@ -145,8 +205,8 @@ impl<B: Deref<Target = [u8]>> EventSink<B> for Recorder {
 
 pub(crate) type BoxDriver = Box<dyn Driver<Buf>>;
 
-pub(crate) fn driver(choice: IoChoice, streams_hint: usize) -> BoxDriver {
-    let (driver, warning) = open(choice, streams_hint).expect("the driver under test");
+pub(crate) fn driver(which: Which) -> BoxDriver {
+    let (driver, warning) = open(which.choice(), &which.options()).expect("the driver under test");
     assert_eq!(warning, None);
     driver
 }
@@ -158,8 +218,30 @@ pub(crate) struct End {
 }
 
 impl End {
-    pub(crate) fn new(choice: IoChoice) -> End {
-        End { driver: driver(choice, 1), seen: Recorder::default() }
+    pub(crate) fn new(which: Which) -> End {
+        End { driver: driver(which), seen: Recorder::default() }
+    }
+
+    /// Without zero-copy sends, so that all buffers come back in order.
+    pub(crate) fn copying(which: Which) -> End {
+        End::with(which, IoOptions { zero_copy: ZeroCopy::Off, ..which.options() })
+    }
+
+    pub(crate) fn with(which: Which, options: IoOptions) -> End {
+        let (driver, _) = open(which.choice(), &options).expect("the driver under test");
+        End { driver, seen: Recorder::default() }
+    }
+
+    /// Adds a stream whose bytes the record takes as they come.
+    pub(crate) fn add(&mut self, fd: OwnedFd) -> StreamId {
+        let (id, window) = self.add_unread(fd, WINDOW);
+        self.seen.windows.insert(id, window);
+        id
+    }
+
+    /// Adds a stream that nobody reads but the caller.
+    pub(crate) fn add_unread(&mut self, fd: OwnedFd, window_bytes: usize) -> (StreamId, RecvWindow) {
+        self.driver.add_stream(fd, window_bytes).expect("a stream")
     }
 
     pub(crate) fn poll(&mut self) -> usize {
@@ -220,5 +302,35 @@ impl Rng {
         }
         bytes.truncate(len);
         bytes
+    }
+}
+
+pub(crate) fn write_all(fd: &OwnedFd, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let n = rustix::io::write(fd, bytes).expect("the peer writes");
+        bytes = &bytes[n..];
+    }
+}
+
+/// A peer that is owed bytes fails after a while instead of hanging.
+fn be_impatient(fd: &OwnedFd) {
+    sockopt::set_socket_timeout(fd, sockopt::Timeout::Recv, Some(200 * TURN)).expect("a timeout");
+}
+
+pub(crate) fn read_exact(fd: &OwnedFd, mut into: &mut [u8]) {
+    be_impatient(fd);
+    while !into.is_empty() {
+        let n = rustix::io::read(fd, &mut *into).expect("the peer reads");
+        assert!(n > 0, "end of file");
+        into = &mut into[n..];
+    }
+}
+
+/// To the end of file, or to the reset that follows the data when the other side closed with something unread.
+pub(crate) fn read_to_end(fd: &OwnedFd, into: &mut Vec<u8>) {
+    be_impatient(fd);
+    let mut stream = TcpStream::from(fd.try_clone().expect("a second descriptor"));
+    if let Err(e) = stream.read_to_end(into) {
+        assert_eq!(e.kind(), ErrorKind::ConnectionReset);
     }
 }

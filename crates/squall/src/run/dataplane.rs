@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, select};
-use squall_engine::{IoChoice, Level, Registry, SocketLink, WaitPlan, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::{IoChoice, IoOptions, Level, Registry, SocketLink, WaitPlan, Worker, WorkerConfig, WorkerEvent};
 use squall_topology::{ComponentKind, Grouping, LinkKind, Machine, Plan};
 
 use super::engine::{ComponentOutline, Engine, Event, Events, InputOutline, Outline, Program, SocketEnd, SocketPair};
@@ -15,6 +15,7 @@ use super::stats::WorkerStats;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub io: IoChoice,
+    pub io_options: IoOptions,
     pub wait: WaitPlan,
     pub pin: bool,
 }
@@ -44,8 +45,8 @@ impl Program for Dataplane {
     }
 
     fn start(self: Box<Self>, worker: u32, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
-        let Settings { io, wait, pin } = self.settings;
-        let config = WorkerConfig { plan: self.plan, worker, io, wait, pin };
+        let Settings { io, io_options, wait, pin } = self.settings;
+        let config = WorkerConfig { plan: self.plan, worker, io, io_options, wait, pin };
         let link = |end: SocketEnd| SocketLink { a: end.reactors.0, b: end.reactors.1, fd: end.fd };
         let worker = Worker::start(config, self.registry, sockets.into_iter().map(link).collect());
         worker.map(|worker| Box::new(Running(worker)) as Box<dyn Engine>).map_err(|error| error.to_string())

@@ -15,6 +15,9 @@
 //!
 //! A batch that holds no tuples holds records of fixed size: marks, acks or credits.
 //!
+//! On a byte stream (a socket) batches follow each other, each padded with zeros to a multiple of 64 bytes ([`StreamBatch`]): the next begins at
+//! `byte length` rounded up. The padding is no part of the batch.
+//!
 //! Writing is [`BatchBuf`], reading is [`Batch`] with a [`Cursor`]; bytes from another process go through
 //! [`Batch::validate`] once. All `unsafe` of the format is in this module; it rests on one invariant: *a `Batch` is
 //! well-formed*, that is, its header's lengths hold, its tuples lie back to back and fill it, their sections fit their
@@ -28,12 +31,14 @@ mod memory;
 mod read;
 mod receive;
 mod record;
+mod stream;
 mod validate;
 mod write;
 
 pub use header::{BatchHeader, BatchKind};
 pub use read::{Anchors, Batch, Cursor, DestRef, Frame, TaskList};
 pub use record::{AckKind, AckRecord, CreditRecord, MarkKind, MarkRecord};
+pub use stream::{STREAM_ALIGN, StreamBatch, stream_bytes};
 pub use validate::{BatchError, TupleFault};
 pub use write::{BatchBuf, Dest, OpenBatch, TupleHead};
 

@@ -86,7 +86,7 @@ pub struct BatchBuf {
 }
 
 pub(super) struct State {
-    memory: Memory,
+    pub(super) memory: Memory,
     /// Bytes in use, header included. Invariant: a multiple of 8 and `<= memory.bytes`, but for a batch being received.
     pub(super) len: usize,
     /// Bytes that pushes may use: the capacity while the batch is open, 0 otherwise.
