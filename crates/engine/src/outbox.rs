@@ -10,13 +10,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
+use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId};
 use squall_tuple::{AckKind, AckRecord, AnchorEdge, BatchBuf, Frame, delivery_edge};
 
-use crate::anchor::{AckHome, Anchor};
+use crate::acks::AckFolds;
+use crate::anchor::{AckHome, Anchor, End};
 use crate::env::Wake;
 use crate::fault::{EmitRefused, FaultKind};
 use crate::hook::TaskHook;
+use crate::ledger::{Ended, FailReason, Ledger, MessageId, Outcome};
 use crate::pool::BatchPool;
 
 /// Causes of failed tuples that are kept for the report, per cohort.
@@ -37,6 +39,8 @@ pub struct Sealed {
 pub(crate) struct InputRoots {
     /// Root and, as `edge`, the XOR to acknowledge so far.
     pub(crate) roots: Vec<AnchorEdge>,
+    /// Workers to which its emits were sent, by bit.
+    pub(crate) workers: u32,
 }
 
 /// Counts of one cohort that its reactor publishes.
@@ -44,14 +48,33 @@ pub(crate) struct InputRoots {
 pub struct OutboxCounts {
     /// Tuples emitted (once per emit, however many tasks receive it).
     pub emitted: u64,
-    /// Input tuples acknowledged.
+    /// Input tuples acknowledged; of a spout, its roots.
     pub acked: u64,
-    /// Input tuples failed.
+    /// Input tuples failed; of a spout, its roots.
     pub failed: u64,
+}
+
+/// What an outbox is made from.
+pub(crate) struct OutboxParts {
+    pub(crate) component: ComponentIx,
+    pub(crate) reactor: ReactorIx,
+    pub(crate) epoch: u32,
+    pub(crate) pool: Rc<BatchPool>,
+    pub(crate) burst_bytes: u64,
+    pub(crate) seed: u64,
+    pub(crate) wake: Wake,
+    pub(crate) hooks: Vec<Box<dyn TaskHook>>,
+    /// Shared by the reactor's cohorts.
+    pub(crate) acks: Rc<AckFolds>,
+    /// Spouts only.
+    pub(crate) ledger: Option<Ledger>,
+    /// Whether roots are tracked, or acknowledged at once.
+    pub(crate) acking: bool,
 }
 
 /// See the module. Shared by `Rc` between the cohort's ports and its loop.
 pub struct Outbox {
+    component: ComponentIx,
     pub(crate) reactor: ReactorIx,
     pub(crate) epoch: u32,
     pub(crate) pool: Rc<BatchPool>,
@@ -70,7 +93,11 @@ pub struct Outbox {
     /// Bytes of the batches that may be open when a call begins: they are no burst of it.
     open_bytes: Cell<u64>,
     counts: Cell<OutboxCounts>,
-    acks: RefCell<Vec<AckRecord>>,
+    acks: Rc<AckFolds>,
+    ledger: Option<RefCell<Ledger>>,
+    /// A root has begun in the ledger.
+    has_roots: Cell<bool>,
+    acking: bool,
     causes: RefCell<Vec<String>>,
     causes_kept: Cell<usize>,
     hooks: RefCell<Vec<Box<dyn TaskHook>>>,
@@ -81,16 +108,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(
-        reactor: ReactorIx,
-        epoch: u32,
-        pool: Rc<BatchPool>,
-        burst_bytes: u64,
-        seed: u64,
-        wake: Wake,
-        hooks: Vec<Box<dyn TaskHook>>,
-    ) -> Self {
+    pub(crate) fn new(parts: OutboxParts) -> Self {
+        let OutboxParts { component, reactor, epoch, pool, burst_bytes, seed, wake, hooks, acks, ledger, acking } =
+            parts;
         Outbox {
+            component,
             reactor,
             epoch,
             pool,
@@ -106,7 +128,10 @@ impl Outbox {
             burst_bytes,
             open_bytes: Cell::new(0),
             counts: Cell::default(),
-            acks: RefCell::default(),
+            acks,
+            ledger: ledger.map(RefCell::new),
+            has_roots: Cell::new(false),
+            acking,
             causes: RefCell::default(),
             causes_kept: Cell::new(0),
             hooked: !hooks.is_empty(),
@@ -172,8 +197,10 @@ impl Outbox {
         for hook in self.hooks.borrow_mut().iter_mut() {
             hook.on_execute(task, stream, frame.source());
         }
-        let roots = &mut self.input.borrow_mut().roots;
+        let input = &mut *self.input.borrow_mut();
+        let roots = &mut input.roots;
         debug_assert!(roots.is_empty(), "the tuple before was not ended");
+        input.workers = 0;
         let own = frame.anchors().map(|a| AnchorEdge { root: a.root, edge: delivery_edge(a.edge, task) });
         roots.extend(own);
         self.anchored.set(!roots.is_empty());
@@ -222,9 +249,9 @@ impl Outbox {
             return;
         }
         self.count_acked();
-        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
-        self.settle(&roots, AckKind::Ack);
-        self.recycle(roots);
+        let input = &mut *self.input.borrow_mut();
+        self.settle(&input.roots, AckKind::Ack, input.workers);
+        input.roots.clear();
     }
 
     /// The call on the current input tuple failed: fails it, unless it was kept (then its anchor decides).
@@ -235,19 +262,23 @@ impl Outbox {
             return;
         }
         self.count_failed(cause);
-        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
-        self.settle(&roots, AckKind::Fail);
-        self.recycle(roots);
+        let input = &mut *self.input.borrow_mut();
+        self.fail(&input.roots);
+        input.roots.clear();
     }
 
-    fn recycle(&self, mut roots: Vec<AnchorEdge>) {
-        roots.clear();
-        self.input.borrow_mut().roots = roots;
+    /// The clocks of the current input tuple's roots start anew.
+    pub fn reset_input(&self) {
+        self.settle(&self.input.borrow().roots, AckKind::Reset, 0);
     }
 
-    fn settle(&self, roots: &[AnchorEdge], kind: AckKind) {
-        let records = roots.iter().map(|r| AckRecord { root: r.root, xor: r.edge, kind, reason: 0 });
-        self.acks.borrow_mut().extend(records);
+    fn fail(&self, roots: &[AnchorEdge]) {
+        self.settle(roots, AckKind::Fail, FailReason::Failed(self.component).detail());
+    }
+
+    fn settle(&self, roots: &[AnchorEdge], kind: AckKind, detail: u32) {
+        let xor = |r: &AnchorEdge| if kind == AckKind::Ack { r.edge } else { 0 };
+        self.acks.add(roots.iter().map(|r| AckRecord { root: r.root, xor: xor(r), kind, detail }));
     }
 
     fn count_acked(&self) {
@@ -280,8 +311,8 @@ impl Outbox {
         self.kept.set(true);
         self.attention.set(true);
         self.anchored.set(false);
-        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
-        Anchor::new(roots, self.ack_home())
+        let input = &mut *self.input.borrow_mut();
+        Anchor::new(std::mem::take(&mut input.roots), input.workers, self.ack_home())
     }
 
     /// Where anchors of this cohort report to, from any thread.
@@ -303,15 +334,16 @@ impl Outbox {
         let mut n = 0;
         while let Some(report) = home.pop() {
             n += 1;
-            match &report.failed {
-                Some(cause) => {
+            match &report.end {
+                End::Failed(cause) => {
                     self.count_failed(cause);
-                    self.settle(&report.roots, AckKind::Fail);
+                    self.fail(&report.roots);
                 }
-                None => {
+                End::Acked => {
                     self.count_acked();
-                    self.settle(&report.roots, AckKind::Ack);
+                    self.settle(&report.roots, AckKind::Ack, report.workers);
                 }
+                End::NotYet => self.settle(&report.roots, AckKind::Reset, 0),
             }
         }
         n
@@ -397,16 +429,50 @@ impl Outbox {
         self.home.borrow().is_some()
     }
 
-    /// Whether there are acks or fails to take.
-    #[inline]
-    pub(crate) fn has_acks(&self) -> bool {
-        !self.acks.borrow().is_empty()
+    /// The ledger of a spout's roots.
+    pub(crate) fn ledger(&self) -> Option<&RefCell<Ledger>> {
+        self.ledger.as_ref()
     }
 
-    /// Moves acks and fails since the last call to the end of `into`.
+    /// Whether a root ever began here: only then there is something to look after.
     #[inline]
-    pub(crate) fn drain_acks(&self, into: &mut Vec<AckRecord>) {
-        into.append(&mut self.acks.borrow_mut());
+    pub(crate) fn has_roots(&self) -> bool {
+        self.has_roots.get()
+    }
+
+    /// Whether this task of a spout may be called: it has less roots pending than it may. A call that takes the last room
+    /// asks for attention.
+    pub fn admits(&self, task: TaskId) -> bool {
+        let admits = self.ledger.as_ref().is_none_or(|l| l.borrow().has_room(task));
+        self.attention.set(self.has_sealed());
+        admits
+    }
+
+    /// Enters a root of the running spout task, delivered along edges with this XOR to these workers (by bit). What is to be
+    /// carried by the tuple; `None` where roots are not tracked.
+    #[inline]
+    pub(crate) fn begin_root(&self, message: MessageId, edge: u64, xor: u64, workers: u32) -> Option<AnchorEdge> {
+        let Some(ledger) = &self.ledger else {
+            EmitRefused::throw(FaultKind::Fatal, "a bolt emitted with a message id; only spouts have messages".into());
+        };
+        let task = self.source.get();
+        self.has_roots.set(true);
+        let mut ledger = ledger.borrow_mut();
+        let xor = if self.acking { xor } else { 0 };
+        let root = ledger.begin(task, message, xor, workers, self.origin_ns.get());
+        if !ledger.has_room(task) {
+            self.attention.set(true);
+        }
+        (xor != 0).then_some(AnchorEdge { root: root.as_u64(), edge })
+    }
+
+    /// A root of this spout ended.
+    pub(crate) fn count_root(&self, ended: &Ended, cause: impl FnOnce(FailReason) -> String) {
+        self.source.set(ended.task);
+        match ended.outcome {
+            Outcome::Acked => self.count_acked(),
+            Outcome::Failed(reason) => self.count_failed(&cause(reason)),
+        }
     }
 
     pub(crate) fn take_causes(&self) -> Vec<String> {

@@ -212,7 +212,7 @@ fn marks_acks_and_credits_have_these_bytes() {
     assert_eq!(hex(&buf[64..]), lines("05000000 02000000\n03000000 00000000\n0400000000000000"));
 
     buf.open(&open(BatchKind::Ack));
-    buf.push_ack(&AckRecord { root: 0xA, xor: 0xB, kind: AckKind::Reset, reason: 6 }).unwrap();
+    buf.push_ack(&AckRecord { root: 0xA, xor: 0xB, kind: AckKind::Reset, detail: 6 }).unwrap();
     buf.seal(0, 0, false);
     assert_eq!(buf[4], 1);
     assert_eq!(hex(&buf[64..]), lines("0a00000000000000\n0b00000000000000\n02000000 06000000"));
