@@ -28,7 +28,6 @@ pub(crate) struct BoltCohort<B: Bolt> {
     finished: Vec<bool>,
     /// Place whose `finish` is called next.
     finish_next: usize,
-    latency: Option<Rc<RefCell<Histogram>>>,
 }
 
 /// Decides when a call has taken long enough, with few looks at the clock: none before the first stride is done, so a
@@ -67,7 +66,6 @@ impl<B: Bolt> BoltCohort<B> {
             tasks,
             out,
             pace: Pace { stride: 1, left: 1, began_ns: None },
-            latency: env.latency.clone(),
             env: Rc::new(env),
         }
     }
@@ -275,10 +273,9 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
         executed: &mut u64,
     ) -> Result<BatchEnd, Fault> {
         let stream = batch.stream();
-        let clock = self.env.clock.clone();
-        let latency = self.latency.clone();
-        let outbox = self.outbox.clone();
-        let mut runs = Runs { histogram: latency.as_deref(), origin_ns: cursor.origin_ns(), count: 0 };
+        let env = self.env.clone();
+        let (clock, outbox) = (&*env.clock, &*env.outbox);
+        let mut runs = Runs { histogram: env.latency.as_deref(), origin_ns: cursor.origin_ns(), count: 0 };
         self.pace.begin();
         outbox.set_origin(cursor.origin_ns());
         // The usual cohort has one task and no hook.

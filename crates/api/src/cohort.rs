@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use squall_engine::{CohortEnv, Fault, FaultKind};
+use squall_engine::{CohortEnv, Fault, FaultDetails, FaultKind};
 use squall_tuple::ids::TaskId;
 
 use crate::{Cause, Context};
@@ -85,7 +85,7 @@ impl Signal {
 
 /// The end of an executor; the engine adds the component's name.
 pub(crate) fn fatal(task: TaskId, cause: &Cause) -> Fault {
-    Fault { component: String::new(), task, kind: FaultKind::Fatal, cause: cause.to_string(), at: None }
+    FaultDetails { component: String::new(), task, kind: FaultKind::Fatal, cause: cause.to_string(), at: None }.into()
 }
 
 #[cfg(test)]

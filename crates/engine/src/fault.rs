@@ -1,6 +1,7 @@
 //! What ends an executor, a link or a run, with the words a user needs.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use squall_tuple::ids::TaskId;
 
@@ -19,9 +20,35 @@ pub enum FaultKind {
     Prepare,
 }
 
-/// The end of one executor: which, why, and on which tuple.
+/// The end of one executor: which, why, and on which tuple. One word, so that what may end so costs nothing where it does
+/// not: its fields are those of [`FaultDetails`].
 #[derive(Debug, Clone)]
-pub struct Fault {
+pub struct Fault(Box<FaultDetails>);
+
+impl Deref for Fault {
+    type Target = FaultDetails;
+
+    fn deref(&self) -> &FaultDetails {
+        &self.0
+    }
+}
+
+impl DerefMut for Fault {
+    fn deref_mut(&mut self) -> &mut FaultDetails {
+        &mut self.0
+    }
+}
+
+impl From<FaultDetails> for Fault {
+    #[cold]
+    fn from(details: FaultDetails) -> Self {
+        Fault(Box::new(details))
+    }
+}
+
+/// What a [`Fault`] says.
+#[derive(Debug, Clone)]
+pub struct FaultDetails {
     /// Name of the component.
     pub component: String,
     /// The task that was running.
@@ -36,7 +63,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fault { component, task, cause, .. } = self;
+        let FaultDetails { component, task, cause, .. } = &**self;
         match self.kind {
             FaultKind::Fatal => write!(f, "{component} (task {task}) ended with a fatal error: {cause}")?,
             FaultKind::Panic => write!(f, "{component} (task {task}) panicked: {cause}")?,

@@ -38,7 +38,7 @@ pub use anchor::Anchor;
 pub use clock::{Clock, MonotonicClock, VirtualClock};
 pub use cohort::{BatchEnd, Cohort, Finish, SpoutTurn};
 pub use env::{CohortEnv, CohortFactory, GroupingFactory, Registry, Wake};
-pub use fault::{Fault, FaultKind, LinkError};
+pub use fault::{Fault, FaultDetails, FaultKind, LinkError};
 pub use hook::{HookFactory, TaskHook};
 pub use ledger::{Ended, FailKind, FailReason, Ledger, LedgerConfig, LedgerCounts, MessageId, Outcome, worker_bit};
 pub use logic::{Core, CoreConfig, ReceiveError, SpoutGate, Turn};

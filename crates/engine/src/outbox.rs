@@ -24,14 +24,33 @@ use crate::pool::BatchPool;
 /// Causes of failed tuples that are kept for the report, per cohort.
 const CAUSES_KEPT: usize = 4;
 
-/// A batch that left its port and waits for its link.
+/// A batch that left its port and waits for its link. Two words, which travel in registers: what is stored in pieces and
+/// soon loaded as a whole stalls the processor, and this moves several times between an emit and its link.
 pub struct Sealed {
-    /// Reactor it goes to.
-    pub to: ReactorIx,
-    /// Over a declared feedback edge: dropped and failed where there is no credit, instead of waiting.
-    pub feedback: bool,
     /// The batch; its header's sequence and time are set when the link takes it.
     pub batch: BatchBuf,
+    /// The reactor, shifted by one, and the feedback bit.
+    towards: u32,
+}
+
+impl Sealed {
+    /// A batch for the reactor `to`; `feedback`: over a declared feedback edge.
+    #[inline(always)]
+    pub fn new(to: ReactorIx, feedback: bool, batch: BatchBuf) -> Self {
+        Sealed { batch, towards: to << 1 | u32::from(feedback) }
+    }
+
+    /// Reactor it goes to.
+    #[inline(always)]
+    pub fn to(&self) -> ReactorIx {
+        self.towards >> 1
+    }
+
+    /// Over a declared feedback edge: dropped and failed where there is no credit, instead of waiting.
+    #[inline(always)]
+    pub fn feedback(&self) -> bool {
+        self.towards & 1 == 1
+    }
 }
 
 /// The roots of the tuple being executed, and what its emits have added to each.
@@ -92,7 +111,9 @@ pub struct Outbox {
     burst_bytes: u64,
     /// Bytes of the batches that may be open when a call begins: they are no burst of it.
     open_bytes: Cell<u64>,
-    counts: Cell<OutboxCounts>,
+    emitted: Cell<u64>,
+    acked: Cell<u64>,
+    failed: Cell<u64>,
     acks: Rc<AckFolds>,
     ledger: Option<RefCell<Ledger>>,
     /// A root has begun in the ledger.
@@ -104,6 +125,8 @@ pub struct Outbox {
     hooked: bool,
     random: Cell<u64>,
     home: RefCell<Option<Arc<AckHome>>>,
+    /// There are anchors that may end elsewhere.
+    has_home: Cell<bool>,
     wake: Wake,
 }
 
@@ -127,7 +150,9 @@ impl Outbox {
             call_base: Cell::new(0),
             burst_bytes,
             open_bytes: Cell::new(0),
-            counts: Cell::default(),
+            emitted: Cell::new(0),
+            acked: Cell::new(0),
+            failed: Cell::new(0),
             acks,
             ledger: ledger.map(RefCell::new),
             has_roots: Cell::new(false),
@@ -138,6 +163,7 @@ impl Outbox {
             hooks: RefCell::new(hooks),
             random: Cell::new(seed | 1),
             home: RefCell::default(),
+            has_home: Cell::new(false),
             wake,
         }
     }
@@ -180,9 +206,7 @@ impl Outbox {
 
     #[inline]
     pub(crate) fn count_emitted(&self) {
-        let mut c = self.counts.get();
-        c.emitted += 1;
-        self.counts.set(c);
+        self.emitted.set(self.emitted.get() + 1);
     }
 
     /// Whether hooks listen, so that every emit, ack and fail must be told.
@@ -212,9 +236,7 @@ impl Outbox {
         if self.kept.get() || self.anchored.get() || self.hooked {
             return self.end_input_rare();
         }
-        let mut c = self.counts.get();
-        c.acked += 1;
-        self.counts.set(c);
+        self.acked.set(self.acked.get() + 1);
     }
 
     /// Whether, after a call on a tuple without anchors where no hook listens, [`Outbox::end_plain`] and
@@ -236,9 +258,7 @@ impl Outbox {
     /// Counts tuples that [`Outbox::end_plain`] ended.
     #[inline]
     pub fn count_acked_plain(&self, tuples: u64) {
-        let mut c = self.counts.get();
-        c.acked += tuples;
-        self.counts.set(c);
+        self.acked.set(self.acked.get() + tuples);
     }
 
     #[cold]
@@ -282,18 +302,14 @@ impl Outbox {
     }
 
     fn count_acked(&self) {
-        let mut c = self.counts.get();
-        c.acked += 1;
-        self.counts.set(c);
+        self.acked.set(self.acked.get() + 1);
         for hook in self.hooks.borrow_mut().iter_mut() {
             hook.on_ack(self.source.get());
         }
     }
 
     pub(crate) fn count_failed(&self, cause: &dyn std::fmt::Display) {
-        let mut c = self.counts.get();
-        c.failed += 1;
-        self.counts.set(c);
+        self.failed.set(self.failed.get() + 1);
         let mut causes = self.causes.borrow_mut();
         let mut kept = self.causes_kept.get();
         if kept < CAUSES_KEPT {
@@ -317,17 +333,12 @@ impl Outbox {
 
     /// Where anchors of this cohort report to, from any thread.
     pub(crate) fn ack_home(&self) -> Arc<AckHome> {
+        self.has_home.set(true);
         self.home.borrow_mut().get_or_insert_with(|| Arc::new(AckHome::new(self.wake.clone()))).clone()
     }
 
     /// Takes in what kept anchors reported since the last call.
-    #[inline]
     pub(crate) fn drain_home(&self) -> usize {
-        if self.has_home() { self.drain_home_rare() } else { 0 }
-    }
-
-    #[cold]
-    fn drain_home_rare(&self) -> usize {
         let Some(home) = self.home.borrow().clone() else {
             return 0;
         };
@@ -374,15 +385,30 @@ impl Outbox {
     }
 
     /// Queues a batch that the reactor seals between calls: at most the open one of each lane, and marks.
+    #[inline(always)]
     pub(crate) fn seal_own(&self, sealed: Sealed) {
         self.sealed_bytes.set(self.sealed_bytes.get() + sealed.batch.len() as u64);
         self.attention.set(true);
         self.sealed.borrow_mut().push_back(sealed);
     }
 
+    /// The oldest sealed batch. With `None` everything has gone to the reactor's side.
+    #[inline]
+    pub(crate) fn pop_sealed(&self) -> Option<Sealed> {
+        let oldest = self.sealed.borrow_mut().pop_front();
+        if oldest.is_none() {
+            self.nothing_sealed();
+        }
+        oldest
+    }
+
     /// Moves what is sealed to the reactor's side.
     pub(crate) fn drain_sealed(&self, into: &mut VecDeque<Sealed>) {
         into.append(&mut self.sealed.borrow_mut());
+        self.nothing_sealed();
+    }
+
+    fn nothing_sealed(&self) {
         self.sealed_bytes.set(0);
         self.attention.set(self.kept.get());
         self.call_base.set(0);
@@ -419,14 +445,15 @@ impl Outbox {
     }
 
     /// Counts so far.
+    #[inline]
     pub fn counts(&self) -> OutboxCounts {
-        self.counts.get()
+        OutboxCounts { emitted: self.emitted.get(), acked: self.acked.get(), failed: self.failed.get() }
     }
 
     /// Whether anchors of this cohort may report from elsewhere.
     #[inline]
     pub(crate) fn has_home(&self) -> bool {
-        self.home.borrow().is_some()
+        self.has_home.get()
     }
 
     /// The ledger of a spout's roots.

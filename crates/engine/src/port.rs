@@ -13,8 +13,8 @@ use std::rc::Rc;
 use squall_topology::{Pick, RouteKey, Router};
 use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
 use squall_tuple::{
-    AnchorEdge, BatchBuf, BatchKind, Dest, Emit, Key, MarkRecord, OpenBatch, Tuple, TupleHead, delivery_edge, hash_key,
-    hash_keys,
+    AnchorEdge, BatchBuf, BatchKind, BatchTemplate, Dest, Emit, Key, MarkRecord, OpenBatch, Tuple, TupleHead,
+    delivery_edge, hash_key, hash_keys,
 };
 
 use crate::anchor::Anchor;
@@ -58,8 +58,8 @@ pub(crate) struct PortSub {
 /// See the module.
 pub struct Port {
     pub(crate) stream: StreamIx,
-    pub(crate) schema_id: u64,
-    pub(crate) dynamic: bool,
+    data: BatchTemplate,
+    marks: BatchTemplate,
     pub(crate) max_tuple_bytes: usize,
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) subs: Vec<PortSub>,
@@ -136,10 +136,12 @@ impl Port {
         lanes: Vec<Lane>,
     ) -> Self {
         let route = Route::of(&subs, outbox.hooked());
+        let (source_reactor, epoch) = (outbox.reactor, outbox.epoch);
+        let template = |kind| OpenBatch { kind, stream, schema_id, dynamic, source_reactor, epoch }.template();
         Port {
             stream,
-            schema_id,
-            dynamic,
+            data: template(BatchKind::Data),
+            marks: template(BatchKind::Mark),
             max_tuple_bytes,
             outbox,
             subs,
@@ -401,6 +403,12 @@ impl Port {
     #[cold]
     #[inline(never)]
     fn write_unanchored<T: Tuple, E: Emit<T>>(&mut self, lane: u32, task: TaskId, Leaving(value): Leaving<E>) {
+        if self.lanes[lane as usize].open.is_none() {
+            let (source, origin_ns) = (self.outbox.source(), self.outbox.origin());
+            if self.open(lane).push_steady::<T, E>(source, task, origin_ns, &value).is_ok() {
+                return;
+            }
+        }
         self.write::<T, E>(lane, Dest::Task(task), &[], &value);
     }
 
@@ -431,7 +439,7 @@ impl Port {
         while bytes < limit {
             bytes = (bytes * 2).min(limit);
             let mut buf = self.outbox.pool.take_exactly(bytes.next_multiple_of(64));
-            self.open_batch(&mut buf, BatchKind::Data);
+            buf.open_as(&self.data);
             if buf.push::<T, E>(head, value).is_ok() {
                 if let Some(empty) = self.lanes[lane as usize].open.replace(buf) {
                     self.outbox.pool.give(empty);
@@ -445,22 +453,11 @@ impl Port {
         );
     }
 
-    fn open_batch(&self, buf: &mut BatchBuf, kind: BatchKind) {
-        buf.open(&OpenBatch {
-            kind,
-            stream: self.stream,
-            schema_id: self.schema_id,
-            dynamic: self.dynamic,
-            source_reactor: self.outbox.reactor,
-            epoch: self.outbox.epoch,
-        });
-    }
-
     fn open(&mut self, lane: u32) -> &mut BatchBuf {
         let l = &self.lanes[lane as usize];
         if l.open.is_none() {
             let mut buf = self.outbox.pool.take_exactly(l.batch_bytes.next_multiple_of(64));
-            self.open_batch(&mut buf, BatchKind::Data);
+            buf.open_as(&self.data);
             buf.limit_to(l.batch_bytes);
             self.lanes[lane as usize].open = Some(buf);
         }
@@ -477,22 +474,20 @@ impl Port {
     fn close(&mut self, lane: u32) -> Option<Sealed> {
         let l = &mut self.lanes[lane as usize];
         let batch = l.open.take_if(|b| !b.is_empty())?;
-        Some(Sealed { to: l.to, feedback: l.feedback, batch })
+        Some(Sealed::new(l.to, l.feedback, batch))
     }
 
     /// Seals the open batches whose reactor `ready` accepts. Returns whether tuples stay behind.
     pub(crate) fn flush(&mut self, mut ready: impl FnMut(ReactorIx) -> bool) -> bool {
         let mut left = false;
-        for lane in 0..self.lanes.len() as u32 {
-            let l = &self.lanes[lane as usize];
-            if l.open.as_ref().is_none_or(BatchBuf::is_empty) {
+        for lane in &mut self.lanes {
+            if lane.open.as_ref().is_none_or(BatchBuf::is_empty) {
                 continue;
             }
-            if ready(l.to) {
-                let sealed = self.close(lane).expect("it holds something");
-                self.outbox.seal_own(sealed);
-            } else {
+            if !ready(lane.to) {
                 left = true;
+            } else if let Some(batch) = lane.open.take() {
+                self.outbox.seal_own(Sealed::new(lane.to, lane.feedback, batch));
             }
         }
         left
@@ -507,16 +502,16 @@ impl Port {
                 continue;
             }
             let mut buf = self.outbox.pool.take_exactly(self.lanes[lane].batch_bytes);
-            self.open_batch(&mut buf, BatchKind::Mark);
+            buf.open_as(&self.marks);
             for mark in marks {
                 if buf.push_mark(mark).is_err() {
                     let full = std::mem::replace(&mut buf, self.outbox.pool.take_exactly(self.lanes[lane].batch_bytes));
-                    self.outbox.seal_own(Sealed { to: self.lanes[lane].to, feedback: false, batch: full });
-                    self.open_batch(&mut buf, BatchKind::Mark);
+                    self.outbox.seal_own(Sealed::new(self.lanes[lane].to, false, full));
+                    buf.open_as(&self.marks);
                     buf.push_mark(mark).expect("an empty batch holds a mark");
                 }
             }
-            self.outbox.seal_own(Sealed { to: self.lanes[lane].to, feedback: false, batch: buf });
+            self.outbox.seal_own(Sealed::new(self.lanes[lane].to, false, buf));
         }
     }
 

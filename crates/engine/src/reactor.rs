@@ -82,15 +82,15 @@ impl Reactor {
         let clock = MonotonicClock;
         let mut finished = false;
         let mut flush_all = false;
+        let mut now = clock.now_ns();
         loop {
-            let now = clock.now_ns();
             if self.obey() == Go::Exit {
                 return Ok(());
             }
             let mut progress = self.wires.poll(&mut self.core, now)?;
             // What arrived was executed in place, which may have taken a while: the spouts' turn begins now.
-            let now = if progress && self.core.has_spouts() { clock.now_ns() } else { now };
-            let turn = self.core.turn(now, &mut self.wires.tx, flush_all)?;
+            let began = if progress && self.core.has_spouts() { clock.now_ns() } else { now };
+            let turn = self.core.turn(began, &mut self.wires.tx, flush_all)?;
             progress |= turn.progress;
             self.wires.publish();
             if !finished && self.core.finished() && self.wires.tx.all_sent() {
@@ -102,30 +102,39 @@ impl Reactor {
             }
             flush_all = !progress;
             if progress {
-                self.waiter.busy(now);
+                self.waiter.busy(began);
+                now = clock.now_ns();
                 continue;
             }
-            match self.waiter.idle(now) {
-                Idle::Spin => self.watch_links(turn.deadline_ns.is_some()),
-                Idle::Yield => std::thread::yield_now(),
-                Idle::Sleep => {
-                    if self.sleep(&clock)? {
-                        self.waiter.busy(clock.now_ns());
-                    }
+            now = match self.waiter.idle(began) {
+                Idle::Spin => self.watch_links(&clock, turn.deadline_ns.is_some()),
+                Idle::Yield => {
+                    std::thread::yield_now();
+                    clock.now_ns()
                 }
-            }
+                Idle::Sleep => {
+                    let worked = self.sleep(&clock)?;
+                    let now = clock.now_ns();
+                    if worked {
+                        self.waiter.busy(now);
+                    }
+                    now
+                }
+            };
         }
     }
 
-    /// Spins on the rings for a moment: a batch that arrives is seen after one load instead of a whole turn. Shorter when a
-    /// component has to be asked again soon.
-    fn watch_links(&mut self, soon: bool) {
-        for _ in 0..if soon { 4 } else { 32 } {
+    /// Spins on the links for a moment: a batch that arrives is seen after one load instead of a whole turn, and the time is known when it does: the
+    /// clock is read before each look, which takes no longer than a pause. Shorter when a component has to be asked again soon.
+    fn watch_links(&mut self, clock: &MonotonicClock, soon: bool) -> u64 {
+        let mut now = clock.now_ns();
+        for _ in 0..if soon { 2 } else { 16 } {
             if self.wires.pending() {
-                return;
+                break;
             }
-            std::hint::spin_loop();
+            now = clock.now_ns();
         }
+        now
     }
 
     /// Sleeps until there is something to do. Announces it first, then looks once more at everything that is published
@@ -171,7 +180,9 @@ impl Reactor {
     }
 
     fn obey(&mut self) -> Go {
-        while let Some(command) = self.commands.pop() {
+        while self.commands.pending()
+            && let Some(command) = self.commands.pop()
+        {
             match command {
                 Command::Begin => self.core.set_gate(SpoutGate::Open),
                 Command::StopSpouts => self.core.set_gate(SpoutGate::Stopped),

@@ -78,8 +78,8 @@ pub mod view;
 pub use rkyv;
 
 pub use batch::{
-    AckKind, AckRecord, Anchors, Batch, BatchBuf, BatchError, BatchHeader, BatchKind, CreditRecord, Cursor, Dest,
-    DestRef, Frame, MarkKind, MarkRecord, OpenBatch, StreamBatch, TaskList, TupleHead,
+    AckKind, AckRecord, Anchors, Batch, BatchBuf, BatchError, BatchHeader, BatchKind, BatchTemplate, CreditRecord,
+    Cursor, Dest, DestRef, Frame, MarkKind, MarkRecord, OpenBatch, StreamBatch, TaskList, TupleHead,
 };
 pub use emit::{Emit, Full, TupleWriter};
 pub use ids::{AnchorEdge, ComponentIx, ReactorIx, RootId, StreamIx, TaskId, WorkerIx, delivery_edge};

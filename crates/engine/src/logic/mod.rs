@@ -249,9 +249,11 @@ impl Core {
     pub fn prepare(&mut self) -> Result<(), Fault> {
         for slot in &mut self.slots {
             slot.outbox.prepare_hooks(&slot.name, &slot.tasks);
-            slot.guarded(|c| c.prepare()).map_err(|f| Fault {
-                kind: if f.kind == FaultKind::Panic { f.kind } else { FaultKind::Prepare },
-                ..f
+            slot.guarded(|c| c.prepare()).map_err(|mut fault| {
+                if fault.kind != FaultKind::Panic {
+                    fault.kind = FaultKind::Prepare;
+                }
+                fault
             })?;
         }
         Ok(())
@@ -282,7 +284,7 @@ impl Core {
             if self.slots[at].rests() {
                 continue;
             }
-            turn.progress |= self.drain(at, now_ns, net);
+            turn.progress |= self.drain(at, now_ns, net)?;
             turn.progress |= self.run_inbox(at, now_ns, net)?;
             if self.slots[at].outbox.has_roots() {
                 self.settle_roots(at, now_ns, &mut turn)?;
@@ -290,7 +292,7 @@ impl Core {
             if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
                 if self.slots[at].tick_ns.is_some() {
                     self.tick(at, now_ns, &mut turn)?;
-                    turn.progress |= self.drain(at, now_ns, net);
+                    turn.progress |= self.drain(at, now_ns, net)?;
                 }
                 if self.slots[at].spout {
                     self.run_spout(at, now_ns, net, &mut turn)?;
@@ -299,9 +301,11 @@ impl Core {
                     self.finish(at, now_ns, net, &mut turn)?;
                 }
             }
-            turn.progress |= self.flush(at, now_ns, net, flush_all);
+            turn.progress |= self.flush(at, now_ns, net, flush_all)?;
             // Last, so that the counts of a cohort that has just finished hold the anchors it ended in its last calls.
-            turn.progress |= self.slots[at].outbox.drain_home() > 0;
+            if self.slots[at].outbox.has_home() {
+                turn.progress |= self.slots[at].outbox.drain_home() > 0;
+            }
             self.slots[at].publish();
             if self.slots[at].published.failed > 0 {
                 self.report_causes(at);
@@ -359,7 +363,7 @@ impl Core {
         if end.idle {
             earliest(&mut turn.deadline_ns, now_ns + IDLE_POLL_NS);
         }
-        self.drain(at, now_ns, net);
+        self.drain(at, now_ns, net)?;
         Ok(())
     }
 
@@ -389,7 +393,7 @@ impl Core {
         } else {
             earliest(&mut turn.deadline_ns, now_ns + IDLE_POLL_NS);
         }
-        self.drain(at, now_ns, net);
+        self.drain(at, now_ns, net)?;
         Ok(())
     }
 
@@ -448,7 +452,7 @@ impl Core {
         let waits_on = |slot: &Slot| {
             let sealed = slot.pending.front()?;
             let stream = sealed.batch.view().stream();
-            let (to, way) = (sealed.to, Way { stream, feedback: sealed.feedback });
+            let (to, way) = (sealed.to(), Way { stream, feedback: sealed.feedback() });
             let inbox = if to == self.me {
                 self.local_short_of(way, sealed.batch.len() as u64).and_then(|at| self.slots[at].inbox_ix)
             } else {

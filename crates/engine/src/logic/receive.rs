@@ -1,7 +1,7 @@
 //! The way into a reactor: batches from links, executed where they lie whenever possible.
 
 use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
-use squall_tuple::{Batch, BatchKind, DestRef};
+use squall_tuple::{Batch, BatchBuf, BatchKind, DestRef};
 
 use super::{Core, Life};
 use crate::cohort::BatchEnd;
@@ -105,13 +105,13 @@ impl Core {
             if self.slots[at].run_batch(batch, &mut cursor, port)? == BatchEnd::Done {
                 self.executed_all(at, from, charge, now_ns, net);
                 // What the last tuple sealed leaves before the next batch is looked at: it may pause the cohort.
-                self.drain(at, now_ns, net);
+                self.drain(at, now_ns, net)?;
                 return Ok(());
             }
             if !self.slots[at].outbox.has_sealed() {
                 break; // Its time for this turn is up.
             }
-            self.drain(at, now_ns, net);
+            self.drain(at, now_ns, net)?;
         }
         // Moved out, so that nothing behind it on the link waits (design §4).
         let mut buf = self.pool.take(batch.bytes().len());
@@ -121,6 +121,34 @@ impl Core {
         bump(&slot.stats.moved_bytes, buf.len() as u64);
         let cursor = buf.view().cursor();
         slot.inbox.queue.push_back(Item::Batch { held: Held::Own(buf), cursor, port, from, charge });
+        Ok(())
+    }
+
+    /// A batch from a cohort of this reactor: executed at once, as far as it goes. The rest waits in the inbox.
+    pub(super) fn run_here(
+        &mut self,
+        at: usize,
+        port: u16,
+        batch: BatchBuf,
+        now_ns: u64,
+        net: &mut dyn Net,
+    ) -> Result<(), Fault> {
+        let mut cursor = batch.view().cursor();
+        while self.slots[at].ready() {
+            if self.slots[at].run_batch(&batch.view(), &mut cursor, port)? == BatchEnd::Done {
+                self.note_first_sink(at, now_ns);
+                self.pool.give(batch);
+                self.drain(at, now_ns, net)?;
+                return Ok(());
+            }
+            if !self.slots[at].outbox.has_sealed() {
+                break; // Its time for this turn is up.
+            }
+            self.drain(at, now_ns, net)?;
+        }
+        let (inbox, charge) = (&mut self.slots[at].inbox, batch.len() as u64);
+        inbox.local_bytes += charge;
+        inbox.queue.push_back(Item::Batch { held: Held::Own(batch), cursor, port, from: self.me, charge });
         Ok(())
     }
 
@@ -165,7 +193,7 @@ impl Core {
                 let slot = &mut self.slots[at];
                 end = slot.run_batch(&held.view(), &mut cursor, port)?;
                 let time_is_up = end == BatchEnd::Yield && !slot.outbox.has_sealed();
-                self.drain(at, now_ns, net);
+                self.drain(at, now_ns, net)?;
                 if time_is_up {
                     break;
                 }
@@ -188,7 +216,11 @@ impl Core {
         } else if let Some(inbox) = slot.inbox_ix {
             net.consume(from, inbox, charge);
         }
-        if self.first_sink_ns.is_none() && slot.is_sink {
+        self.note_first_sink(at, now_ns);
+    }
+
+    fn note_first_sink(&mut self, at: usize, now_ns: u64) {
+        if self.first_sink_ns.is_none() && self.slots[at].is_sink {
             self.first_sink_ns = Some(self.clock.now_ns().max(now_ns));
         }
     }

@@ -9,7 +9,7 @@ use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId};
 use squall_tuple::{Batch, Cursor, MarkKind, MarkRecord};
 
 use crate::cohort::{BatchEnd, Cohort, Finish};
-use crate::fault::{EmitRefused, Fault, FaultKind};
+use crate::fault::{EmitRefused, Fault, FaultDetails, FaultKind};
 use crate::inbox::{EndTracker, Inbox};
 use crate::outbox::{Outbox, OutboxCounts, Sealed};
 use crate::stats::{CohortStats, bump};
@@ -163,7 +163,7 @@ fn guard<R>(name: &str, outbox: &Outbox, call: impl FnOnce() -> Result<R, Fault>
                 Ok(refused) => (refused.kind, refused.cause),
                 Err(payload) => (FaultKind::Panic, panic_message(&*payload)),
             };
-            Err(Fault { component: name.to_owned(), task: outbox.source(), kind, cause, at: None })
+            Err(FaultDetails { component: name.to_owned(), task: outbox.source(), kind, cause, at: None }.into())
         }
     }
 }

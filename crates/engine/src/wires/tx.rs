@@ -162,11 +162,12 @@ impl Tx {
     pub(crate) fn publish(&mut self) {
         self.push_parts();
         for (link, woken) in self.links.iter_mut().zip(&mut self.wakeups_sent) {
-            if let LinkTx::Ring(ring) = link
-                && std::mem::take(&mut ring.dirty)
-            {
+            let LinkTx::Ring(ring) = link else { continue };
+            if std::mem::take(&mut ring.dirty) {
                 *woken += u64::from(ring.peer.wake_if_asleep());
             }
+            // A look at the peer's line now, when nothing waits for it, saves the one before the next batch leaves.
+            ring.producer.unread();
         }
         for (credit, woken) in self.ring_credit.iter_mut().zip(&mut self.wakeups_sent) {
             if let Some(credit) = credit

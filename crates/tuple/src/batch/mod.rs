@@ -40,7 +40,7 @@ pub use read::{Anchors, Batch, Cursor, DestRef, Frame, TaskList};
 pub use record::{AckKind, AckRecord, CreditRecord, MarkKind, MarkRecord};
 pub use stream::{STREAM_ALIGN, StreamBatch, stream_bytes};
 pub use validate::{BatchError, TupleFault};
-pub use write::{BatchBuf, Dest, OpenBatch, TupleHead};
+pub use write::{BatchBuf, BatchTemplate, Dest, OpenBatch, TupleHead};
 
 use crate::schema::Tuple;
 

@@ -75,6 +75,48 @@ pub struct OpenBatch {
     pub epoch: u32,
 }
 
+impl OpenBatch {
+    /// The same, worked out once for many batches.
+    pub fn template(&self) -> BatchTemplate {
+        let header = BatchHeader {
+            kind: self.kind,
+            flags: if self.dynamic { batch_flags::DYNAMIC } else { 0 },
+            stream: self.stream,
+            source_reactor: self.source_reactor,
+            schema_id: self.schema_id,
+            link_seq: 0,
+            epoch: self.epoch,
+            count: 0,
+            byte_len: HEADER_BYTES as u32,
+            crc: 0,
+            enqueued_ns: 0,
+            base_ns: 0,
+        };
+        BatchTemplate::of(&header)
+    }
+}
+
+/// How batches of one stream begin.
+#[derive(Debug, Clone)]
+pub struct BatchTemplate {
+    head: [u8; HEADER_BYTES],
+    kind: BatchKind,
+    schema: u64,
+    base_ns: u64,
+}
+
+impl BatchTemplate {
+    fn of(header: &BatchHeader) -> Self {
+        assert!(header.schema_id != super::ROWS, "u64::MAX is no schema id");
+        BatchTemplate {
+            head: header.encode(),
+            kind: header.kind,
+            schema: schema_carried(header.kind, header.schema_id, header.dynamic()),
+            base_ns: header.base_ns,
+        }
+    }
+}
+
 /// An owned buffer that holds one batch: 64-aligned, of fixed capacity, reused from batch to batch.
 ///
 /// Life: [`open`](BatchBuf::open) → pushes → [`seal`](BatchBuf::seal) → sent (it dereferences to the batch's bytes) or read
@@ -212,35 +254,23 @@ impl BatchBuf {
     ///
     /// If `schema_id` is `u64::MAX`, which no type has.
     pub fn open(&mut self, o: &OpenBatch) {
-        let flags = if o.dynamic { batch_flags::DYNAMIC } else { 0 };
-        self.start(&BatchHeader {
-            kind: o.kind,
-            flags,
-            stream: o.stream,
-            source_reactor: o.source_reactor,
-            schema_id: o.schema_id,
-            link_seq: 0,
-            epoch: o.epoch,
-            count: 0,
-            byte_len: HEADER_BYTES as u32,
-            crc: 0,
-            enqueued_ns: 0,
-            base_ns: 0,
-        });
+        self.open_as(&o.template());
     }
 
-    fn start(&mut self, header: &BatchHeader) {
-        assert!(header.schema_id != super::ROWS, "u64::MAX is no schema id");
-        self.memory_mut()[..HEADER_BYTES].copy_from_slice(&header.encode());
-        self.state.kind = header.kind;
-        self.state.schema = schema_carried(header.kind, header.schema_id, header.dynamic());
-        self.state.len = HEADER_BYTES;
-        self.state.limit = self.state.memory.bytes;
-        self.state.count = 0;
-        self.state.base_ns = header.base_ns;
-        self.state.origin_ns = header.base_ns;
-        self.state.fills += 1;
-        self.state.receiving = false;
+    /// As [`open`](BatchBuf::open), from a template: the way for batch after batch of one stream.
+    #[inline]
+    pub fn open_as(&mut self, template: &BatchTemplate) {
+        self.memory_mut()[..HEADER_BYTES].copy_from_slice(&template.head);
+        let state = &mut *self.state;
+        state.kind = template.kind;
+        state.schema = template.schema;
+        state.len = HEADER_BYTES;
+        state.limit = state.memory.bytes;
+        state.count = 0;
+        state.base_ns = template.base_ns;
+        state.origin_ns = template.base_ns;
+        state.fills += 1;
+        state.receiving = false;
     }
 
     /// Lets the pushes of the open batch use no more than `bytes`, header included, where that is less than the capacity.
@@ -566,7 +596,7 @@ impl BatchBuf {
         }
         let mut header = BatchHeader { base_ns: at.origin_ns(), crc: 0, ..batch.header() };
         header.flags &= !batch_flags::CRC;
-        self.start(&header);
+        self.open_as(&BatchTemplate::of(&header));
         self.memory_mut()[HEADER_BYTES..end].copy_from_slice(tail);
         self.state.len = end;
         self.state.count = at.left();
