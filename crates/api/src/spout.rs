@@ -237,8 +237,9 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
                 Outcome::Failed(reason) => task.spout.fail(*message, Failure { reason, plan: &self.env.plan }),
             };
             told.map_err(|e| fatal(*id, e.cause()))?;
+            // As its waker would: one that was used meanwhile is the same wake.
             if matches!(task.state, State::Parked) {
-                task.state = State::Ready;
+                task.signal.wake();
             }
         }
         Ok(())

@@ -306,6 +306,8 @@ impl Core {
             if self.slots[at].outbox.has_home() {
                 turn.progress |= self.slots[at].outbox.drain_home() > 0;
             }
+            // Roots that went nowhere have ended in this very turn: the spout is told in the next.
+            turn.progress |= self.slots[at].has_news();
             self.slots[at].publish();
             if self.slots[at].published.failed > 0 {
                 self.report_causes(at);

@@ -65,6 +65,12 @@ impl Slot {
         life && waits && told && !self.outbox.has_home()
     }
 
+    /// A spout whose roots have ended and that was not told.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.outbox.has_roots() && self.outbox.ledger().is_some_and(|l| l.borrow().has_ended())
+    }
+
     #[inline]
     pub(crate) fn paused(&self) -> bool {
         !self.pending.is_empty()
