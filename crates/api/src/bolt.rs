@@ -314,7 +314,7 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
         Ok(end)
     }
 
-    fn run_spout(&mut self, _: u32, _: u64) -> Result<squall_engine::SpoutTurn, Fault> {
+    fn run_spout(&mut self, _: u32, _: Option<u64>) -> Result<squall_engine::SpoutTurn, Fault> {
         unreachable!("a bolt has no spout turn")
     }
 

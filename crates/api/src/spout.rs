@@ -41,6 +41,8 @@ pub(crate) struct SpoutCohort<S: Spout> {
     origin: OriginClock,
     /// First reading of the clock in this turn: what other cohorts took before is not this one's time.
     turn_began_ns: Option<u64>,
+    /// The turn goes on: every task had its call.
+    goes_on: bool,
     /// Task whose turn it is.
     first: usize,
     ended: Vec<TaskId>,
@@ -104,6 +106,7 @@ impl<S: Spout> SpoutCohort<S> {
             out,
             origin: OriginClock { every: 1, left: 0, read_ns: 0 },
             turn_began_ns: None,
+            goes_on: false,
             first: 0,
             ended: Vec::new(),
         }
@@ -125,7 +128,9 @@ impl<S: Spout> SpoutCohort<S> {
             if self.origin.left == 0 {
                 let now_ns = self.env.clock.now_ns();
                 // Each task gets a call, however slow the others are.
-                if calls_left < calls && now_ns - *self.turn_began_ns.get_or_insert(now_ns) > TURN_NS_MAX {
+                if (self.goes_on || calls_left < calls)
+                    && now_ns - *self.turn_began_ns.get_or_insert(now_ns) > TURN_NS_MAX
+                {
                     return Ok(());
                 }
                 self.outbox.set_origin(self.origin.read(now_ns));
@@ -135,6 +140,7 @@ impl<S: Spout> SpoutCohort<S> {
             let (made, next) = emit_run(&mut task.spout, &mut self.out, &self.outbox, most);
             self.origin.left -= made;
             calls_left -= made;
+            turn.calls += made;
             turn.progress |= made > 1;
             match next.map_err(|e| fatal(task.id, e.cause()))? {
                 Next::Emitted => turn.progress = true,
@@ -181,13 +187,17 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
         unreachable!("a spout has no input")
     }
 
-    fn run_spout(&mut self, budget: u32, now_ns: u64) -> Result<SpoutTurn, Fault> {
+    fn run_spout(&mut self, budget: u32, began_ns: Option<u64>) -> Result<SpoutTurn, Fault> {
         let mut turn = SpoutTurn::default();
         let count = self.tasks.len();
         let calls = (budget / count as u32).max(1);
-        // The first emit of a turn has the turn's time: no reading of its own, idle or not.
-        self.outbox.set_origin(self.origin.begin(now_ns));
-        self.turn_began_ns = None;
+        self.goes_on = began_ns.is_none();
+        let now_ns = began_ns.unwrap_or(self.origin.read_ns);
+        if !self.goes_on {
+            // The first emit of a turn has the turn's time: no reading of its own, idle or not.
+            self.outbox.set_origin(self.origin.begin(now_ns));
+            self.turn_began_ns = None;
+        }
         for i in 0..count {
             let at = (self.first + i) % count;
             let now_ns = if i == 0 { now_ns } else { self.env.clock.now_ns() };

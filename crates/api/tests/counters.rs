@@ -122,6 +122,21 @@ fn a_socket_sends_the_batch_itself_and_reads_it_where_the_kernel_put_it_on_eithe
 }
 
 #[test]
+fn small_batches_leave_many_in_one_send() {
+    for io in [IoChoice::Auto, IoChoice::Epoll] {
+        let (t, items) = items(2, 1);
+        t.configure(|c| (c.shm, c.socket_batch_bytes) = (ShmUse::Off, 128));
+        t.bolt("null", || Null).on(items.shuffle());
+        let stats = run_workers(t, 2, io, WaitStrategy::Hybrid);
+        assert_eq!(stats.executed("null"), N);
+        let (socket, sum) = (&link(&stats.by_link, "socket").traffic, &stats.links);
+        assert!(socket.batches * 2 >= N, "two tuples fit a batch");
+        // The spout's side sends batches, the other's credit: a window's worth for each quarter of it.
+        assert!(sum.sends * 4 < socket.batches, "{io}: {} sends of {} batches", sum.sends, socket.batches);
+    }
+}
+
+#[test]
 fn shared_memory_copies_each_tuple_once_on_send_and_on_receive_only_where_the_peer_is_not_trusted() {
     for (use_, received) in [(ShmUse::Auto, 0), (ShmUse::Copy, N)] {
         let stats = one_link_sharing(use_, 2, 1, IoChoice::Auto);

@@ -41,6 +41,8 @@ pub struct SpoutTurn {
     pub some_ended: bool,
     /// Every task has ended.
     pub ended: bool,
+    /// Calls made.
+    pub calls: u32,
 }
 
 /// See the module. All calls come from the one thread of the cohort's reactor.
@@ -58,8 +60,9 @@ pub trait Cohort {
         executed: &mut u64,
     ) -> Result<BatchEnd, Fault>;
 
-    /// Lets spout tasks emit, at most `budget` calls, fewer when a batch is full. The turn began at `now_ns`.
-    fn run_spout(&mut self, budget: u32, now_ns: u64) -> Result<SpoutTurn, Fault>;
+    /// Lets spout tasks emit, at most `budget` calls, fewer when a batch is full. The turn began at `began_ns`; `None`: it is the turn of the
+    /// last call, which goes on.
+    fn run_spout(&mut self, budget: u32, began_ns: Option<u64>) -> Result<SpoutTurn, Fault>;
 
     /// Ends all spout tasks that have not ended: the drain of Ctrl-C and kill.
     fn stop_spout(&mut self);

@@ -204,6 +204,12 @@ impl Outbox {
         self.sealed_bytes.get() != 0
     }
 
+    /// Bytes of the batches that wait for the reactor.
+    #[inline]
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        self.sealed_bytes.get()
+    }
+
     #[inline]
     pub(crate) fn count_emitted(&self) {
         self.emitted.set(self.emitted.get() + 1);

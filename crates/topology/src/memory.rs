@@ -5,7 +5,7 @@
 //! - *rings*: one per ring link (the sender's);
 //! - *shm*: one ring per link in shared memory, a page of cursors and one for the socket beside it; or the buffers of that socket where the
 //!   link falls back to it, whichever is more (the sender's; a page of huge size that is shared by both directions is not told apart);
-//! - *sockets*: [`SOCKET_SEND_BATCHES`] batches being sent per socket link (the sender's), and a receive window
+//! - *sockets*: [`socket_send_batches`] batches being sent per socket link (the sender's), and a receive window
 //!   ([`socket_window_bytes`]) per end of a socket, which carries the links of both directions;
 //! - *inboxes*: what was sent and not yet consumed, which the credit of each incoming link bounds (the receiver's);
 //! - *bursts*: what one call may emit beyond its room (the executor's);
@@ -22,15 +22,29 @@ use crate::plan::{ExecutorPlan, InboxPlan, LinkKind, LinkPlan, ReactorPlan};
 use crate::spec::{ComponentKind, LEDGER_SLOT_BYTES, ShmUse, TopologyConfig, TopologySpec};
 use squall_tuple::ids::ReactorIx;
 
-/// Batches of a socket link that the sender holds at most: half of them wait for the kernel, half may be on their way out
-/// of this very memory (zero-copy sends).
-pub const SOCKET_SEND_BATCHES: u64 = 16;
+/// Fewest and most batches of a socket link that the sender may hold, and the bytes within which it holds more than the fewest.
+const SOCKET_SEND_BATCHES: (u64, u64) = (16, 128);
+const SOCKET_SEND_SMALL: u64 = 32 << 10;
 /// Batches that a receive window holds, at least.
 pub const SOCKET_RECEIVE_BATCHES: u64 = 4;
 /// The smallest receive window.
 const SOCKET_WINDOW_MIN: u64 = 64 << 10;
 /// Of one direction of a link in shared memory: cursors, flags and credit, and the receive window of the socket beside it.
 pub const SHM_CURSOR_BYTES: u64 = 2 * 4096;
+
+/// Batches of at most so many bytes that the sender of a socket link holds at most: half of them wait for the kernel, half may be on their way
+/// out of this very memory (zero-copy sends). Of small ones so many that one send takes many of them.
+pub const fn socket_send_batches(batch_bytes: u32) -> u64 {
+    let (fewest, most) = SOCKET_SEND_BATCHES;
+    let small = SOCKET_SEND_SMALL / batch_bytes as u64;
+    if small < fewest {
+        fewest
+    } else if small > most {
+        most
+    } else {
+        small
+    }
+}
 
 /// Bytes of the receive window at each end of a socket, from which its batches of at most so many bytes are read in place: a power of two.
 pub const fn socket_window_bytes(batch_bytes: u32) -> u64 {
@@ -117,7 +131,8 @@ impl MemoryPlan {
                 LinkKind::Ring => workers[worker_of(link.from)].rings += spec.config.ring_bytes,
                 LinkKind::Shm => workers[worker_of(link.from)].shm += shm_link_bytes(&spec.config),
                 LinkKind::Socket => {
-                    workers[worker_of(link.from)].sockets += SOCKET_SEND_BATCHES * socket_batch_bytes;
+                    workers[worker_of(link.from)].sockets +=
+                        socket_send_batches(spec.config.socket_batch_bytes) * socket_batch_bytes;
                     sockets.insert((link.from.min(link.to), link.from.max(link.to)));
                 }
             }
@@ -152,7 +167,7 @@ pub fn shm_link_bytes(config: &TopologyConfig) -> u64 {
     let copied = if config.shm == ShmUse::Copy { batch_bytes } else { 0 };
     let shared = config.ring_bytes.next_power_of_two() + SHM_CURSOR_BYTES + copied;
     // A link in one direction alone has a window at each end all the same.
-    shared.max(SOCKET_SEND_BATCHES * batch_bytes + 2 * socket_window_bytes(config.batch_bytes))
+    shared.max(socket_send_batches(config.batch_bytes) * batch_bytes + 2 * socket_window_bytes(config.batch_bytes))
 }
 
 /// The reactors on which some subscriber of the stream has tasks.

@@ -331,11 +331,12 @@ proptest! {
         let count = |kind| plan.links.iter().filter(|l| l.kind == kind).count() as u64;
         prop_assert_eq!(all.rings, count(LinkKind::Ring) * config.ring_bytes);
         prop_assert_eq!(all.shm, count(LinkKind::Shm) * memory::shm_link_bytes(config));
-        let sending = count(LinkKind::Socket) * memory::SOCKET_SEND_BATCHES * u64::from(config.socket_batch_bytes);
+        let batch = config.socket_batch_bytes;
+        let sending = count(LinkKind::Socket) * memory::socket_send_batches(batch) * u64::from(batch);
         // One socket carries the links of both directions.
         let sockets = plan.links.iter().filter(|l| l.kind == LinkKind::Socket).map(|l| (l.from.min(l.to), l.from.max(l.to)));
         let ends = 2 * sockets.collect::<BTreeSet<_>>().len() as u64;
-        prop_assert_eq!(all.sockets, sending + ends * memory::socket_window_bytes(config.socket_batch_bytes));
+        prop_assert_eq!(all.sockets, sending + ends * memory::socket_window_bytes(batch));
         let bursts: u64 = plan.spec.components.iter().map(|c| u64::from(c.executors) * c.burst_bytes).sum();
         prop_assert_eq!(all.bursts, bursts);
         let spouts = plan.spec.components.iter().filter(|c| c.kind == ComponentKind::Spout);

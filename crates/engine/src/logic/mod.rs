@@ -31,7 +31,7 @@ use squall_tuple::{RootId, TupleType};
 
 use crate::acks::AckFolds;
 use crate::clock::Clock;
-use crate::cohort::Finish;
+use crate::cohort::{Finish, SpoutTurn};
 use crate::credit::{LinkCredit, Way};
 use crate::env::{CohortEnv, Registry, Wake};
 use crate::fault::{Fault, FaultKind};
@@ -49,6 +49,9 @@ pub(crate) use slot::{Life, Slot};
 /// Calls of `Spout::next` per turn and cohort, at most: a socket's batch of the smallest tuples. Slow spouts stop earlier,
 /// by the clock.
 const SPOUT_BUDGET: u32 = 4096;
+/// Bytes of batches for which a spout's turn ends. No more than a batch of the usual size, so that such ones leave one by one; of small ones
+/// several leave together.
+const SENT_ENOUGH: u64 = 8 << 10;
 /// Batches a link may hold before a batch that is not full waits for company (batching by arrival, design §3).
 const BACKLOG_BEFORE_BATCHING: usize = 2;
 /// Room that the queues of a cohort begin with; they grow to what their bounds in bytes allow.
@@ -348,7 +351,24 @@ impl Core {
             return Ok(());
         }
         slot.outbox.set_origin(now_ns);
-        let end = slot.guarded(|c| c.run_spout(SPOUT_BUDGET, now_ns))?;
+        let (mut began, mut budget, mut sent) = (Some(now_ns), SPOUT_BUDGET, 0);
+        loop {
+            let slot = &mut self.slots[at];
+            let end = slot.guarded(|c| c.run_spout(budget, began))?;
+            sent += slot.outbox.sealed_bytes();
+            self.spout_ran(at, now_ns, end, turn)?;
+            self.drain(at, now_ns, net)?;
+            budget = budget.saturating_sub(end.calls);
+            let slot = &self.slots[at];
+            if !slot.more || slot.paused() || sent >= SENT_ENOUGH || budget == 0 {
+                return Ok(());
+            }
+            began = None;
+        }
+    }
+
+    fn spout_ran(&mut self, at: usize, now_ns: u64, end: SpoutTurn, turn: &mut Turn) -> Result<(), Fault> {
+        let slot = &mut self.slots[at];
         slot.more = slot.outbox.has_sealed() && !end.ended;
         if end.some_ended {
             let mut ended = Vec::new();
@@ -365,7 +385,6 @@ impl Core {
         if end.idle {
             earliest(&mut turn.deadline_ns, now_ns + IDLE_POLL_NS);
         }
-        self.drain(at, now_ns, net)?;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::stats::bump;
 impl Core {
     /// Sends what the cohort sealed, in order per destination; what a link refuses stays in `pending` and pauses the
     /// cohort. Returns whether a batch left.
-    #[inline]
+    #[inline(always)]
     pub(super) fn drain(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> Result<bool, Fault> {
         let slot = &self.slots[at];
         match (slot.pending.is_empty(), slot.outbox.has_sealed()) {
@@ -24,6 +24,7 @@ impl Core {
     }
 
     /// The usual case: the cohort waits for nothing, and what it sealed leaves.
+    #[inline(never)]
     fn drain_sealed(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> Result<bool, Fault> {
         let mut left = false;
         while let Some(sealed) = self.slots[at].outbox.pop_sealed() {
@@ -37,6 +38,7 @@ impl Core {
     }
 
     #[cold]
+    #[inline(never)]
     fn drain_pending(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> Result<bool, Fault> {
         let slot = &mut self.slots[at];
         slot.outbox.drain_sealed(&mut slot.pending);

@@ -143,7 +143,7 @@ impl Wires {
         // Where shared memory is refused, the batches are as the plan made them for it.
         let batch = if kind == Some(LinkKind::Shm) { config.batch_bytes } else { config.socket_batch_bytes };
         let stream = self.listen(peer, fd, Some(socket_window_bytes(batch) as usize))?;
-        self.tx.links[peer as usize] = LinkTx::Socket(SocketTx::new(stream));
+        self.tx.links[peer as usize] = LinkTx::Socket(SocketTx::new(stream, batch));
         self.sockets_carry = true;
         Ok(())
     }

@@ -14,10 +14,6 @@ use super::shm::Parts;
 use crate::net::{Net, Offered};
 use crate::pool::BatchPool;
 
-/// Buffers of a socket that are not back: counted in the plan's memory.
-const SOCKET_BUFFERS_MAX: usize = squall_topology::memory::SOCKET_SEND_BATCHES as usize;
-/// Of those, how many may wait for the kernel: one vectored send takes them all.
-const SOCKET_QUEUE_MAX: usize = SOCKET_BUFFERS_MAX / 2;
 /// Tag of a ring record that is a batch.
 pub(crate) const TAG_BATCH: u32 = 0;
 /// Tag of a ring record that stands for a batch too large for the ring, which waits in the queue beside it.
@@ -88,6 +84,8 @@ pub(crate) struct RingCredit {
 /// Batches and credit to a reactor of another worker.
 pub(crate) struct SocketTx {
     pub(crate) stream: StreamId,
+    /// Buffers that may be with the driver: counted in the plan's memory. Half of them may wait for the kernel, which one vectored send takes.
+    buffers_max: usize,
     /// By inbox of the peer: what it has told us to be done with.
     pub(crate) consumed: Vec<(u32, u64)>,
     /// By inbox of ours: bytes done with, and how many of those the peer knows of.
@@ -95,8 +93,10 @@ pub(crate) struct SocketTx {
 }
 
 impl SocketTx {
-    pub(crate) fn new(stream: StreamId) -> Self {
-        SocketTx { stream, consumed: Vec::new(), owed: Vec::new() }
+    /// `batch_bytes`: the largest batch that tuples of the usual size make.
+    pub(crate) fn new(stream: StreamId, batch_bytes: u32) -> Self {
+        let buffers_max = squall_topology::memory::socket_send_batches(batch_bytes) as usize;
+        SocketTx { stream, buffers_max, consumed: Vec::new(), owed: Vec::new() }
     }
 
     /// The peer says how far an inbox of its has come.
@@ -298,7 +298,8 @@ impl Net for Tx {
             }
             LinkTx::Socket(socket) => {
                 let queued = self.driver.queued(socket.stream);
-                if queued >= SOCKET_QUEUE_MAX || queued + self.driver.held(socket.stream) >= SOCKET_BUFFERS_MAX {
+                let most = socket.buffers_max;
+                if queued >= most / 2 || queued + self.driver.held(socket.stream) >= most {
                     return Offered::Refused(batch);
                 }
                 self.driver.send(socket.stream, StreamBatch::new(batch));
