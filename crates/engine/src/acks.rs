@@ -18,6 +18,8 @@ pub(crate) struct Fold {
     pub(crate) batch_bytes: usize,
     /// When "no room" is to be said again at the earliest.
     pub(crate) report_at_ns: u64,
+    /// Turns for which records have waited because the link had enough under way.
+    waited: u32,
     /// In the order in which their roots were first named.
     records: Vec<AckRecord>,
     /// Places of roots in `records`, by open addressing. Only entries of this stamp count, so emptying is one addition.
@@ -31,13 +33,15 @@ struct Entry {
     at: u32,
 }
 
+/// Turns that records fold on while their link is busy, at most.
+const TURNS_TO_WAIT: u32 = 8;
 /// Room in the index to begin with; a power of two.
 const INDEX_BEGINS_WITH: usize = 1024;
 
 impl Fold {
     fn new(to: ReactorIx, batch_bytes: usize) -> Self {
         let index = vec![Entry::default(); INDEX_BEGINS_WITH];
-        Fold { to, batch_bytes, report_at_ns: 0, records: Vec::new(), index, stamp: 1 }
+        Fold { to, batch_bytes, report_at_ns: 0, waited: 0, records: Vec::new(), index, stamp: 1 }
     }
 
     #[inline]
@@ -83,12 +87,19 @@ impl Fold {
         }
     }
 
+    /// To be asked once per turn: whether records have waited long enough for a link that always has something under way.
+    pub(crate) fn has_waited(&mut self) -> bool {
+        self.waited += 1;
+        self.waited > TURNS_TO_WAIT
+    }
+
     pub(crate) fn records(&self) -> &[AckRecord] {
         &self.records
     }
 
     /// The first `count` records have left.
     pub(crate) fn sent(&mut self, count: usize) {
+        self.waited = 0;
         self.records.drain(..count);
         self.reindex();
     }

@@ -476,6 +476,9 @@ impl Outbox {
     /// Whether this task of a spout may be called: it has less roots pending than it may. A call that takes the last room
     /// asks for attention.
     pub fn admits(&self, task: TaskId) -> bool {
+        if !self.has_roots.get() {
+            return true;
+        }
         let admits = self.ledger.as_ref().is_none_or(|l| l.borrow().has_room(task));
         self.attention.set(self.has_sealed());
         admits

@@ -6,7 +6,6 @@
 
 use std::sync::atomic::Ordering;
 
-use squall_tuple::ids::TaskId;
 use squall_tuple::{AckKind, AckRecord, BatchKind, OpenBatch, RootId};
 
 use super::{BACKLOG_BEFORE_BATCHING, Core, Life, Turn, earliest};
@@ -63,14 +62,16 @@ impl Core {
     }
 
     /// A record for the ledgers here: of an ack batch, or of a cohort here.
-    pub(super) fn fold_here(&mut self, record: &AckRecord, now_ns: u64) {
-        let of = |task: TaskId| self.ledger_of.get(task as usize).copied().flatten();
-        let everywhere = record.kind == AckKind::NoRoom;
-        let at = if everywhere { None } else { of(RootId::from_u64(record.root).task()) };
-        for slot in self.slots.iter().enumerate().filter(|(i, s)| s.spout && (everywhere || at == Some(*i as u32))) {
-            if let Some(ledger) = slot.1.outbox.ledger() {
-                ledger.borrow_mut().fold(record, now_ns);
-            }
+    pub(super) fn fold_here(&self, record: &AckRecord, now_ns: u64) {
+        if record.kind == AckKind::NoRoom {
+            let ledgers = self.slots.iter().filter_map(|s| s.outbox.ledger());
+            return ledgers.for_each(|l| l.borrow_mut().fold(record, now_ns));
+        }
+        // Roots of no spout here, which only a corrupt peer sends, are nobody's.
+        let task = RootId::from_u64(record.root).task();
+        let at = self.ledger_of.get(task as usize).copied().flatten();
+        if let Some(ledger) = at.and_then(|at| self.slots[at as usize].outbox.ledger()) {
+            ledger.borrow_mut().fold(record, now_ns);
         }
     }
 
@@ -99,7 +100,7 @@ impl Core {
                     self.reported(fold, now_ns, turn);
                 }
                 turn.progress = true;
-            } else if flush_all || report || !net.has_backlog(fold.to, BACKLOG_BEFORE_BATCHING) {
+            } else if flush_all || report || fold.has_waited() || !net.has_backlog(fold.to, BACKLOG_BEFORE_BATCHING) {
                 self.send_fold(fold, report.then_some(no_room), now_ns, net, turn);
             }
         });
