@@ -597,12 +597,17 @@ fn a_parked_spout_is_called_again_when_one_of_its_tuples_ends() {
             Ok(())
         }
     }
-    let t = Topology::new("one-by-one");
-    place(&t, (2, 1));
-    let spout = t.spout("s", || OneByOne(200));
-    t.bolt("b", || Ack).on(spout.shuffle());
-    let outcome = squall::testing::run(t).unwrap();
-    assert_eq!(outcome.components["s"].acked, 100);
+    // Also where the tuple goes nowhere, and ends in the turn in which its spout parks.
+    for read in [true, false] {
+        let t = Topology::new("one-by-one");
+        let spout = t.spout("s", || OneByOne(200));
+        if read {
+            place(&t, (2, 1));
+            t.bolt("b", || Ack).on(spout.shuffle());
+        }
+        let outcome = squall::testing::run(t).unwrap();
+        assert_eq!(outcome.components["s"].acked, 100);
+    }
 }
 
 #[test]

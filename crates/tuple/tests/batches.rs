@@ -337,8 +337,8 @@ fn records_come_back_in_order_and_a_full_buffer_refuses_them() {
     use MarkKind::*;
     let kinds = [EndOfStream, Watermark, Checkpoint, Epoch, Drain];
     let mark = |i: usize| MarkRecord { kind: kinds[i % 5], stream: i as u32, source: !0, value: u64::MAX - i as u64 };
-    let kinds = [AckKind::Ack, AckKind::Fail, AckKind::Reset];
-    let ack = |i: usize| AckRecord { root: !0, xor: i as u64, kind: kinds[i % 3], detail: i as u32 };
+    let kinds = [AckKind::Ack, AckKind::Fail, AckKind::Reset, AckKind::NoRoom];
+    let ack = |i: usize| AckRecord { root: !0, xor: i as u64, kind: kinds[i % 4], detail: i as u32 };
     let credit = |i: usize| CreditRecord { inbox: i as u32, consumed: !0 };
 
     let (mut marks, mut acks, mut credits) =

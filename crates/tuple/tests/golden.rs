@@ -216,6 +216,10 @@ fn marks_acks_and_credits_have_these_bytes() {
     buf.seal(0, 0, false);
     assert_eq!(buf[4], 1);
     assert_eq!(hex(&buf[64..]), lines("0a00000000000000\n0b00000000000000\n02000000 06000000"));
+    buf.open(&open(BatchKind::Ack));
+    buf.push_ack(&AckRecord { root: 0, xor: 5, kind: AckKind::NoRoom, detail: 0 }).unwrap();
+    buf.seal(0, 0, false);
+    assert_eq!(hex(&buf[64..]), lines("0000000000000000\n0500000000000000\n03000000 00000000"));
 
     buf.open(&open(BatchKind::Control));
     buf.push_credit(&CreditRecord { inbox: 7, consumed: 8 }).unwrap();
