@@ -299,7 +299,9 @@ impl Core {
                 }
                 if self.slots[at].spout {
                     self.run_spout(at, now_ns, net, &mut turn)?;
-                    self.end_spout(at, &mut turn)?;
+                    if self.slots[at].life == Life::Finishing {
+                        self.end_spout(at, &mut turn)?;
+                    }
                 } else if self.slots[at].life == Life::Finishing {
                     self.finish(at, now_ns, net, &mut turn)?;
                 }
@@ -391,8 +393,7 @@ impl Core {
     /// The last call of a spout comes when its tasks know what became of all their roots.
     fn end_spout(&mut self, at: usize, turn: &mut Turn) -> Result<(), Fault> {
         let slot = &mut self.slots[at];
-        let settled = slot.outbox.ledger().is_none_or(|l| l.borrow().is_empty());
-        if slot.life != Life::Finishing || !settled {
+        if slot.outbox.ledger().is_some_and(|l| !l.borrow().is_empty()) {
             return Ok(());
         }
         slot.life = Life::Finished;
