@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use squall_engine::{BatchEnd, Cohort, CohortEnv, Fault, Finish, Outbox, Port};
+use squall_engine::{BatchEnd, Cohort, CohortEnv, Ended, Fault, Finish, Outbox, Port};
 use squall_metrics::Histogram;
 use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, DestRef, Frame, MarkRecord};
@@ -321,6 +321,10 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
     fn stop_spout(&mut self) {}
 
     fn take_ended(&mut self, _: &mut Vec<TaskId>) {}
+
+    fn settle(&mut self, _: &[Ended]) -> Result<(), Fault> {
+        unreachable!("a bolt has no roots")
+    }
 
     fn on_mark(&mut self, mark: &MarkRecord) -> Result<(), Fault> {
         self.each(|bolt, out| bolt.on_mark(mark, out))

@@ -1,9 +1,10 @@
 //! The two kinds of components, as traits.
 
+use std::fmt;
 use std::time::Duration;
 
-use squall_engine::Finish;
-use squall_topology::Placement;
+use squall_engine::{FailKind, FailReason, Finish, MessageId};
+use squall_topology::{Placement, Plan};
 use squall_tuple::MarkRecord;
 
 use crate::{BoltError, Context, Input, Inputs, Outputs, SpoutError};
@@ -43,15 +44,50 @@ pub enum Next {
     Idle,
     /// Nothing before this time.
     WakeAt(Time),
-    /// Nothing until the task's [`Waker`](crate::Waker) is used. Costs nothing meanwhile.
+    /// Nothing until the task's [`Waker`](crate::Waker) is used, or one of its tuples was acked or failed. Costs nothing
+    /// meanwhile.
     Parked,
     /// Nothing ever again: the end of a bounded source.
     End,
 }
 
+/// Why the tree of a tuple failed, as [`Spout::fail`] is told. In words by `Display`: `failed by count`, `timed out`.
+#[derive(Clone, Copy)]
+pub struct Failure<'a> {
+    pub(crate) reason: FailReason,
+    pub(crate) plan: &'a Plan,
+}
+
+impl<'a> Failure<'a> {
+    /// What kind of reason.
+    pub fn kind(&self) -> FailKind {
+        self.reason.kind()
+    }
+
+    /// The component that failed or dropped a tuple of the tree.
+    pub fn component(&self) -> Option<&'a str> {
+        let component = self.plan.spec.components.get(self.reason.component()? as usize)?;
+        Some(&component.name)
+    }
+}
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.reason.text(self.plan))
+    }
+}
+
+/// Shows the words.
+impl fmt::Debug for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A source of streams (Storm's `ISpout`). Each task is one instance; all calls come from one thread.
 ///
-/// `next` is called only while every output has room, so a spout never waits for one. It must not block: a source
+/// `next` is called only while every output has room, and while less roots are pending than the topology's
+/// `max_spout_pending`, so a spout never waits for one. It must not block: a source
 /// that does belongs on a side thread ([`Placement::SideThread`]).
 pub trait Spout: 'static {
     /// What it emits: `Stream<T>`, or a struct of named streams (`#[derive(Outputs)]`).
@@ -72,7 +108,23 @@ pub trait Spout: 'static {
         Ok(())
     }
 
-    /// The run drains: `next` is not called again.
+    /// The tree of the tuple that was emitted with this id is complete: everything that was anchored to it, down to the
+    /// last bolt, was acknowledged. Ends the parking of the task. Comes once per emit with an id, this or [`Spout::fail`],
+    /// also after [`Next::End`] and before `cleanup`.
+    fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
+        let _ = id;
+        Ok(())
+    }
+
+    /// A tuple of the tree failed, or nothing was heard of it in time: it may have been processed, in part or in whole. A
+    /// source that can emits it again, from `next`; so it must not have returned [`Next::End`] before all its ids are
+    /// acknowledged. Ends the parking of the task.
+    fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
+        let _ = (id, why);
+        Ok(())
+    }
+
+    /// The run drains: `next` is not called again, what is pending is waited for.
     fn deactivate(&mut self) {}
 
     /// The last call.

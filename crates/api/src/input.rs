@@ -144,6 +144,12 @@ impl<'a, I: Inputs> Input<'a, I> {
         self.frame.anchors().len()
     }
 
+    /// Starts the clocks of its roots anew (Storm's `resetTimeout`), for a call that has taken long. What ends the call does
+    /// so too.
+    pub fn reset_timeout(&self) {
+        self.outbox.reset_input();
+    }
+
     /// Takes the tuple out of the call: the owned value, and the anchor that acks or fails it later, from any thread.
     pub fn keep(self) -> (I, Anchor) {
         (I::to_owned(self.view), self.outbox.keep())

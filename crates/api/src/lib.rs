@@ -56,11 +56,11 @@ pub mod __rt {
 }
 
 pub use builder::{BoltDecl, BuildError, Built, SpoutDecl, StreamHandle, Sub, Topology};
-pub use component::{Bolt, Next, Spout, TaskHook, Time};
+pub use component::{Bolt, Failure, Next, Spout, TaskHook, Time};
 pub use context::{Clock, Context, Logger, Results, Waker};
 pub use error::{BoltError, Cause, SpoutError};
 pub use input::{Accepts, Input, InputPort, Inputs, PortDef};
-pub use squall_engine::{Anchor, Finish, Level, Port, ResultsFull};
+pub use squall_engine::{Anchor, FailKind, Finish, Level, MessageId, Port, ResultsFull};
 pub use squall_macros::{Inputs, Outputs, Tuple};
 pub use squall_metrics::{Counter, Gauge, SharedHistogram};
 pub use squall_topology::{CustomGrouping, Placement, RouteKey, TopologyConfig};
@@ -71,7 +71,7 @@ pub use stream::{DirectStream, OutputStream, Outputs, OutputsBuilder, OutputsDec
 /// What most topologies import.
 pub mod prelude {
     pub use crate::{
-        Anchor, Bolt, BoltError, Context, DirectStream, Emit, Finish, Input, Inputs, Next, Outputs, Placement, Spout,
-        SpoutError, Stream, StreamHandle, Topology, Tuple, TupleRef,
+        Anchor, Bolt, BoltError, Context, DirectStream, Emit, Failure, Finish, Input, Inputs, MessageId, Next, Outputs,
+        Placement, Spout, SpoutError, Stream, StreamHandle, Topology, Tuple, TupleRef,
     };
 }

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use squall_engine::{BatchEnd, Cohort, CohortEnv, Fault, Finish, Outbox, Port, SpoutTurn};
+use squall_engine::{BatchEnd, Cohort, CohortEnv, Ended, Fault, Finish, Outbox, Outcome, Port, SpoutTurn};
 use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, MarkRecord};
 
-use crate::cohort::{Signal, context, fatal};
-use crate::{Next, Outputs, OutputsBuilder, Spout, SpoutError};
+use crate::cohort::{Signal, TaskIndex, context, fatal};
+use crate::{Failure, Next, Outputs, OutputsBuilder, Spout, SpoutError};
 
 /// The clock is read so often that the origin time of a tuple is at most about this old (design §4, Clocks).
 const ORIGIN_AGE_NS: u64 = 2_000;
@@ -35,6 +35,7 @@ struct SpoutTask<S> {
 pub(crate) struct SpoutCohort<S: Spout> {
     env: Rc<CohortEnv>,
     outbox: Rc<Outbox>,
+    index: TaskIndex,
     tasks: Vec<SpoutTask<S>>,
     out: S::Out,
     origin: OriginClock,
@@ -99,6 +100,7 @@ impl<S: Spout> SpoutCohort<S> {
         let out = S::Out::build(&mut OutputsBuilder { env: &env });
         SpoutCohort {
             outbox: env.outbox.clone(),
+            index: TaskIndex::new(&env.tasks),
             env: Rc::new(env),
             tasks,
             out,
@@ -121,7 +123,8 @@ impl<S: Spout> SpoutCohort<S> {
         let task = &mut self.tasks[at];
         self.outbox.set_source(task.id);
         let mut calls_left = calls;
-        while calls_left > 0 {
+        // A look per run of calls: what takes the last room asks for one, too, as a full batch does.
+        while calls_left > 0 && self.outbox.admits(task.id) {
             if self.origin.left == 0 {
                 let now_ns = self.env.clock.now_ns();
                 // Each task gets a call, however slow the others are.
@@ -232,6 +235,24 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
 
     fn take_ended(&mut self, into: &mut Vec<TaskId>) {
         into.append(&mut self.ended);
+    }
+
+    fn settle(&mut self, ended: &[Ended]) -> Result<(), Fault> {
+        for Ended { task: id, message, outcome } in ended {
+            let at = self.index.place(*id).expect("a root of a task of this cohort");
+            let task = &mut self.tasks[at];
+            self.outbox.set_source(*id);
+            let told = match *outcome {
+                Outcome::Acked => task.spout.ack(*message),
+                Outcome::Failed(reason) => task.spout.fail(*message, Failure { reason, plan: &self.env.plan }),
+            };
+            told.map_err(|e| fatal(*id, e.cause()))?;
+            // As its waker would: one that was used meanwhile is the same wake.
+            if matches!(task.state, State::Parked) {
+                task.signal.wake();
+            }
+        }
+        Ok(())
     }
 
     fn on_mark(&mut self, _: &MarkRecord) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use squall_engine::{Anchor, CohortEnv, Port};
+use squall_engine::{Anchor, CohortEnv, MessageId, Port};
 use squall_topology::{SchemaSpec, StreamSpec};
 use squall_tuple::ids::{ComponentIx, StreamIx, TaskId};
 use squall_tuple::{Emit, Tuple, TupleType};
@@ -22,6 +22,14 @@ impl<T: Tuple> Stream<T> {
     #[inline(always)]
     pub fn emit(&mut self, tuple: impl Emit<T>) {
         self.port.emit::<T, _>(tuple);
+    }
+
+    /// Emits a tuple of a spout under an id of the spout's choice (Storm's message id): its tree is tracked, and
+    /// [`Spout::ack`](crate::Spout::ack) or [`Spout::fail`](crate::Spout::fail) says what became of it. Numbers, pairs of
+    /// numbers and 16 bytes are ids. A bolt that calls this ends.
+    #[inline]
+    pub fn emit_with_id(&mut self, id: impl Into<MessageId>, tuple: impl Emit<T>) {
+        self.port.emit_with_id::<T, _>(id.into(), tuple);
     }
 
     /// Emits a tuple whose fate does not matter to the input.
@@ -46,6 +54,12 @@ impl<T: Tuple> DirectStream<T> {
     #[must_use = "false: the task does not subscribe to this stream and nothing was emitted"]
     pub fn emit_to(&mut self, task: TaskId, tuple: impl Emit<T>) -> bool {
         self.port.emit_direct::<T, _>(task, &tuple)
+    }
+
+    /// As [`DirectStream::emit_to`], of a spout under an id of the spout's choice; see [`Stream::emit_with_id`].
+    #[must_use = "false: the task does not subscribe to this stream and nothing was emitted"]
+    pub fn emit_to_with_id(&mut self, task: TaskId, id: impl Into<MessageId>, tuple: impl Emit<T>) -> bool {
+        self.port.emit_direct_with_id::<T, _>(task, id.into(), &tuple)
     }
 
     /// Tasks that subscribe to this stream, ascending per subscriber.

@@ -48,6 +48,7 @@ pub struct BoltHarness<B: Bolt> {
     xor: HashMap<u64, u64>,
     acked: Vec<u64>,
     failed: Vec<u64>,
+    reset: Vec<u64>,
     outputs: HashMap<String, Vec<BatchBuf>>,
     receivers: WorkerReceivers,
     shared: Arc<WorkerShared>,
@@ -154,6 +155,7 @@ where
             xor: HashMap::new(),
             acked: Vec::new(),
             failed: Vec::new(),
+            reset: Vec::new(),
             outputs: HashMap::new(),
             receivers,
             shared,
@@ -254,8 +256,13 @@ where
         for to in 0..self.net.out.len() {
             while let Some(batch) = self.net.out[to].pop_front() {
                 let header = batch.view().header();
-                if header.kind != BatchKind::Data {
-                    continue;
+                match header.kind {
+                    BatchKind::Data => {}
+                    BatchKind::Ack => {
+                        batch.view().acks().for_each(|record| self.note_ack(&record));
+                        continue;
+                    }
+                    BatchKind::Mark | BatchKind::Control => continue,
                 }
                 for frame in batch.view().iter() {
                     let targets: Vec<TaskId> = match frame.dest() {
@@ -272,14 +279,17 @@ where
                 self.outputs.entry(name).or_default().push(batch);
             }
         }
-        for AckRecord { root, xor, kind, .. } in self.core.take_acks() {
-            match kind {
-                AckKind::Fail => self.failed.push(root),
-                _ => {
-                    *self.xor.entry(root).or_default() ^= xor;
-                    self.acked.push(root);
-                }
+    }
+
+    fn note_ack(&mut self, record: &AckRecord) {
+        match record.kind {
+            AckKind::Fail => self.failed.push(record.root),
+            AckKind::Ack => {
+                *self.xor.entry(record.root).or_default() ^= record.xor;
+                self.acked.push(record.root);
             }
+            AckKind::Reset => self.reset.push(record.root),
+            AckKind::NoRoom => {}
         }
     }
 
@@ -314,6 +324,11 @@ where
     /// Roots of inputs that the bolt failed so far.
     pub fn failed(&self) -> &[u64] {
         &self.failed
+    }
+
+    /// Roots whose timeouts the bolt has reset, in calls that did not end them.
+    pub fn reset(&self) -> &[u64] {
+        &self.reset
     }
 
     /// Roots whose XOR would be zero once the emitted tuples are acknowledged downstream: the tree is complete as far as

@@ -89,6 +89,26 @@ impl Kind for Item {
     }
 }
 
+/// As an item, tracked.
+#[derive(Tuple, Debug, Clone, PartialEq)]
+struct Tracked {
+    n: u64,
+    text: String,
+}
+
+impl Kind for Tracked {
+    fn emit(n: u64, out: &mut Stream<Self>) {
+        out.emit_with_id(n, TrackedRef { n, text: "some text that is not inline" });
+    }
+    fn relay(input: &Input<'_, Self>, out: &mut Stream<Self>) {
+        assert_eq!(input.root_count(), 1);
+        out.emit(input.view());
+    }
+    fn read(input: &Input<'_, Self>) {
+        black_box((input.n.to_native(), input.text.len()));
+    }
+}
+
 fn row<R>(n: u64, f: impl FnOnce(RowRef<'_>) -> R) -> R {
     let text = ValueRef::Str("some text that is not inline");
     f(RowRef(&[ValueRef::I64(n as i64), ValueRef::F64(0.5), ValueRef::Bool(true), text]))
@@ -279,6 +299,13 @@ fn over_shared_memory_typed_and_dynamic() {
 fn over_sockets_typed_and_dynamic() {
     steady::<Item>(2, 1, IoChoice::Auto, &["local", "socket"]);
     steady::<Row>(2, 1, IoChoice::Auto, &["local", "socket"]);
+}
+
+/// Roots, their acks and their ledgers come from memory that is there, too.
+#[test]
+fn tracked_over_rings_and_shared_memory() {
+    steady::<Tracked>(1, 2, IoChoice::Auto, &["local", "ring"]);
+    steady::<Tracked>(2, 1, IoChoice::Auto, &["local", "shm"]);
 }
 
 #[test]

@@ -1,18 +1,29 @@
 //! Anchors of kept tuples: values that outlive `execute`, may go to any thread, and end their tuple exactly once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::queue::SegQueue;
 use squall_tuple::AnchorEdge;
 
-/// What an anchor tells its cohort when it ends.
+/// What an anchor tells its cohort.
 pub(crate) struct AckReport {
     pub(crate) roots: Vec<AnchorEdge>,
-    pub(crate) failed: Option<String>,
+    /// Workers to which tuples emitted with it were sent, by bit.
+    pub(crate) workers: u32,
+    pub(crate) end: End,
 }
 
-/// Mailbox of a cohort for the ends of its kept tuples. Bounded by the tuples that the component itself keeps.
+/// How a kept tuple ended.
+pub(crate) enum End {
+    Acked,
+    Failed(String),
+    /// Its roots are to wait longer.
+    NotYet,
+}
+
+/// Mailbox of a cohort for the ends of its kept tuples. Bounded by the tuples that the component itself keeps, and by the
+/// resets that it asks for within a turn.
 pub(crate) struct AckHome {
     reports: SegQueue<AckReport>,
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -46,13 +57,15 @@ struct Root {
 #[must_use = "a dropped anchor fails its tuple"]
 pub struct Anchor {
     roots: Vec<Root>,
+    /// Relaxed: as the XORs.
+    workers: AtomicU32,
     home: Option<Arc<AckHome>>,
 }
 
 impl Anchor {
-    pub(crate) fn new(roots: Vec<AnchorEdge>, home: Arc<AckHome>) -> Self {
+    pub(crate) fn new(roots: Vec<AnchorEdge>, workers: u32, home: Arc<AckHome>) -> Self {
         let roots = roots.into_iter().map(|r| Root { root: r.root, xor: AtomicU64::new(r.edge) }).collect();
-        Anchor { roots, home: Some(home) }
+        Anchor { roots, workers: AtomicU32::new(workers), home: Some(home) }
     }
 
     /// Number of roots the tuple belongs to: 0 for an unanchored tuple, more than 1 after a join.
@@ -62,12 +75,23 @@ impl Anchor {
 
     /// Ends the tuple well.
     pub fn ack(mut self) {
-        self.end(None);
+        self.end(End::Acked);
+    }
+
+    /// Starts the clocks of its roots anew: they are waited for as long as the message timeout from now, but never beyond
+    /// their maximum age. For what keeps tuples long; costs a message, so several times per timeout is enough.
+    pub fn reset_timeout(&self) {
+        if let Some(home) = &self.home
+            && !self.roots.is_empty()
+        {
+            let roots = self.roots.iter().map(|r| AnchorEdge { root: r.root, edge: 0 }).collect();
+            home.push(AckReport { roots, workers: 0, end: End::NotYet });
+        }
     }
 
     /// Gives the tuple up, with the cause for the report.
     pub fn fail(mut self, cause: impl std::fmt::Display) {
-        self.end(Some(cause.to_string()));
+        self.end(End::Failed(cause.to_string()));
     }
 
     /// Adds an edge for each root to `edges` and returns the range it takes there.
@@ -79,24 +103,28 @@ impl Anchor {
         self.roots.iter().any(|r| r.root == root)
     }
 
-    /// Notes that `xor` was added to `root` by emits.
-    pub(crate) fn note(&self, root: u64, xor: u64) {
+    /// Notes that `xor` was added to `root` by emits to these workers.
+    pub(crate) fn note(&self, root: u64, xor: u64, workers: u32) {
+        self.workers.fetch_or(workers, Ordering::Relaxed);
         if let Some(r) = self.roots.iter().find(|r| r.root == root) {
             r.xor.fetch_xor(xor, Ordering::Relaxed);
         }
     }
 
-    fn end(&mut self, failed: Option<String>) {
+    fn end(&mut self, end: End) {
         if let Some(home) = self.home.take() {
             let roots =
                 self.roots.iter().map(|r| AnchorEdge { root: r.root, edge: r.xor.load(Ordering::Relaxed) }).collect();
-            home.push(AckReport { roots, failed });
+            home.push(AckReport { roots, workers: self.workers.load(Ordering::Relaxed), end });
         }
     }
 }
 
 impl Drop for Anchor {
     fn drop(&mut self) {
-        self.end(Some("its anchor was dropped without ack or fail".to_owned()));
+        // A String is made only if it has not ended.
+        if self.home.is_some() {
+            self.end(End::Failed("its anchor was dropped without ack or fail".to_owned()));
+        }
     }
 }

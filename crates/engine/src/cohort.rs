@@ -7,6 +7,7 @@ use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, MarkRecord};
 
 use crate::fault::Fault;
+use crate::ledger::Ended;
 use crate::port::Port;
 
 /// How a call on a batch ended.
@@ -68,6 +69,9 @@ pub trait Cohort {
 
     /// Tasks that ended since the last call.
     fn take_ended(&mut self, into: &mut Vec<TaskId>);
+
+    /// Tells spout tasks what became of their roots, those that have ended too.
+    fn settle(&mut self, ended: &[Ended]) -> Result<(), Fault>;
 
     /// A mark that is not an end of stream.
     fn on_mark(&mut self, mark: &MarkRecord) -> Result<(), Fault>;

@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use squall_metrics::Histogram;
-use squall_topology::{CustomGrouping, Grouping, LinkKind, Plan, Router};
+use squall_topology::{CustomGrouping, Grouping, Plan, Router};
 use squall_tuple::TupleType;
 use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId, WorkerIx};
 
 use crate::clock::Clock;
 use crate::cohort::Cohort;
 use crate::hook::HookFactory;
+use crate::ledger::worker_bit;
 use crate::outbox::Outbox;
 use crate::port::{Lane, LaneTarget, Port, PortSub};
 use crate::shared::WorkerShared;
@@ -118,12 +119,10 @@ impl CohortEnv {
         if let Some(at) = lanes.iter().position(|l| l.to == to && l.feedback == feedback) {
             return at as u32;
         }
-        let config = &self.plan.spec.config;
-        let link = self.plan.link_between(self.reactor, to).map(|l| self.plan.links[l as usize].kind);
-        let batch_bytes =
-            if link == Some(LinkKind::Socket) { config.socket_batch_bytes } else { config.batch_bytes } as usize;
+        let batch_bytes = self.plan.link_batch_bytes(self.reactor, to);
         self.outbox.add_lane(batch_bytes as u64);
-        lanes.push(Lane { to, feedback, batch_bytes, open: None });
+        let worker = worker_bit(self.plan.reactors[to as usize].worker);
+        lanes.push(Lane { to, worker, feedback, batch_bytes, open: None });
         lanes.len() as u32 - 1
     }
 }

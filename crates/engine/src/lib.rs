@@ -7,10 +7,10 @@
 //! Invariants: a tuple never waits for the control plane, a lock or a log line; every queue is bounded in bytes; one
 //! thread owns a cohort for its whole life.
 //!
-//! Deliberately absent: the typed API (crate `squall-api`), processes and the command line (crate `squall`), and the
-//! ledger of pending roots (it comes with at-least-once delivery).
+//! Deliberately absent: the typed API (crate `squall-api`), processes and the command line (crate `squall`).
 #![deny(unsafe_code)] // one exception, explained in `wires`
 
+mod acks;
 mod anchor;
 mod clock;
 mod cohort;
@@ -20,6 +20,7 @@ mod fault;
 mod hello;
 mod hook;
 mod inbox;
+mod ledger;
 mod logic;
 mod mem;
 mod net;
@@ -39,6 +40,7 @@ pub use cohort::{BatchEnd, Cohort, Finish, SpoutTurn};
 pub use env::{CohortEnv, CohortFactory, GroupingFactory, Registry, Wake};
 pub use fault::{Fault, FaultDetails, FaultKind, LinkError};
 pub use hook::{HookFactory, TaskHook};
+pub use ledger::{Ended, FailKind, FailReason, Ledger, LedgerConfig, LedgerCounts, MessageId, Outcome, worker_bit};
 pub use logic::{Core, CoreConfig, ReceiveError, SpoutGate, Turn};
 pub use mem::{MemCluster, MemNet, Step};
 pub use net::{Net, Offered};

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use squall_topology::Plan;
-use squall_tuple::ids::ReactorIx;
+use squall_tuple::ids::{ReactorIx, WorkerIx};
 use squall_tuple::{Batch, BatchBuf, BatchKind};
 
 use crate::clock::{Clock, VirtualClock};
 use crate::env::Registry;
 use crate::fault::{Fault, LinkError};
+use crate::ledger::worker_bit;
 use crate::logic::{Core, CoreConfig, ReceiveError, SpoutGate};
 use crate::net::{Net, Offered};
 use crate::shared::{WorkerReceivers, WorkerShared};
@@ -194,6 +195,14 @@ impl MemCluster {
                 *self.nets[to as usize].consumed[from as usize].entry(inbox).or_default() += bytes;
                 Ok(true)
             }
+        }
+    }
+
+    /// All reactors hear that a worker is gone. Its reactors go on: their batches are as those of a worker that others
+    /// believe dead.
+    pub fn lose_worker(&mut self, worker: WorkerIx) {
+        for core in &mut self.cores {
+            core.lose_workers(worker_bit(worker));
         }
     }
 

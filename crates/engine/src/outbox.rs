@@ -10,13 +10,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
+use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId};
 use squall_tuple::{AckKind, AckRecord, AnchorEdge, BatchBuf, Frame, delivery_edge};
 
-use crate::anchor::{AckHome, Anchor};
+use crate::acks::AckFolds;
+use crate::anchor::{AckHome, Anchor, End};
 use crate::env::Wake;
 use crate::fault::{EmitRefused, FaultKind};
 use crate::hook::TaskHook;
+use crate::ledger::{Ended, FailReason, Ledger, MessageId, Outcome};
 use crate::pool::BatchPool;
 
 /// Causes of failed tuples that are kept for the report, per cohort.
@@ -56,6 +58,8 @@ impl Sealed {
 pub(crate) struct InputRoots {
     /// Root and, as `edge`, the XOR to acknowledge so far.
     pub(crate) roots: Vec<AnchorEdge>,
+    /// Workers to which its emits were sent, by bit.
+    pub(crate) workers: u32,
 }
 
 /// Counts of one cohort that its reactor publishes.
@@ -63,14 +67,33 @@ pub(crate) struct InputRoots {
 pub struct OutboxCounts {
     /// Tuples emitted (once per emit, however many tasks receive it).
     pub emitted: u64,
-    /// Input tuples acknowledged.
+    /// Input tuples acknowledged; of a spout, its roots.
     pub acked: u64,
-    /// Input tuples failed.
+    /// Input tuples failed; of a spout, its roots.
     pub failed: u64,
+}
+
+/// What an outbox is made from.
+pub(crate) struct OutboxParts {
+    pub(crate) component: ComponentIx,
+    pub(crate) reactor: ReactorIx,
+    pub(crate) epoch: u32,
+    pub(crate) pool: Rc<BatchPool>,
+    pub(crate) burst_bytes: u64,
+    pub(crate) seed: u64,
+    pub(crate) wake: Wake,
+    pub(crate) hooks: Vec<Box<dyn TaskHook>>,
+    /// Shared by the reactor's cohorts.
+    pub(crate) acks: Rc<AckFolds>,
+    /// Spouts only.
+    pub(crate) ledger: Option<Ledger>,
+    /// Whether roots are tracked, or acknowledged at once.
+    pub(crate) acking: bool,
 }
 
 /// See the module. Shared by `Rc` between the cohort's ports and its loop.
 pub struct Outbox {
+    component: ComponentIx,
     pub(crate) reactor: ReactorIx,
     pub(crate) epoch: u32,
     pub(crate) pool: Rc<BatchPool>,
@@ -91,29 +114,28 @@ pub struct Outbox {
     emitted: Cell<u64>,
     acked: Cell<u64>,
     failed: Cell<u64>,
-    acks: RefCell<Vec<AckRecord>>,
+    acks: Rc<AckFolds>,
+    ledger: Option<RefCell<Ledger>>,
+    /// A root has begun in the ledger.
+    has_roots: Cell<bool>,
+    acking: bool,
     causes: RefCell<Vec<String>>,
     causes_kept: Cell<usize>,
     hooks: RefCell<Vec<Box<dyn TaskHook>>>,
     hooked: bool,
     random: Cell<u64>,
     home: RefCell<Option<Arc<AckHome>>>,
-    /// There are acks to take, or anchors that may end elsewhere: one flag to test.
-    has_acks: Cell<bool>,
+    /// There are anchors that may end elsewhere.
+    has_home: Cell<bool>,
     wake: Wake,
 }
 
 impl Outbox {
-    pub(crate) fn new(
-        reactor: ReactorIx,
-        epoch: u32,
-        pool: Rc<BatchPool>,
-        burst_bytes: u64,
-        seed: u64,
-        wake: Wake,
-        hooks: Vec<Box<dyn TaskHook>>,
-    ) -> Self {
+    pub(crate) fn new(parts: OutboxParts) -> Self {
+        let OutboxParts { component, reactor, epoch, pool, burst_bytes, seed, wake, hooks, acks, ledger, acking } =
+            parts;
         Outbox {
+            component,
             reactor,
             epoch,
             pool,
@@ -131,14 +153,17 @@ impl Outbox {
             emitted: Cell::new(0),
             acked: Cell::new(0),
             failed: Cell::new(0),
-            acks: RefCell::default(),
+            acks,
+            ledger: ledger.map(RefCell::new),
+            has_roots: Cell::new(false),
+            acking,
             causes: RefCell::default(),
             causes_kept: Cell::new(0),
             hooked: !hooks.is_empty(),
             hooks: RefCell::new(hooks),
             random: Cell::new(seed | 1),
             home: RefCell::default(),
-            has_acks: Cell::new(false),
+            has_home: Cell::new(false),
             wake,
         }
     }
@@ -202,8 +227,10 @@ impl Outbox {
         for hook in self.hooks.borrow_mut().iter_mut() {
             hook.on_execute(task, stream, frame.source());
         }
-        let roots = &mut self.input.borrow_mut().roots;
+        let input = &mut *self.input.borrow_mut();
+        let roots = &mut input.roots;
         debug_assert!(roots.is_empty(), "the tuple before was not ended");
+        input.workers = 0;
         let own = frame.anchors().map(|a| AnchorEdge { root: a.root, edge: delivery_edge(a.edge, task) });
         roots.extend(own);
         self.anchored.set(!roots.is_empty());
@@ -248,9 +275,9 @@ impl Outbox {
             return;
         }
         self.count_acked();
-        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
-        self.settle(&roots, AckKind::Ack);
-        self.recycle(roots);
+        let input = &mut *self.input.borrow_mut();
+        self.settle(&input.roots, AckKind::Ack, input.workers);
+        input.roots.clear();
     }
 
     /// The call on the current input tuple failed: fails it, unless it was kept (then its anchor decides).
@@ -261,20 +288,23 @@ impl Outbox {
             return;
         }
         self.count_failed(cause);
-        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
-        self.settle(&roots, AckKind::Fail);
-        self.recycle(roots);
+        let input = &mut *self.input.borrow_mut();
+        self.fail(&input.roots);
+        input.roots.clear();
     }
 
-    fn recycle(&self, mut roots: Vec<AnchorEdge>) {
-        roots.clear();
-        self.input.borrow_mut().roots = roots;
+    /// The clocks of the current input tuple's roots start anew.
+    pub fn reset_input(&self) {
+        self.settle(&self.input.borrow().roots, AckKind::Reset, 0);
     }
 
-    fn settle(&self, roots: &[AnchorEdge], kind: AckKind) {
-        self.has_acks.set(true);
-        let records = roots.iter().map(|r| AckRecord { root: r.root, xor: r.edge, kind, reason: 0 });
-        self.acks.borrow_mut().extend(records);
+    fn fail(&self, roots: &[AnchorEdge]) {
+        self.settle(roots, AckKind::Fail, FailReason::Failed(self.component).detail());
+    }
+
+    fn settle(&self, roots: &[AnchorEdge], kind: AckKind, detail: u32) {
+        let xor = |r: &AnchorEdge| if kind == AckKind::Ack { r.edge } else { 0 };
+        self.acks.add(roots.iter().map(|r| AckRecord { root: r.root, xor: xor(r), kind, detail }));
     }
 
     fn count_acked(&self) {
@@ -303,13 +333,13 @@ impl Outbox {
         self.kept.set(true);
         self.attention.set(true);
         self.anchored.set(false);
-        let roots = std::mem::take(&mut self.input.borrow_mut().roots);
-        Anchor::new(roots, self.ack_home())
+        let input = &mut *self.input.borrow_mut();
+        Anchor::new(std::mem::take(&mut input.roots), input.workers, self.ack_home())
     }
 
     /// Where anchors of this cohort report to, from any thread.
     pub(crate) fn ack_home(&self) -> Arc<AckHome> {
-        self.has_acks.set(true);
+        self.has_home.set(true);
         self.home.borrow_mut().get_or_insert_with(|| Arc::new(AckHome::new(self.wake.clone()))).clone()
     }
 
@@ -321,15 +351,16 @@ impl Outbox {
         let mut n = 0;
         while let Some(report) = home.pop() {
             n += 1;
-            match &report.failed {
-                Some(cause) => {
+            match &report.end {
+                End::Failed(cause) => {
                     self.count_failed(cause);
-                    self.settle(&report.roots, AckKind::Fail);
+                    self.fail(&report.roots);
                 }
-                None => {
+                End::Acked => {
                     self.count_acked();
-                    self.settle(&report.roots, AckKind::Ack);
+                    self.settle(&report.roots, AckKind::Ack, report.workers);
                 }
+                End::NotYet => self.settle(&report.roots, AckKind::Reset, 0),
             }
         }
         n
@@ -425,16 +456,59 @@ impl Outbox {
         OutboxCounts { emitted: self.emitted.get(), acked: self.acked.get(), failed: self.failed.get() }
     }
 
-    /// Whether there are acks or fails to take, or anchors of this cohort that may report some.
+    /// Whether anchors of this cohort may report from elsewhere.
     #[inline]
-    pub(crate) fn has_acks(&self) -> bool {
-        self.has_acks.get()
+    pub(crate) fn has_home(&self) -> bool {
+        self.has_home.get()
     }
 
-    /// Moves acks and fails since the last call to the end of `into`.
-    pub(crate) fn drain_acks(&self, into: &mut Vec<AckRecord>) {
-        into.append(&mut self.acks.borrow_mut());
-        self.has_acks.set(self.home.borrow().is_some());
+    /// The ledger of a spout's roots.
+    pub(crate) fn ledger(&self) -> Option<&RefCell<Ledger>> {
+        self.ledger.as_ref()
+    }
+
+    /// Whether a root ever began here: only then there is something to look after.
+    #[inline]
+    pub(crate) fn has_roots(&self) -> bool {
+        self.has_roots.get()
+    }
+
+    /// Whether this task of a spout may be called: it has less roots pending than it may. A call that takes the last room
+    /// asks for attention.
+    pub fn admits(&self, task: TaskId) -> bool {
+        if !self.has_roots.get() {
+            return true;
+        }
+        let admits = self.ledger.as_ref().is_none_or(|l| l.borrow().has_room(task));
+        self.attention.set(self.has_sealed());
+        admits
+    }
+
+    /// Enters a root of the running spout task, delivered along edges with this XOR to these workers (by bit). What is to be
+    /// carried by the tuple; `None` where roots are not tracked.
+    #[inline]
+    pub(crate) fn begin_root(&self, message: MessageId, edge: u64, xor: u64, workers: u32) -> Option<AnchorEdge> {
+        let Some(ledger) = &self.ledger else {
+            EmitRefused::throw(FaultKind::Fatal, "a bolt emitted with a message id; only spouts have messages".into());
+        };
+        let task = self.source.get();
+        self.has_roots.set(true);
+        let mut ledger = ledger.borrow_mut();
+        let xor = if self.acking { xor } else { 0 };
+        let root = ledger.begin(task, message, xor, workers, self.origin_ns.get());
+        if !ledger.has_room(task) {
+            self.attention.set(true);
+        }
+        (xor != 0).then_some(AnchorEdge { root: root.as_u64(), edge })
+    }
+
+    /// A root of this spout ended.
+    pub(crate) fn count_root(&self, ended: &Ended, cause: impl FnOnce(FailReason) -> String) {
+        self.source.set(ended.task);
+        match ended.outcome {
+            Outcome::Acked => self.count_acked(),
+            Outcome::Failed(reason) => self.count_failed(&cause(reason)),
+        }
     }
 
     pub(crate) fn take_causes(&self) -> Vec<String> {

@@ -19,6 +19,7 @@ use squall_tuple::{
 
 use crate::anchor::Anchor;
 use crate::fault::{EmitRefused, FaultKind};
+use crate::ledger::MessageId;
 use crate::outbox::{Outbox, Sealed};
 
 /// Bytes of the header at the start of every batch.
@@ -27,6 +28,8 @@ const BATCH_HEADER_BYTES: usize = 64;
 /// One open batch: towards one reactor, over normal or feedback edges.
 pub(crate) struct Lane {
     pub(crate) to: ReactorIx,
+    /// The bit of its worker.
+    pub(crate) worker: u32,
     pub(crate) feedback: bool,
     /// Capacity of its batches.
     pub(crate) batch_bytes: usize,
@@ -217,6 +220,10 @@ impl Port {
     /// Emits to one task of a direct stream. `false`, and nothing emitted, when `task` does not subscribe to it.
     #[must_use = "false: the task does not subscribe to this stream and nothing was emitted"]
     pub fn emit_direct<T: Tuple, E: Emit<T> + ?Sized>(&mut self, task: TaskId, value: &E) -> bool {
+        self.direct::<T, E>(task, value, Anchoring::Input)
+    }
+
+    fn direct<T: Tuple, E: Emit<T> + ?Sized>(&mut self, task: TaskId, value: &E, anchoring: Anchoring<'_>) -> bool {
         self.picked.clear();
         for sub in &self.subs {
             if let Some(t) = sub.targets.iter().find(|t| t.task == task) {
@@ -227,8 +234,51 @@ impl Port {
             return false;
         }
         self.outbox.count_emitted();
-        self.write_picked::<T, E>(value, Anchoring::Input);
+        self.write_picked::<T, E>(value, anchoring);
         true
+    }
+
+    /// Emits a tuple of a spout that is tracked under an id of the spout's: it is told when the whole tree that grows from
+    /// it has been executed, or has failed.
+    ///
+    /// Ends the executor if the emitter is a bolt.
+    #[inline]
+    pub fn emit_with_id<T: Tuple, E: Emit<T>>(&mut self, message: MessageId, value: E) {
+        self.outbox.count_emitted();
+        let picked = match self.route {
+            Route::One(target) => Some(target),
+            Route::General => None,
+            Route::Unread | Route::Keyed => {
+                let sub = &mut self.subs[0];
+                match sub.router.pick(&Keyed(&value, PhantomData::<fn() -> T>)) {
+                    Pick::One(i) => Some(sub.targets[i as usize]),
+                    _ => unreachable!("a router that picks one task picked several"),
+                }
+            }
+        };
+        let Some(LaneTarget { task, lane }) = picked else {
+            return self.emit_general::<T, E>(&value, Anchoring::Root(message));
+        };
+        let edge = self.outbox.next_edge();
+        let to = &mut self.lanes[lane as usize];
+        let anchor = self.outbox.begin_root(message, edge, delivery_edge(edge, task), to.worker);
+        let head = TupleHead {
+            anchors: anchor.as_slice(),
+            ..TupleHead::plain(self.outbox.source(), task, self.outbox.origin())
+        };
+        if let Some(open) = &mut to.open
+            && open.push::<T, E>(&head, &value).is_ok()
+        {
+            return;
+        }
+        self.write::<T, E>(lane, Dest::Task(task), anchor.as_slice(), &value);
+    }
+
+    /// As [`Port::emit_with_id`], to one task of a direct stream. `false`, and nothing emitted, when `task` does not
+    /// subscribe to it.
+    #[must_use = "false: the task does not subscribe to this stream and nothing was emitted"]
+    pub fn emit_direct_with_id<T: Tuple, E: Emit<T>>(&mut self, task: TaskId, message: MessageId, value: &E) -> bool {
+        self.direct::<T, E>(task, value, Anchoring::Root(message))
     }
 
     /// Any number of subscribers and picks: gathers the deliveries, then writes one archive per lane.
@@ -276,8 +326,15 @@ impl Port {
                     anchor.extend(&mut edges, || self.outbox.next_edge());
                 }
             }
+            Anchoring::Root(message) => {
+                let edge = self.outbox.next_edge();
+                let workers = self.picked.iter().fold(0, |w, p| w | self.lanes[p.lane as usize].worker);
+                edges.extend(self.outbox.begin_root(message, edge, self.xor_of(edge), workers));
+            }
         }
-        self.note_edges(&edges, anchoring);
+        if !matches!(anchoring, Anchoring::Root(_)) {
+            self.note_edges(&edges, anchoring);
+        }
         let mut at = 0;
         while at < self.picked.len() {
             let lane = self.picked[at].lane;
@@ -288,14 +345,24 @@ impl Port {
         self.edges = edges;
     }
 
+    /// XOR of the edges of all deliveries of one archive.
+    fn xor_of(&self, edge: u64) -> u64 {
+        self.picked.iter().fold(0, |x, p| x ^ delivery_edge(edge, p.task))
+    }
+
     /// Adds the edges of all deliveries to what ends the input (or the kept tuples).
     fn note_edges(&self, edges: &[AnchorEdge], anchoring: Anchoring<'_>) {
+        if edges.is_empty() {
+            return;
+        }
+        let workers = self.picked.iter().fold(0, |w, p| w | self.lanes[p.lane as usize].worker);
         for e in edges {
-            let xor = self.picked.iter().fold(0, |x, p| x ^ delivery_edge(e.edge, p.task));
+            let xor = self.xor_of(e.edge);
             match anchoring {
-                Anchoring::Nothing => {}
+                Anchoring::Nothing | Anchoring::Root(_) => {}
                 Anchoring::Input => {
                     let mut input = self.outbox.input.borrow_mut();
+                    input.workers |= workers;
                     if let Some(r) = input.roots.iter_mut().find(|r| r.root == e.root) {
                         r.edge ^= xor;
                     }
@@ -303,7 +370,7 @@ impl Port {
                 // Two kept tuples of one root: the edge was made for both, it must count in one of them only.
                 Anchoring::Kept(anchors) => {
                     if let Some(a) = anchors.iter().find(|a| a.has_root(e.root)) {
-                        a.note(e.root, xor);
+                        a.note(e.root, xor, workers);
                     }
                 }
             }
@@ -473,4 +540,6 @@ enum Anchoring<'a> {
     Nothing,
     Input,
     Kept(&'a [&'a Anchor]),
+    /// A new root, of the running spout task, under this id.
+    Root(MessageId),
 }

@@ -9,6 +9,8 @@ use squall_metrics::SizeHistogram;
 use squall_topology::{LinkKind, Plan};
 use squall_tuple::ids::ReactorIx;
 
+use crate::ledger::FailKind;
+
 /// Why tuples were dropped; each is counted (D3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropReason {
@@ -28,6 +30,11 @@ pub struct CohortStats {
     pub(crate) feedback_full: AtomicU64,
     pub(crate) after_end: AtomicU64,
     pub(crate) moved_bytes: AtomicU64,
+    /// Of a spout: emits with an id.
+    pub(crate) roots: AtomicU64,
+    /// Of those: failed, by kind of reason.
+    pub(crate) roots_failed: [AtomicU64; FailKind::COUNT],
+    pub(crate) late_acks: AtomicU64,
 }
 
 pub(crate) fn bump(cell: &AtomicU64, by: u64) {
@@ -43,6 +50,13 @@ impl CohortStats {
         c.acked += get(&self.acked);
         c.failed += get(&self.failed);
         c.moved_bytes += get(&self.moved_bytes);
+        c.roots += get(&self.roots);
+        c.late_acks += get(&self.late_acks);
+        for (kind, n) in FailKind::ALL.iter().zip(&self.roots_failed) {
+            if get(n) > 0 {
+                *c.roots_failed.entry(kind.word().to_owned()).or_default() += get(n);
+            }
+        }
         for (reason, n) in [("feedback full", &self.feedback_full), ("after the end", &self.after_end)] {
             if get(n) > 0 {
                 *c.dropped.entry(reason.to_owned()).or_default() += get(n);
@@ -60,17 +74,26 @@ pub struct ComponentStats {
     pub emitted: u64,
     /// Tuples executed: one per task that received it.
     pub executed: u64,
-    /// Input tuples acknowledged.
+    /// Input tuples acknowledged; of a spout, its roots.
     pub acked: u64,
-    /// Input tuples failed.
+    /// Input tuples failed; of a spout, its roots.
     pub failed: u64,
+    /// Of a spout: roots, which are emits with an id. Those neither acked nor failed are pending.
+    #[serde(default)]
+    pub roots: u64,
+    /// Of a spout: failed roots by reason.
+    #[serde(default)]
+    pub roots_failed: BTreeMap<String, u64>,
+    /// Of a spout: acks and fails that came for roots that had failed already.
+    #[serde(default)]
+    pub late_acks: u64,
     /// Tuples dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Bytes copied out of links because the component was paused.
     pub moved_bytes: u64,
 }
 
-/// What one link carried. Only batches of tuples count: marks and credit do not.
+/// What one link carried. Only batches of tuples count, and those of acks apart: marks and credit do not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkTraffic {
     /// Batches that left the sender.
@@ -94,6 +117,12 @@ pub struct LinkTraffic {
     pub wakeups_sent: u64,
     /// Tuples per batch.
     pub batch_sizes: SizeHistogram,
+    /// Batches of acks.
+    #[serde(default)]
+    pub ack_batches: u64,
+    /// Acks and fails in them: one stands for all that was folded into it.
+    #[serde(default)]
+    pub acks: u64,
 }
 
 impl LinkTraffic {
@@ -109,6 +138,8 @@ impl LinkTraffic {
         self.stalled_ns += other.stalled_ns;
         self.wakeups_sent += other.wakeups_sent;
         self.batch_sizes.merge(&other.batch_sizes);
+        self.ack_batches += other.ack_batches;
+        self.acks += other.acks;
     }
 
     fn left(&mut self, tuples: u64, bytes: u64, copied: bool) {
@@ -185,6 +216,12 @@ pub struct LinkCounters {
     pub zc_copied: u64,
     /// Merged [`LinkTraffic::batch_sizes`].
     pub batch_sizes: SizeHistogram,
+    /// Sum of [`LinkTraffic::ack_batches`].
+    #[serde(default)]
+    pub ack_batches: u64,
+    /// Sum of [`LinkTraffic::acks`].
+    #[serde(default)]
+    pub acks: u64,
 }
 
 impl LinkCounters {
@@ -207,6 +244,8 @@ impl LinkCounters {
         self.zc_sent += other.zc_sent;
         self.zc_copied += other.zc_copied;
         self.batch_sizes.merge(&other.batch_sizes);
+        self.ack_batches += other.ack_batches;
+        self.acks += other.acks;
     }
 
     /// Adds one link.
@@ -221,6 +260,8 @@ impl LinkCounters {
         self.stalled_ns += link.stalled_ns;
         self.wakeups_sent += link.wakeups_sent;
         self.batch_sizes.merge(&link.batch_sizes);
+        self.ack_batches += link.ack_batches;
+        self.acks += link.acks;
     }
 }
 
@@ -249,6 +290,13 @@ impl LinkBooks {
     #[inline]
     pub(crate) fn left(&mut self, to: ReactorIx, tuples: u64, bytes: u64, copied: bool) {
         self.to(to).left(tuples, bytes, copied);
+    }
+
+    /// A batch of so many acks left.
+    pub(crate) fn acks_left(&mut self, to: ReactorIx, acks: u64) {
+        let link = self.to(to);
+        link.ack_batches += 1;
+        link.acks += acks;
     }
 
     /// Tuples that were archived for a link and dropped before it.

@@ -11,7 +11,7 @@ use crate::dice::Dice;
 use crate::outputs::{AnySub, Form, SimOut, Tie, What};
 use crate::scenario::{BoltScript, ComponentScript, Settle, StreamKind};
 use crate::tuples::{Any, AnyRef, Arrived, Draft, Item};
-use crate::world::{Purse, World};
+use crate::world::{Purse, RootIx, World};
 
 /// The inputs of a bolt of the simulator.
 pub(crate) trait SimIn: Inputs {
@@ -99,7 +99,9 @@ struct Place {
     task: TaskId,
     streams: Vec<StreamIx>,
     dice: Dice,
-    kept: VecDeque<Anchor>,
+    kept: VecDeque<(Anchor, Vec<RootIx>)>,
+    /// Trees of the tuple being executed, until it is kept.
+    input: Vec<RootIx>,
     finish_left: u32,
     pauses_left: u32,
 }
@@ -107,9 +109,10 @@ struct Place {
 impl Place {
     /// Ends the oldest kept tuple: most well, some badly, some by forgetting them.
     fn settle_one(&mut self, script: &BoltScript) {
-        let Some(anchor) = self.kept.pop_front() else { return };
+        let Some((anchor, roots)) = self.kept.pop_front() else { return };
         let fails = self.dice.percent(script.fail_percent);
         self.world.settled(self.task, !fails);
+        self.world.end_delivery(&roots, !fails);
         match (fails, self.dice.percent(50)) {
             (false, _) => anchor.ack(),
             (true, true) => anchor.fail("the script says so"),
@@ -145,8 +148,15 @@ impl<I: SimIn, O: SimOut> SimBolt<I, O> {
 
     /// Emits one tuple on a random stream, if the purse allows.
     fn emit(&mut self, out: &mut O, cause: Cause<'_>, tie: Tie<'_>) {
+        let roots = if matches!(tie, Tie::Input) { self.place().input.clone() } else { Vec::new() };
+        self.emit_to(out, cause, tie, &roots);
+    }
+
+    /// The same, for what belongs to these trees.
+    fn emit_to(&mut self, out: &mut O, cause: Cause<'_>, tie: Tie<'_>, roots: &[RootIx]) {
         let (bolt, pads) = (self.bolt, self.script.pads);
-        let Place { world, task, streams, dice, .. } = self.place();
+        let Place { world, task, streams, dice, input, .. } = self.place();
+        let place_input = input.clone();
         if streams.is_empty() {
             return;
         }
@@ -168,6 +178,9 @@ impl<I: SimIn, O: SimOut> SimBolt<I, O> {
         };
         let to = direct.then(|| dice.pick(&targets));
         world.emitting(*task, streams[at], draft, cause.origin_ns, to);
+        // A direct stream knows no anchors but the input.
+        let roots = if direct && !matches!(tie, Tie::Input) { &place_input[..] } else { roots };
+        world.anchored(*task, streams[at], roots);
         out.send(at, what, tie, to);
     }
 
@@ -187,21 +200,48 @@ impl<I: SimIn, O: SimOut> SimBolt<I, O> {
     fn keep(&mut self, input: Input<'_, I>, draft: &Draft, out: &mut O, cause: Cause<'_>) {
         let (owned, anchor) = input.keep();
         let place = self.place();
+        let roots = std::mem::take(&mut place.input);
         place.world.kept(place.task);
         if !owned.is(draft) {
             let task = place.world.task_name(place.task);
             place.world.violate(format!("{task} kept {draft:?} and got another tuple"));
         }
         if place.dice.percent(30) {
-            self.emit(out, Cause { forward: None, ..cause }, Tie::Kept(&[&anchor]));
+            self.emit_to(out, Cause { forward: None, ..cause }, Tie::Kept(&[&anchor]), &roots);
+        }
+        if self.place().dice.percent(20) {
+            self.join(&anchor, &roots, out, cause);
+        }
+        if self.place().dice.percent(10) {
+            anchor.reset_timeout();
+            let place = self.place();
+            place.world.tell(place.task);
         }
         let elsewhere = self.bolt.settle == Settle::Elsewhere;
         let place = self.place();
         if elsewhere {
-            place.world.set_adrift(place.task, anchor);
+            place.world.set_adrift(place.task, anchor, roots);
         } else {
-            place.kept.push_back(anchor);
+            place.kept.push_back((anchor, roots));
         }
+    }
+
+    /// Emits one tuple anchored to a few kept ones, as a join does, some of them twice.
+    fn join(&mut self, anchor: &Anchor, roots: &[RootIx], out: &mut O, cause: Cause<'_>) {
+        let kept = std::mem::take(&mut self.place().kept);
+        let count = self.place().dice.between(1, 4) as usize;
+        let mut anchors = vec![anchor];
+        let mut all = roots.to_vec();
+        for (anchor, roots) in kept.iter().take(count) {
+            anchors.push(anchor);
+            all.extend(roots);
+        }
+        if self.place().dice.percent(20) {
+            anchors.push(anchor);
+            all.extend(roots);
+        }
+        self.emit_to(out, Cause { forward: None, ..cause }, Tie::Kept(&anchors), &all);
+        self.place().kept = kept;
     }
 }
 
@@ -219,6 +259,7 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
             streams: world.plan.streams_of(component).to_vec(),
             dice: Dice::new(world.scenario.seed, 1 << 32 | u64::from(task)),
             kept: VecDeque::new(),
+            input: Vec::new(),
             finish_left: self.bolt.finish_tuples,
             pauses_left: self.bolt.finish_pauses,
             world,
@@ -233,6 +274,7 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
         let arrived = I::arrived(input.view());
         let draft = place.world.executed(place.task, input.stream(), input.source(), origin_ns, arrived);
         let Some(draft) = draft else { return Ok(()) };
+        place.input = place.world.roots_of(input.stream(), input.source(), draft.id);
         if place.dice.percent(bolt.slow_percent) {
             place.world.clock.advance(place.dice.between_u64(1, bolt.slow_ns_max));
         }
@@ -250,8 +292,13 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
             self.keep(input, &draft, out, cause);
         }
         let place = self.place();
-        if place.dice.percent(bolt.fail_percent) {
-            // The end of a kept tuple is its anchor's, whatever the call returns.
+        let fails = place.dice.percent(bolt.fail_percent);
+        // The end of a kept tuple is its anchor's, whatever the call returns.
+        let roots = std::mem::take(&mut place.input);
+        if !kept {
+            place.world.end_delivery(&roots, !fails);
+        }
+        if fails {
             if !kept {
                 place.world.failed(place.task);
             }

@@ -27,6 +27,7 @@ pub(crate) fn check(world: &World, cores: &[Core]) -> Result<(), String> {
     let inner = &*world.inner.borrow();
     tasks(world, inner)?;
     let missing = deliveries(world, inner)?;
+    world.all_told(inner)?;
     balance(world, inner)?;
     counters(world, inner, cores)?;
     drops(world, &stats, &missing)?;
@@ -162,8 +163,8 @@ pub(crate) fn counters(world: &World, inner: &Inner, cores: &[Core]) -> Result<(
         for log in logs {
             seen.emitted += log.emitted;
             seen.executed += log.executed;
-            seen.failed += log.failed + log.kept_failed;
-            seen.acked += log.executed - log.kept - log.failed + log.kept_acked;
+            seen.failed += log.failed + log.kept_failed + log.roots_failed;
+            seen.acked += log.executed - log.kept - log.failed + log.kept_acked + log.roots_acked;
             hook_acks += log.hook_acks;
             hook_fails += log.hook_fails;
         }

@@ -99,6 +99,29 @@ fn sizes(d: &mut Dice) -> Sizes {
         link_batches: d.pick(&[1, 1, 2, 3, 8, 64]),
         keys: d.pick(&[1, 2, 5, 20]),
         budget: d.pick(&[300, 600, 1200]),
+        acking: acking(d),
+    }
+}
+
+fn acking(d: &mut Dice) -> Acking {
+    let impatient = d.percent(40);
+    Acking {
+        on: d.percent(90),
+        timeout_ms: if impatient { d.pick(&[1, 5, 1000]) } else { Acking::PATIENT.timeout_ms },
+        max_age_ms: (impatient && d.percent(30)).then_some(1000),
+        max_pending: None,
+    }
+    .with_pending(d)
+}
+
+impl Acking {
+    /// A limit of pending roots, where the timeout frees a spout that waits for what a bolt keeps.
+    fn with_pending(mut self, d: &mut Dice) -> Acking {
+        if self.timeout_ms <= 5 && d.percent(60) {
+            self.max_age_ms = None;
+            self.max_pending = Some(d.pick(&[1, 2, 20]));
+        }
+        self
     }
 }
 
@@ -118,6 +141,7 @@ fn components(d: &mut Dice, endless: bool) -> Vec<ComponentScript> {
         bursts: d.percent(40),
         finish: d.percent(50),
         park: d.percent(30),
+        ids: d.percent(60),
         tasks_max: d.pick(&[1, 2, 3, 5, 5]),
     };
     for at in 0..spouts {
@@ -140,6 +164,7 @@ struct Features {
     bursts: bool,
     finish: bool,
     park: bool,
+    ids: bool,
     tasks_max: u32,
 }
 
@@ -180,6 +205,7 @@ fn spout_script(d: &mut Dice, f: &Features, endless: bool) -> SpoutScript {
     SpoutScript {
         tuples: (!endless || d.percent(40)).then_some(tuples),
         per_call_max: d.pick(&[1, 1, 3, 10]),
+        id_percent: if f.ids { d.pick(&[0, 50, 100, 100]) } else { 0 },
         idle_percent: d.pick(&[0, 0, 10, 40]),
         sleep_percent: d.pick(&[0, 0, 10, 40]),
         sleep_ns_max: d.pick(&[0, 100_000, 20_000_000]),

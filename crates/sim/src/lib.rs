@@ -3,15 +3,16 @@
 //! From one `u64` comes a [`Scenario`] (a topology, scripts for its components, limits, a schedule); [`run()`] runs it on
 //! the engine's own logic and checks what design §4 promises: the run ends; every tuple reaches each task that its
 //! grouping chose exactly once and in order (D1); nothing beyond the credit is under way (D2); what feedback edges drop
-//! is counted (D3); `finish` follows the marks of all inputs; counts are exact (D10). A failing seed replays exactly:
+//! is counted (D3); every root is acknowledged or failed once, and rightly (D4); `finish` follows the marks of all inputs;
+//! counts are exact (D10). A failing seed replays exactly:
 //! `SQUALL_SIM_SEED=17 cargo test -p squall-sim --test seeds` runs one, `SQUALL_SIM_SEEDS=100000` runs that many.
 //!
 //! What is legal: batches of one link arrive in order, those of different links in any order and any time later; credit
 //! comes back late; a reactor may be slow; spouts begin and stop reactor by reactor. Links and clock are replaced;
 //! everything above them, from the builder to the batches, is what runs in production.
 //!
-//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), sockets, crashes and
-//! anchored trees (they come with at-least-once delivery).
+//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), sockets and
+//! crashes.
 #![forbid(unsafe_code)]
 
 // Lets the derives, whose code says `::squall::…`, find their crate.
@@ -37,6 +38,7 @@ pub use dice::Dice;
 pub use run::{Failure, Report, run};
 pub use scenario::Scenario;
 pub use shrink::{Smaller, shrink};
+pub use world::RootCounts;
 
 /// Runs the scenario of a seed; on failure also looks for a smaller one that fails.
 ///

@@ -80,6 +80,8 @@ struct Link {
 pub(crate) struct LinkTotals {
     pub(crate) batches: u64,
     pub(crate) marks: u64,
+    /// Records in batches of acks.
+    pub(crate) acks: u64,
     /// Batches that hold one tuple larger than a batch.
     pub(crate) large: u64,
     /// Offers refused because the link was full.
@@ -280,6 +282,13 @@ impl Links {
                 "batch {} of reactor {} was sent, {due} was due",
                 header.link_seq, header.source_reactor
             ));
+        }
+        if header.kind == BatchKind::Ack {
+            if self.plan.link_between(from, to).is_none() {
+                return Err("acks were sent where the plan has no link".into());
+            }
+            self.totals.acks += u64::from(header.count);
+            return Ok(Vec::new());
         }
         let charged = self.charged(&batch.view(), to);
         if charged.is_empty() {

@@ -6,6 +6,7 @@ use squall::{Anchor, DirectStream, Field, Outputs, Row, Stream, StreamHandle, Ta
 use crate::grouping::ByMask;
 use crate::scenario::{GroupScript, OutputShape};
 use crate::tuples::{Arrived, Draft, FIELDS, Item, KEY, Many, ManyStreams, row_twin};
+use crate::world::RootIx;
 
 /// A subscription of either kind of stream.
 pub(crate) enum AnySub {
@@ -40,6 +41,8 @@ pub(crate) enum Tie<'a> {
     Nothing,
     /// Kept tuples.
     Kept(&'a [&'a Anchor]),
+    /// A root of its own, under this id.
+    Id(RootIx),
 }
 
 /// What is emitted.
@@ -77,6 +80,7 @@ fn send_item(stream: &mut Stream<Item>, what: What<'_>, tie: Tie<'_>) {
                 Tie::Input => stream.emit($tuple),
                 Tie::Nothing => stream.unanchored($tuple),
                 Tie::Kept(anchors) => stream.anchored(anchors, $tuple),
+                Tie::Id(id) => stream.emit_with_id(u64::from(id), $tuple),
             }
         };
     }
@@ -95,6 +99,7 @@ fn send_row(stream: &mut Stream<Row>, what: What<'_>, tie: Tie<'_>) {
                 Tie::Input => stream.emit($tuple),
                 Tie::Nothing => stream.unanchored($tuple),
                 Tie::Kept(anchors) => stream.anchored(anchors, $tuple),
+                Tie::Id(id) => stream.emit_with_id(u64::from(id), $tuple),
             }
         };
     }
@@ -116,11 +121,19 @@ fn send_row(stream: &mut Stream<Row>, what: What<'_>, tie: Tie<'_>) {
     }
 }
 
-fn send_direct(stream: &mut DirectStream<Item>, what: What<'_>, to: TaskId) -> bool {
+fn send_direct(stream: &mut DirectStream<Item>, what: What<'_>, tie: Tie<'_>, to: TaskId) -> bool {
+    macro_rules! emit {
+        ($tuple:expr) => {
+            match tie {
+                Tie::Id(id) => stream.emit_to_with_id(to, u64::from(id), $tuple),
+                _ => stream.emit_to(to, $tuple),
+            }
+        };
+    }
     match what {
-        What::New(draft, Form::Owned) => stream.emit_to(to, draft.item()),
-        What::New(draft, Form::Twin) => stream.emit_to(to, draft.item_twin()),
-        What::Forward(Arrived::Item(tuple)) => stream.emit_to(to, tuple),
+        What::New(draft, Form::Owned) => emit!(draft.item()),
+        What::New(draft, Form::Twin) => emit!(draft.item_twin()),
+        What::Forward(Arrived::Item(tuple)) => emit!(tuple),
         What::Forward(Arrived::Row(_)) => unreachable!("a row is not forwarded to a typed stream"),
     }
 }
@@ -214,7 +227,7 @@ impl SimOut for Many {
             2 => send_row(&mut self.rows, what, tie),
             _ => {
                 let to = to.expect("a direct emit names its task");
-                assert!(send_direct(&mut self.direct, what, to), "the task was one of the subscribers");
+                assert!(send_direct(&mut self.direct, what, tie, to), "the task was one of the subscribers");
             }
         }
     }

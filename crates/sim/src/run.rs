@@ -15,7 +15,7 @@ use crate::links::LinkTotals;
 use crate::rig::{Cluster, Rig};
 use crate::scenario::{Policy, RigKind, Scenario};
 use crate::topology;
-use crate::world::World;
+use crate::world::{RootCounts, World};
 
 /// Steps after which a run is said never to end.
 const STEPS_MAX: u64 = 2_000_000;
@@ -54,6 +54,10 @@ pub struct Report {
     pub kept: u64,
     /// Tuples failed.
     pub failed: u64,
+    /// Roots, and what became of them.
+    pub roots: RootCounts,
+    /// Records in batches of acks.
+    pub acks: u64,
     /// Virtual time it took.
     pub took_ns: u64,
 }
@@ -375,6 +379,10 @@ impl<'s> Run<'s> {
         if !left.is_empty() {
             return Err(("stall", self.stall(&format!("left waiting: {}", left.join(", ")))));
         }
+        let forgotten = self.world.forgotten();
+        if !forgotten.is_empty() {
+            return Err(("forgotten root", self.stall(&format!("nobody was told of {}", forgotten.join(", ")))));
+        }
         check::counters(&self.world, &self.world.inner.borrow(), self.rig.cores()).map_err(|what| ("check", what))?;
         if self.dice.percent(50) && self.outside() {
             return Ok(());
@@ -422,7 +430,8 @@ impl<'s> Run<'s> {
     fn report(&self) -> Report {
         let stats = crate::rig::stats(&self.world.plan, self.rig.cores());
         let sum = |f: &dyn Fn(&squall_engine::ComponentStats) -> u64| stats.iter().map(f).sum::<u64>();
-        let LinkTotals { batches, large, refused, fullest_percent, .. } = self.rig.totals();
+        let LinkTotals { batches, large, refused, fullest_percent, acks, .. } = self.rig.totals();
+        let roots = self.world.root_counts();
         let inner = self.world.inner.borrow();
         Report {
             trace: self.world.hash(),
@@ -437,6 +446,8 @@ impl<'s> Run<'s> {
             fullest_percent,
             kept: inner.tasks.iter().map(|t| t.kept).sum(),
             failed: sum(&|c| c.failed),
+            roots,
+            acks,
             took_ns: self.world.now_ns() - self.began_ns,
         }
     }

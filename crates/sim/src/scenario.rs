@@ -41,6 +41,27 @@ pub struct Sizes {
     pub keys: u64,
     /// Tuples that bolts and endless spouts may emit in all, so that every scenario ends.
     pub budget: u64,
+    /// How roots are tracked.
+    pub acking: Acking,
+}
+
+/// How roots are tracked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acking {
+    /// Off: what has an id is acknowledged at once.
+    pub on: bool,
+    /// After so long a root of which nothing is heard fails.
+    pub timeout_ms: u64,
+    /// At this age it fails in any case; `None`: ten times the timeout.
+    pub max_age_ms: Option<u64>,
+    /// Roots of a task that may be pending when it is called. With a limit the timeout must be short: a bolt may keep what a
+    /// spout waits for.
+    pub max_pending: Option<u32>,
+}
+
+impl Acking {
+    /// On, with a timeout that no run reaches.
+    pub const PATIENT: Acking = Acking { on: true, timeout_ms: 3_600_000, max_age_ms: None, max_pending: None };
 }
 
 /// One component: how it is placed, and what its tasks do.
@@ -95,6 +116,8 @@ pub struct SpoutScript {
     pub tuples: Option<u32>,
     /// Tuples per call, at most.
     pub per_call_max: u32,
+    /// Tuples with an id.
+    pub id_percent: u32,
     /// Calls that end idle.
     pub idle_percent: u32,
     /// Calls that end asleep.
@@ -321,6 +344,7 @@ impl Scenario {
                 link_batches: 1,
                 keys: 5,
                 budget: 2000,
+                acking: Acking::PATIENT,
             },
             components,
             subscriptions,
@@ -344,6 +368,7 @@ impl ComponentScript {
         let spout = SpoutScript {
             tuples: Some(tuples),
             per_call_max: 1,
+            id_percent: 0,
             idle_percent: 0,
             sleep_percent: 0,
             sleep_ns_max: 0,

@@ -81,7 +81,8 @@ fn candidates(s: &Scenario) -> Vec<Scenario> {
         for edit in edits {
             all.extend(change(s, |s| edit(&mut s.components[at])));
         }
-        let edits: [fn(&mut SpoutScript); 5] = [
+        let edits: [fn(&mut SpoutScript); 6] = [
+            |p| p.id_percent = 0,
             |p| p.slow_percent = 0,
             |p| p.tuples = p.tuples.map(|n| n / 2),
             |p| p.tuples = p.tuples.map(|n| n.saturating_sub(1)),
@@ -113,7 +114,8 @@ fn candidates(s: &Scenario) -> Vec<Scenario> {
             }));
         }
     }
-    let edits: [fn(&mut Scenario); 9] = [
+    let edits: [fn(&mut Scenario); 10] = [
+        |s| s.sizes.acking = Acking::PATIENT,
         |s| s.sizes.workers = 1,
         |s| s.sizes.reactors = 1,
         |s| s.sizes.budget /= 2,

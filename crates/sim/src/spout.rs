@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall::{Clock, Context, Next, Spout, SpoutError, TaskId, Time, Waker};
+use squall::{Clock, Context, Failure, MessageId, Next, Spout, SpoutError, TaskId, Time, Waker};
 use squall_tuple::ids::StreamIx;
 
 use crate::dice::Dice;
 use crate::outputs::{Form, SimOut, Tie, What};
 use crate::scenario::{ComponentScript, SpoutScript};
-use crate::world::{Purse, World};
+use crate::world::{Purse, RootIx, World};
 
 pub(crate) struct SimSpout<O> {
     script: Arc<ComponentScript>,
@@ -33,6 +33,15 @@ struct Place {
     ended: bool,
 }
 
+impl Place {
+    /// A root of its own ended: it is asked again if it is parked.
+    fn wakes_up(&mut self) {
+        if std::mem::take(&mut self.parked) {
+            self.world.unparks(self.task);
+        }
+    }
+}
+
 impl<O: SimOut> SimSpout<O> {
     pub(crate) fn new(script: Arc<ComponentScript>, spout: SpoutScript) -> Self {
         SimSpout { script, spout, place: None, of: std::marker::PhantomData }
@@ -44,7 +53,7 @@ impl<O: SimOut> SimSpout<O> {
 
     /// Emits up to `count` tuples. Returns whether there was anything left to emit.
     fn emit(&mut self, count: u32, out: &mut O) -> bool {
-        let pads = self.script.pads;
+        let (pads, ids) = (self.script.pads, self.spout.id_percent);
         let Place { world, task, streams, dice, .. } = self.place();
         for _ in 0..count {
             let Some(draft) = world.draft(dice, &pads, Purse::Spouts, 0) else { return false };
@@ -57,8 +66,10 @@ impl<O: SimOut> SimSpout<O> {
             let to = direct.then(|| dice.pick(&targets));
             let form = dice.pick(&[Form::Owned, Form::Twin]);
             let tie = if !direct && dice.percent(5) { Tie::Nothing } else { Tie::Input };
+            let root = dice.percent(ids).then(|| world.begin_root(*task));
             world.emitting(*task, streams[at], draft, None, to);
-            out.send(at, What::New(draft, form), tie, to);
+            world.anchored(*task, streams[at], root.as_slice());
+            out.send(at, What::New(draft, form), root.map_or(tie, Tie::Id), to);
         }
         true
     }
@@ -158,6 +169,20 @@ impl<O: SimOut> Spout for SimSpout<O> {
         if self.place().dice.percent(percent) {
             self.emit(1, out);
         }
+        Ok(())
+    }
+
+    fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
+        let place = self.place();
+        place.world.root_acked(place.task, id.as_u64() as RootIx);
+        place.wakes_up();
+        Ok(())
+    }
+
+    fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
+        let place = self.place();
+        place.world.root_failed(place.task, id.as_u64() as RootIx, why);
+        place.wakes_up();
         Ok(())
     }
 

@@ -134,6 +134,10 @@ pub(crate) fn build(scenario: &Scenario) -> Result<(Arc<Plan>, Arc<Registry>), S
         c.ring_bytes = u64::from(sizes.batch_bytes) * 4;
         c.max_tuple_bytes = sizes.max_tuple_bytes;
         c.key_groups = sizes.key_groups;
+        let acking = sizes.acking;
+        c.ackers = if acking.on { None } else { Some(0) };
+        (c.message_timeout_ms, c.max_root_age_ms) = (acking.timeout_ms, acking.max_age_ms);
+        c.max_spout_pending = acking.max_pending;
         // Every third seed's workers share memory: a link that copies, returns credit at once and has the batches of a ring.
         c.shm = if scenario.seed % 3 == 2 { ShmUse::Auto } else { ShmUse::Off };
     });

@@ -1,8 +1,11 @@
 //! A thousand seeds, or as many as `SQUALL_SIM_SEEDS` says; `SQUALL_SIM_SEED` replays one.
 
+extern crate squall_api as squall;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use squall::FailKind;
 use squall_sim::{Report, run_seed};
 
 fn from_env(name: &str) -> Option<u64> {
@@ -41,6 +44,10 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<Vec<Report>, String> {
     }
 }
 
+fn sum_failed(reports: &[Report], kind: FailKind) -> u64 {
+    reports.iter().map(|r| r.roots.failed[kind as usize]).sum()
+}
+
 #[test]
 fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
     let seeds = match from_env("SQUALL_SIM_SEED") {
@@ -52,7 +59,7 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
     let sum = |f: fn(&Report) -> u64| reports.iter().map(f).sum::<u64>();
     println!(
         "{count} seeds: {} steps, {} tuples emitted, {} executed, {} dropped on feedback edges, {} batches ({} large), \
-         {} offers refused, {} bytes moved out, {} kept, {} failed",
+         {} offers refused, {} bytes moved out, {} kept, {} failed; {} roots acked, {:?} failed by reason, {} records of acks",
         sum(|r| r.steps),
         sum(|r| r.emitted),
         sum(|r| r.executed),
@@ -63,6 +70,9 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
         sum(|r| r.moved_bytes),
         sum(|r| r.kept),
         sum(|r| r.failed),
+        sum(|r| r.roots.acked),
+        FailKind::ALL.map(|kind| (kind, sum_failed(&reports, kind))),
+        sum(|r| r.acks),
     );
     // A check that looks at nothing is always green: all this must have happened somewhere.
     if count >= 1000 {
@@ -74,6 +84,11 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
             ("a full window", reports.iter().filter(|r| r.fullest_percent >= 100).count() as u64),
             ("a kept tuple", sum(|r| r.kept)),
             ("a failed tuple", sum(|r| r.failed)),
+            ("an acked root", sum(|r| r.roots.acked)),
+            ("a root failed by a bolt", sum_failed(&reports, FailKind::Failed)),
+            ("a root failed by a drop", sum_failed(&reports, FailKind::Dropped)),
+            ("a root that timed out", sum_failed(&reports, FailKind::TimedOut)),
+            ("a root that came of age", sum_failed(&reports, FailKind::TooOld)),
         ] {
             assert!(seen > 0, "no seed had {what}");
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use squall_tuple::ids::ComponentIx;
 
-use crate::spec::TopologySpec;
+use crate::spec::{ComponentKind, TopologySpec};
 
 /// Edges from component to component, without duplicates. Indices in the spec must be valid.
 pub(crate) fn edges(spec: &TopologySpec, with_feedback: bool) -> BTreeSet<(ComponentIx, ComponentIx)> {
@@ -14,6 +14,25 @@ pub(crate) fn edges(spec: &TopologySpec, with_feedback: bool) -> BTreeSet<(Compo
         .filter(|s| with_feedback || !s.feedback)
         .map(|s| (spec.streams[s.stream as usize].component, s.to))
         .collect()
+}
+
+/// Each spout with each component that tuples of its trees can reach, feedback edges included.
+pub(crate) fn trees(spec: &TopologySpec) -> Vec<(ComponentIx, ComponentIx)> {
+    let edges = edges(spec, true);
+    let mut pairs = Vec::new();
+    for spout in (0..).zip(&spec.components).filter(|(_, c)| c.kind == ComponentKind::Spout).map(|(at, _)| at) {
+        let mut reached = vec![false; spec.components.len()];
+        let mut todo = vec![spout];
+        while let Some(at) = todo.pop() {
+            for (_, to) in edges.range((at, 0)..=(at, ComponentIx::MAX)) {
+                if !std::mem::replace(&mut reached[*to as usize], true) {
+                    todo.push(*to);
+                    pairs.push((spout, *to));
+                }
+            }
+        }
+    }
+    pairs
 }
 
 /// Components such that every stream that is not feedback leads forward; ties by index. Or a cycle, in the direction of

@@ -8,7 +8,8 @@
 //! - *sockets*: [`socket_send_batches`] batches being sent per socket link (the sender's), and a receive window
 //!   ([`socket_window_bytes`]) per end of a socket, which carries the links of both directions;
 //! - *inboxes*: what was sent and not yet consumed, which the credit of each incoming link bounds (the receiver's);
-//! - *bursts*: what one call may emit beyond its room (the executor's).
+//! - *bursts*: what one call may emit beyond its room (the executor's);
+//! - *ledgers*: the pending roots of each spout task, where roots are tracked (the spout's reactor).
 //!
 //! Not counted: state of components, code, kernel socket buffers, and tuples larger than a batch, which travel one at a
 //! time per link in a buffer of their own (at most `max_tuple_bytes`).
@@ -18,7 +19,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::plan::{ExecutorPlan, InboxPlan, LinkKind, LinkPlan, ReactorPlan};
-use crate::spec::{ShmUse, TopologyConfig, TopologySpec};
+use crate::spec::{ComponentKind, LEDGER_SLOT_BYTES, ShmUse, TopologyConfig, TopologySpec};
 use squall_tuple::ids::ReactorIx;
 
 /// Fewest and most batches of a socket link that the sender may hold, and the bytes within which it holds more than the fewest.
@@ -66,12 +67,14 @@ pub struct MemoryUse {
     pub inboxes: u64,
     /// Emits beyond the room of the outputs.
     pub bursts: u64,
+    /// Pending roots.
+    pub ledgers: u64,
 }
 
 impl MemoryUse {
     /// The sum of all parts.
     pub fn total(&self) -> u64 {
-        self.open_batches + self.rings + self.shm + self.sockets + self.inboxes + self.bursts
+        self.open_batches + self.rings + self.shm + self.sockets + self.inboxes + self.bursts + self.ledgers
     }
 
     fn add(&mut self, other: &MemoryUse) {
@@ -81,6 +84,7 @@ impl MemoryUse {
         self.sockets += other.sockets;
         self.inboxes += other.inboxes;
         self.bursts += other.bursts;
+        self.ledgers += other.ledgers;
     }
 }
 
@@ -142,7 +146,13 @@ impl MemoryPlan {
             workers[worker_of(inbox.reactor)].inboxes += senders.len() as u64 * spec.config.credit_bytes;
         }
         for executor in executors {
-            workers[worker_of(executor.reactor)].bursts += spec.components[executor.component as usize].burst_bytes;
+            let component = &spec.components[executor.component as usize];
+            let worker = &mut workers[worker_of(executor.reactor)];
+            worker.bursts += component.burst_bytes;
+            if component.kind == ComponentKind::Spout && spec.config.acking() {
+                worker.ledgers +=
+                    executor.tasks.len() as u64 * u64::from(spec.config.max_pending()) * LEDGER_SLOT_BYTES;
+            }
         }
 
         let mut all = MemoryUse::default();

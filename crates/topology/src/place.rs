@@ -158,11 +158,13 @@ pub(crate) fn reactors_of(components: usize, executors: &[ExecutorPlan]) -> Vec<
     reactors
 }
 
-/// One link for each ordered pair of reactors between which a subscription leads, in either direction.
+/// One link for each ordered pair of reactors between which a subscription leads, in either direction; and, where roots
+/// are tracked, between each reactor of a spout and those that tuples of its trees can reach: acks go straight to the ledger.
 pub(crate) fn links(spec: &TopologySpec, reactors: &[ReactorPlan], reactors_of: &[Vec<ReactorIx>]) -> Vec<LinkPlan> {
     let count = reactors.len();
     let mut linked = vec![false; count * count];
-    for (from, to) in crate::graph::edges(spec, true) {
+    let trees = if spec.config.acking() { crate::graph::trees(spec) } else { Vec::new() };
+    for (from, to) in crate::graph::edges(spec, true).into_iter().chain(trees) {
         for &a in &reactors_of[from as usize] {
             for &b in &reactors_of[to as usize] {
                 linked[a as usize * count + b as usize] = true;

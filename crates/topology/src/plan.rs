@@ -9,7 +9,8 @@
 //! - executors of one component differ by at most one task; reactors of a worker are contiguous, normal ones first;
 //! - a side-thread executor is alone on an unpinned reactor; other reactors share no core while cores suffice;
 //! - for every subscription there is a link between each reactor of the source and each of the subscriber, both ways.
-//!   The grouping makes no difference: marks (end of stream, barriers) go from every source task to every target task.
+//!   The grouping makes no difference: marks (end of stream, barriers) go from every source task to every target task;
+//! - unless acking is off, there is one between each reactor of a spout and each that tuples of its trees can reach.
 //!
 //! The lookups are built once here; none searches more than one component's or one reactor's entries.
 
@@ -298,6 +299,13 @@ impl Plan {
         let range = self.links_from(from);
         let slice = &self.links[range.start as usize..range.end as usize];
         find(slice, |link| link.to, to).map(|at| range.start + at as LinkIx)
+    }
+
+    /// Bytes of the batches that one reactor sends to another.
+    pub fn link_batch_bytes(&self, from: ReactorIx, to: ReactorIx) -> usize {
+        let socket = self.link_between(from, to).is_some_and(|l| self.links[l as usize].kind == LinkKind::Socket);
+        let config = &self.spec.config;
+        (if socket { config.socket_batch_bytes } else { config.batch_bytes }) as usize
     }
 
     /// The links that begin at a reactor: contiguous, ascending by receiver.

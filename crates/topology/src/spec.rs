@@ -23,6 +23,9 @@ pub const MAX_REACTORS: u32 = 1024;
 /// (see `router`), and a table by key group stays small.
 pub const MAX_KEY_GROUPS: u32 = 1 << 16;
 
+/// Roots that one spout task may have pending, at most: a root's slot has 24 bits.
+pub const MAX_SPOUT_PENDING: u32 = 1 << 22;
+
 /// A topology as declared: a graph of components connected by streams.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,6 +233,39 @@ pub struct TopologyConfig {
     pub max_tuple_bytes: u32,
     /// Whether workers of one host share memory. Default `auto`.
     pub shm: ShmUse,
+    /// 0 turns acking off: what a spout emits with an id is acknowledged at once, whatever becomes of it. Anything else, and
+    /// `None` (default), leaves it on: ledgers live with their spouts, so there is no number of ackers to choose.
+    pub ackers: Option<u32>,
+    /// A root of which nothing was heard for so many milliseconds fails. Default 30,000.
+    pub message_timeout_ms: u64,
+    /// A root of this age fails in any case. `None` (default): ten times the message timeout.
+    pub max_root_age_ms: Option<u64>,
+    /// Roots that a spout task may have pending when it is called. `None` (default): as many as `ledger_bytes` hold.
+    pub max_spout_pending: Option<u32>,
+    /// Memory of the pending roots of one spout task, 64 bytes each, where `max_spout_pending` does not say how many. Default
+    /// 4 MiB, which is 65,536 roots.
+    pub ledger_bytes: u64,
+}
+
+/// Bytes that a pending root takes.
+pub const LEDGER_SLOT_BYTES: u64 = 64;
+
+impl TopologyConfig {
+    /// Whether roots are tracked.
+    pub fn acking(&self) -> bool {
+        self.ackers != Some(0)
+    }
+
+    /// Roots that a spout task may have pending when it is called.
+    pub fn max_pending(&self) -> u32 {
+        let budgeted = (self.ledger_bytes / LEDGER_SLOT_BYTES).clamp(1, MAX_SPOUT_PENDING.into()) as u32;
+        self.max_spout_pending.unwrap_or(budgeted)
+    }
+
+    /// Age in milliseconds at which a root fails in any case.
+    pub fn max_root_age(&self) -> u64 {
+        self.max_root_age_ms.unwrap_or(self.message_timeout_ms.saturating_mul(10))
+    }
 }
 
 /// How workers of one host exchange batches: `auto`, `off` or `copy` in text.
@@ -285,6 +321,11 @@ impl Default for TopologyConfig {
             ring_bytes: 512 << 10,
             max_tuple_bytes: 16 << 20,
             shm: ShmUse::Auto,
+            ackers: None,
+            message_timeout_ms: 30_000,
+            max_root_age_ms: None,
+            max_spout_pending: None,
+            ledger_bytes: 4 << 20,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::TopologyError;
 use crate::graph;
 use crate::spec::{
-    ComponentKind, ComponentSpec, Grouping, MAX_KEY_GROUPS, MAX_TASKS, SchemaSpec, SubscriptionSpec, TopologyConfig,
-    TopologySpec,
+    ComponentKind, ComponentSpec, Grouping, LEDGER_SLOT_BYTES, MAX_KEY_GROUPS, MAX_SPOUT_PENDING, MAX_TASKS,
+    SchemaSpec, SubscriptionSpec, TopologyConfig, TopologySpec,
 };
 
 /// Rings must hold this many batches, so that a batch that does not fit before the ring's end still fits after it while
@@ -144,10 +144,30 @@ impl Check<'_> {
         self.at_least("ring_bytes", None, config.ring_bytes, RING_BATCHES_MIN * batch, relation, why);
         self.range("ring_bytes", None, config.ring_bytes, 0, 1 << 30, "a ring that large only hides a slow bolt");
 
+        self.acking();
+
         let executors: u64 = self.spec.components.iter().map(|c| u64::from(c.executors)).sum();
         if u64::from(config.workers) > executors && executors > 0 {
             self.fault(TopologyError::MoreWorkersThanExecutors { workers: config.workers, executors });
         }
+    }
+
+    fn acking(&mut self) {
+        let config = &self.spec.config;
+        let (timeout, day) = (config.message_timeout_ms, 86_400_000);
+        let why = "a root that is waited for longer than a day is lost; 30000 is usual";
+        self.range("message_timeout_ms", None, timeout, 1, day, why);
+        if let Some(age) = config.max_root_age_ms {
+            let why = "a root that comes of age first never times out; leave it out for ten times as long";
+            self.range("max_root_age_ms", None, age, timeout.min(day), 100 * day, why);
+        }
+        if let Some(pending) = config.max_spout_pending {
+            let why = "a spout needs one, and each takes 64 bytes; leave it out for as many as `ledger_bytes` hold";
+            self.range("max_spout_pending", None, pending.into(), 1, MAX_SPOUT_PENDING.into(), why);
+        }
+        let most = LEDGER_SLOT_BYTES * u64::from(MAX_SPOUT_PENDING);
+        let why = "it is memory of each spout task, 64 bytes for each pending root";
+        self.range("ledger_bytes", None, config.ledger_bytes, LEDGER_SLOT_BYTES, most, why);
     }
 
     fn range(

@@ -39,7 +39,7 @@ fn many_workers_show_the_largest_and_the_sum() {
     let mut spec = common::word_count();
     spec.config.workers = 6;
     let text = render::text(&Plan::new(spec, &common::machine(8)).unwrap());
-    assert!(text.contains("  USE           WORKER 4 (LARGEST)"), "{text}");
+    assert!(text.contains("  USE           WORKER 5 (LARGEST)"), "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use common::{schema, stream, subscription, word_count};
 use squall_topology::{
-    ComponentSpec, Grouping, Placement, StreamSpec, SubscriptionSpec, TopologyError, TopologySpec, spec,
+    ComponentSpec, Grouping, Placement, StreamSpec, SubscriptionSpec, TopologyConfig, TopologyError, TopologySpec, spec,
 };
 
 /// What validation says of a word count with this change.
@@ -413,4 +413,24 @@ fn all_faults_are_reported_at_once_in_the_order_of_the_spec() {
         begins,
         ["the topology nam", "component `split", "`key_groups` is ", "`split` reads `l", "`count` groups `"]
     );
+}
+
+#[test]
+fn limits_of_acking_are_checked_and_have_defaults_that_agree() {
+    let config = TopologyConfig::default();
+    assert_eq!((config.acking(), config.max_pending(), config.max_root_age()), (true, 65_536, 300_000));
+    let off = TopologyConfig { ackers: Some(0), ledger_bytes: 640, ..TopologyConfig::default() };
+    assert_eq!((off.acking(), off.max_pending()), (false, 10));
+    let found = faults(|s| {
+        s.config.message_timeout_ms = 0;
+        s.config.max_spout_pending = Some(0);
+        s.config.ledger_bytes = 63;
+    });
+    assert_eq!(found.len(), 3, "{found:?}");
+    for (fault, setting) in found.iter().zip(["message_timeout_ms", "max_spout_pending", "ledger_bytes"]) {
+        assert!(fault.contains(setting), "{fault}");
+    }
+    let found = faults(|s| (s.config.message_timeout_ms, s.config.max_root_age_ms) = (2_000, Some(1_999)));
+    let why = "a root that comes of age first never times out; leave it out for ten times as long";
+    assert_eq!(found, [format!("`max_root_age_ms` is 1999, but must be 2000 to 8640000000: {why}")]);
 }

@@ -116,7 +116,7 @@ fn a_tuple_among_marks_is_refused() {
 #[test]
 #[should_panic(expected = "a record of kind Ack was pushed to a batch opened for Data")]
 fn a_record_among_tuples_is_refused() {
-    let _ = opened::<Pod>(1024).push_ack(&AckRecord { root: 0, xor: 0, kind: AckKind::Ack, reason: 0 });
+    let _ = opened::<Pod>(1024).push_ack(&AckRecord { root: 0, xor: 0, kind: AckKind::Ack, detail: 0 });
 }
 
 #[test]
@@ -337,8 +337,8 @@ fn records_come_back_in_order_and_a_full_buffer_refuses_them() {
     use MarkKind::*;
     let kinds = [EndOfStream, Watermark, Checkpoint, Epoch, Drain];
     let mark = |i: usize| MarkRecord { kind: kinds[i % 5], stream: i as u32, source: !0, value: u64::MAX - i as u64 };
-    let kinds = [AckKind::Ack, AckKind::Fail, AckKind::Reset];
-    let ack = |i: usize| AckRecord { root: !0, xor: i as u64, kind: kinds[i % 3], reason: i as u32 };
+    let kinds = [AckKind::Ack, AckKind::Fail, AckKind::Reset, AckKind::NoRoom];
+    let ack = |i: usize| AckRecord { root: !0, xor: i as u64, kind: kinds[i % 4], detail: i as u32 };
     let credit = |i: usize| CreditRecord { inbox: i as u32, consumed: !0 };
 
     let (mut marks, mut acks, mut credits) =

@@ -54,7 +54,7 @@ fn seeds() -> Vec<Vec<u8>> {
         buf.open(&OpenBatch { kind, stream: 0, schema_id: 0, dynamic: false, source_reactor: 1, epoch: 1 });
         match kind {
             BatchKind::Mark => buf.push_mark(&MarkRecord { kind: MarkKind::Epoch, stream: 1, source: 2, value: 3 }),
-            BatchKind::Ack => buf.push_ack(&AckRecord { root: 1, xor: 2, kind: AckKind::Fail, reason: 3 }),
+            BatchKind::Ack => buf.push_ack(&AckRecord { root: 1, xor: 2, kind: AckKind::Fail, detail: 3 }),
             _ => buf.push_credit(&CreditRecord { inbox: 1, consumed: 2 }),
         }
         .unwrap();

@@ -212,10 +212,14 @@ fn marks_acks_and_credits_have_these_bytes() {
     assert_eq!(hex(&buf[64..]), lines("05000000 02000000\n03000000 00000000\n0400000000000000"));
 
     buf.open(&open(BatchKind::Ack));
-    buf.push_ack(&AckRecord { root: 0xA, xor: 0xB, kind: AckKind::Reset, reason: 6 }).unwrap();
+    buf.push_ack(&AckRecord { root: 0xA, xor: 0xB, kind: AckKind::Reset, detail: 6 }).unwrap();
     buf.seal(0, 0, false);
     assert_eq!(buf[4], 1);
     assert_eq!(hex(&buf[64..]), lines("0a00000000000000\n0b00000000000000\n02000000 06000000"));
+    buf.open(&open(BatchKind::Ack));
+    buf.push_ack(&AckRecord { root: 0, xor: 5, kind: AckKind::NoRoom, detail: 0 }).unwrap();
+    buf.seal(0, 0, false);
+    assert_eq!(hex(&buf[64..]), lines("0000000000000000\n0500000000000000\n03000000 00000000"));
 
     buf.open(&open(BatchKind::Control));
     buf.push_credit(&CreditRecord { inbox: 7, consumed: 8 }).unwrap();

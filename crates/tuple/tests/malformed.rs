@@ -350,7 +350,7 @@ fn wrong_records_are_named() {
     let mut credits = open(BatchKind::Control);
     for _ in 0..2 {
         marks.push_mark(&MarkRecord { kind: MarkKind::Drain, stream: 1, source: 2, value: 3 }).unwrap();
-        acks.push_ack(&AckRecord { root: 1, xor: 2, kind: AckKind::Reset, reason: 3 }).unwrap();
+        acks.push_ack(&AckRecord { root: 1, xor: 2, kind: AckKind::Reset, detail: 3 }).unwrap();
         credits.push_credit(&CreditRecord { inbox: 1, consumed: 2 }).unwrap();
     }
     [&mut marks, &mut acks, &mut credits].into_iter().for_each(|buf| buf.seal(1, 2, false));

@@ -15,6 +15,7 @@
 //! `crates/sim` hunts for a counter-example.
 
 mod receive;
+mod roots;
 mod send;
 mod slot;
 
@@ -26,16 +27,18 @@ use std::sync::Arc;
 use squall_metrics::Histogram;
 use squall_topology::{ComponentKind, Plan};
 use squall_tuple::ids::{ComponentIx, ReactorIx, TaskId};
-use squall_tuple::{AckRecord, TupleType};
+use squall_tuple::{RootId, TupleType};
 
+use crate::acks::AckFolds;
 use crate::clock::Clock;
 use crate::cohort::{Finish, SpoutTurn};
 use crate::credit::{LinkCredit, Way};
 use crate::env::{CohortEnv, Registry, Wake};
 use crate::fault::{Fault, FaultKind};
 use crate::inbox::{EndTracker, Inbox};
+use crate::ledger::{Ended, Ledger, LedgerConfig};
 use crate::net::Net;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, OutboxParts};
 use crate::pool::BatchPool;
 use crate::shared::{Level, WorkerEvent, WorkerShared};
 use crate::stats::{CohortStats, LinkBooks, LinkStats};
@@ -120,7 +123,12 @@ pub struct Core {
     next_load_ns: u64,
     has_load_aware: bool,
     has_spouts: bool,
-    acks: Vec<AckRecord>,
+    /// What the cohorts here say of roots.
+    acks: Rc<AckFolds>,
+    /// By task: the slot of the spout here that it belongs to.
+    ledger_of: Vec<Option<u32>>,
+    /// Scratch of `tell_spout`.
+    ended: Vec<Ended>,
     books: LinkBooks,
     /// Scratch of `drain`.
     refused: Vec<ReactorIx>,
@@ -134,23 +142,30 @@ impl Core {
         let latency = Rc::new(RefCell::new(Histogram::new()));
         let worker = plan.reactors[me as usize].worker;
         let now = clock.now_ns();
+        let acks = Rc::new(AckFolds::new(&plan, me));
+        let mut ledger_of = vec![None; plan.tasks.len()];
         let mut slots = Vec::new();
         let mut subscribers = vec![Vec::new(); plan.spec.streams.len() * 2];
         for cohort in plan.cohorts_of(me) {
             let spec = &plan.spec.components[cohort.component as usize];
             let spout = spec.kind == ComponentKind::Spout;
-            let outbox = Rc::new(Outbox::new(
-                me,
+            let hooks = registry.hooks.get(cohort.component as usize);
+            let outbox = Rc::new(Outbox::new(OutboxParts {
+                component: cohort.component,
+                reactor: me,
                 epoch,
-                pool.clone(),
-                spec.burst_bytes,
-                plan.hash() ^ u64::from(cohort.tasks[0]) << 20,
-                wake.clone(),
-                registry
-                    .hooks
-                    .get(cohort.component as usize)
-                    .map_or_else(Vec::new, |h| h.iter().map(|f| f()).collect()),
-            ));
+                pool: pool.clone(),
+                burst_bytes: spec.burst_bytes,
+                seed: plan.hash() ^ u64::from(cohort.tasks[0]) << 20,
+                wake: wake.clone(),
+                hooks: hooks.map_or_else(Vec::new, |h| h.iter().map(|f| f()).collect()),
+                acks: acks.clone(),
+                ledger: spout.then(|| Ledger::new(ledger_config(&plan, cohort.tasks.len()), &cohort.tasks)),
+                acking: plan.spec.config.acking(),
+            }));
+            if spout {
+                cohort.tasks.iter().for_each(|t| ledger_of[*t as usize] = Some(slots.len() as u32));
+            }
             let is_sink = plan.streams_of(cohort.component).iter().all(|s| plan.subscribers_of(*s).is_empty());
             let env = CohortEnv {
                 plan: plan.clone(),
@@ -225,7 +240,9 @@ impl Core {
             next_load_ns: 0,
             has_load_aware,
             has_spouts,
-            acks: Vec::new(),
+            acks,
+            ledger_of,
+            ended: Vec::new(),
             books,
             refused: Vec::new(),
         }
@@ -272,6 +289,9 @@ impl Core {
             }
             turn.progress |= self.drain(at, now_ns, net)?;
             turn.progress |= self.run_inbox(at, now_ns, net)?;
+            if self.slots[at].outbox.has_roots() {
+                self.settle_roots(at, now_ns, &mut turn)?;
+            }
             if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
                 if self.slots[at].tick_ns.is_some() {
                     self.tick(at, now_ns, &mut turn)?;
@@ -279,20 +299,27 @@ impl Core {
                 }
                 if self.slots[at].spout {
                     self.run_spout(at, now_ns, net, &mut turn)?;
+                    if self.slots[at].life == Life::Finishing {
+                        self.end_spout(at, &mut turn)?;
+                    }
                 } else if self.slots[at].life == Life::Finishing {
                     self.finish(at, now_ns, net, &mut turn)?;
                 }
             }
             turn.progress |= self.flush(at, now_ns, net, flush_all)?;
             // Last, so that the counts of a cohort that has just finished hold the anchors it ended in its last calls.
-            if self.slots[at].outbox.has_acks() {
+            if self.slots[at].outbox.has_home() {
                 turn.progress |= self.slots[at].outbox.drain_home() > 0;
-                self.slots[at].outbox.drain_acks(&mut self.acks);
             }
+            // Roots that went nowhere have ended in this very turn: the spout is told in the next.
+            turn.progress |= self.slots[at].has_news();
             self.slots[at].publish();
             if self.slots[at].published.failed > 0 {
                 self.report_causes(at);
             }
+        }
+        if self.acks.is_live() {
+            self.send_acks(now_ns, net, flush_all, &mut turn);
         }
         Ok(turn)
     }
@@ -322,7 +349,7 @@ impl Core {
 
     fn run_spout(&mut self, at: usize, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) -> Result<(), Fault> {
         let slot = &mut self.slots[at];
-        if self.gate == SpoutGate::Waiting {
+        if self.gate == SpoutGate::Waiting || slot.life != Life::Running {
             return Ok(());
         }
         slot.outbox.set_origin(now_ns);
@@ -351,11 +378,7 @@ impl Core {
             slot.send_ends(&ended);
         }
         if end.ended {
-            slot.life = Life::Finished;
-            slot.guarded(|c| {
-                c.cleanup();
-                Ok(())
-            })?;
+            slot.life = Life::Finishing;
         }
         turn.progress |= end.progress || end.ended;
         if let Some(wake) = end.wake_at_ns {
@@ -365,6 +388,20 @@ impl Core {
             earliest(&mut turn.deadline_ns, now_ns + IDLE_POLL_NS);
         }
         Ok(())
+    }
+
+    /// The last call of a spout comes when its tasks know what became of all their roots.
+    fn end_spout(&mut self, at: usize, turn: &mut Turn) -> Result<(), Fault> {
+        let slot = &mut self.slots[at];
+        if slot.outbox.ledger().is_some_and(|l| !l.borrow().is_empty()) {
+            return Ok(());
+        }
+        slot.life = Life::Finished;
+        turn.progress = true;
+        slot.guarded(|c| {
+            c.cleanup();
+            Ok(())
+        })
     }
 
     fn finish(&mut self, at: usize, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) -> Result<(), Fault> {
@@ -418,7 +455,7 @@ impl Core {
     pub fn finished(&self) -> bool {
         let done = |s: &Slot| s.life == Life::Finished && !s.paused() && !s.outbox.has_sealed();
         // What feedback edges brought after the end waits to be counted as dropped (D3).
-        self.slots.iter().all(|s| done(s) && s.inbox.queue.is_empty())
+        self.slots.iter().all(|s| done(s) && s.inbox.queue.is_empty()) && self.roots_settled()
     }
 
     /// Whether spouts run here, whose emits have the time of their turn as their origin.
@@ -479,11 +516,6 @@ impl Core {
         self.first_sink_ns
     }
 
-    /// Acks and fails of anchored tuples since the last call.
-    pub fn take_acks(&mut self) -> Vec<AckRecord> {
-        std::mem::take(&mut self.acks)
-    }
-
     /// Tuple type of a stream.
     pub fn tuple_type(&self, stream: u32) -> Option<&TupleType> {
         self.registry.types.get(stream as usize)
@@ -497,6 +529,18 @@ impl Core {
     /// Buffers that left through a link come back here.
     pub fn pool(&self) -> &Rc<BatchPool> {
         &self.pool
+    }
+}
+
+/// Limits of the roots of so many tasks of a spout on one reactor.
+fn ledger_config(plan: &Plan, tasks: usize) -> LedgerConfig {
+    let config = &plan.spec.config;
+    // All of them share the slots that a root can name; half are left for what calls emit beyond the limit.
+    let most = (RootId::MAX_SLOT / 2 / tasks as u32).max(1);
+    LedgerConfig {
+        timeout_ns: config.message_timeout_ms * 1_000_000,
+        max_age_ns: config.max_root_age() * 1_000_000,
+        max_pending: config.max_pending().min(most),
     }
 }
 

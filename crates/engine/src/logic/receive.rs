@@ -1,7 +1,7 @@
 //! The way into a reactor: batches from links, executed where they lie whenever possible.
 
 use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
-use squall_tuple::{AckKind, AckRecord, AnchorEdge, Batch, BatchBuf, BatchKind, DestRef};
+use squall_tuple::{Batch, BatchBuf, BatchKind, DestRef};
 
 use super::{Core, Life};
 use crate::cohort::BatchEnd;
@@ -38,6 +38,10 @@ impl Core {
             return Err(LinkError::Sequence { from, expected, got: header.link_seq }.into());
         }
         self.rx_seq[from as usize] += 1;
+        if header.kind == BatchKind::Ack {
+            batch.acks().for_each(|record| self.fold_here(&record, now_ns));
+            return Ok(());
+        }
         let stream = header.stream;
         let way = self.way_of(batch);
         let count = self.subscribers.get(way.index()).map_or(0, Vec::len);
@@ -50,7 +54,7 @@ impl Core {
             match header.kind {
                 BatchKind::Data => self.receive(at, port, from, batch, now_ns, net)?,
                 BatchKind::Mark => self.receive_marks(at, stream, batch)?,
-                // Acks have no ledger to go to yet, and control batches end in the link.
+                // Acks were taken above, and control batches end in the link.
                 BatchKind::Ack | BatchKind::Control => {
                     let cause = format!("a {:?} batch on a data link", header.kind);
                     return Err(LinkError::Malformed { from, cause }.into());
@@ -225,15 +229,16 @@ impl Core {
     /// only when `finish` is done: no task executes anything after its `finish` was called.
     fn drop_after_end(&mut self, at: usize, from: ReactorIx, batch: &Batch<'_>, charge: u64, net: &mut dyn Net) {
         let tasks = std::mem::take(&mut self.slots[at].tasks);
-        let dropped = self.fail_tuples(batch, |task| tasks.contains(&task));
+        let component = self.slots[at].component;
+        let dropped = self.fail_tuples(batch, component, |task| tasks.contains(&task));
         self.slots[at].tasks = tasks;
         bump(&self.slots[at].stats.after_end, dropped);
         self.executed_all(at, from, charge, 0, net);
     }
 
     /// Fails the tuples of a batch that is dropped. Returns the deliveries lost to tasks that `counts` accepts: one per
-    /// task, as executions are counted.
-    pub(super) fn fail_tuples(&mut self, batch: &Batch<'_>, counts: impl Fn(TaskId) -> bool) -> u64 {
+    /// task, as executions are counted. `component`: where it happened.
+    pub(super) fn fail_tuples(&mut self, batch: &Batch<'_>, component: u32, counts: impl Fn(TaskId) -> bool) -> u64 {
         let mut lost = 0;
         for frame in batch.iter() {
             let here = match frame.dest() {
@@ -246,8 +251,7 @@ impl Core {
             };
             if here > 0 {
                 lost += here;
-                let fail = |a: AnchorEdge| AckRecord { root: a.root, xor: 0, kind: AckKind::Fail, reason: 0 };
-                self.acks.extend(frame.anchors().map(fail));
+                self.fail_roots(frame.anchors().map(|a| a.root), component);
             }
         }
         lost

@@ -125,7 +125,7 @@ impl Core {
         if !sealed.feedback() {
             return Some(sealed);
         }
-        let dropped = self.fail_tuples(&sealed.batch.view(), |_| true);
+        let dropped = self.fail_tuples(&sealed.batch.view(), self.slots[at].component, |_| true);
         bump(&self.slots[at].stats.feedback_full, dropped);
         self.books.dropped(sealed.to(), u64::from(sealed.batch.count()));
         self.pool.give(sealed.batch);

@@ -19,7 +19,7 @@ use crate::stats::{CohortStats, bump};
 pub(crate) enum Life {
     /// Taking input, or emitting as a spout.
     Running,
-    /// All inputs ended: `finish` is being called.
+    /// All inputs ended: `finish` is being called. Of a spout: its tasks ended, and wait for what becomes of their roots.
     Finishing,
     /// Its own ends of stream are on their way; nothing will come from it any more.
     Finished,
@@ -62,7 +62,13 @@ impl Slot {
         let told = counts == self.published && self.flushed_at == counts.emitted;
         let waits = self.inbox.queue.is_empty() && self.pending.is_empty() && !self.outbox.has_sealed();
         let life = !self.spout && self.life != Life::Finishing && self.tick_ns.is_none();
-        life && waits && told && !self.outbox.has_acks()
+        life && waits && told && !self.outbox.has_home()
+    }
+
+    /// A spout whose roots have ended and that was not told.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.outbox.has_roots() && self.outbox.ledger().is_some_and(|l| l.borrow().has_ended())
     }
 
     #[inline]

@@ -4,6 +4,8 @@
 //! at once (an unknown or repeated tuple, order per D1, an execution after `finish`); what only the end can tell (a
 //! tuple that never came) is judged by module `check`. The first violation is kept: it is the cause of the others.
 
+mod roots;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -17,6 +19,10 @@ use squall_tuple::ids::StreamIx;
 use crate::dice::Dice;
 use crate::scenario::{ComponentScript, GroupScript, Pads, Role, Scenario};
 use crate::tuples::{Arrived, Draft};
+
+pub use roots::RootCounts;
+pub(crate) use roots::RootIx;
+use roots::Tree;
 
 /// Whose allowance an emit uses up: one kind of component cannot starve the others of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub(crate) struct Emission {
     pub(crate) hooked: Option<Vec<TaskId>>,
     /// Tasks that executed it, in order.
     pub(crate) delivered: Vec<TaskId>,
+    /// Trees it belongs to.
+    roots: Vec<RootIx>,
 }
 
 /// What one task did.
@@ -67,6 +75,10 @@ pub(crate) struct TaskLog {
     pub(crate) hook_acks: u64,
     pub(crate) hook_fails: u64,
     pub(crate) hook_prepares: u32,
+    /// Of a spout: roots it was not told of.
+    pending: u32,
+    pub(crate) roots_acked: u64,
+    pub(crate) roots_failed: u64,
 }
 
 pub(crate) struct Inner {
@@ -81,12 +93,14 @@ pub(crate) struct Inner {
     waiting: Vec<u64>,
     parked: BTreeMap<TaskId, Waker>,
     /// Kept tuples that are ended outside of any call.
-    adrift: Vec<(TaskId, Anchor)>,
+    adrift: Vec<(TaskId, Anchor, Vec<RootIx>)>,
     /// By reactor: somebody used a wake of the engine's. For rigs that cannot see it.
     told: Vec<bool>,
     /// By reactor: its spouts were stopped.
     stopped: Vec<bool>,
     purses: [u64; 3],
+    trees: Vec<Tree>,
+    roots: RootCounts,
     next_id: u64,
     /// Steps that the run has taken.
     step: u64,
@@ -135,6 +149,8 @@ impl World {
             told: vec![false; plan.reactors.len()],
             stopped: vec![false; plan.reactors.len()],
             purses: [budget / 2, budget, budget / 2],
+            trees: Vec::new(),
+            roots: RootCounts::default(),
             next_id: 0,
             step: 0,
             activity: 0,
@@ -230,6 +246,9 @@ impl World {
         if inner.tasks[task as usize].ended || inner.stopped[self.reactor(task)] {
             inner.violate(format!("{} was called again after its end", self.task_name(task)));
         }
+        if self.is_full(&inner, task) {
+            inner.violate(format!("{} was called with as many roots pending as it may have", self.task_name(task)));
+        }
     }
 
     /// Tasks of a spout on one reactor take turns: none that could emit is passed over again and again.
@@ -243,8 +262,9 @@ impl World {
         let tasks = self.plan.tasks_of(self.plan.component_of(task));
         let cohort: Vec<TaskId> = tasks.filter(|t| self.reactor(*t) == self.reactor(task)).collect();
         for other in &cohort {
+            let full = self.is_full(inner, *other);
             let log = &mut inner.tasks[*other as usize];
-            if *other == task || log.ended || log.resting || log.called_at == step {
+            if full || *other == task || log.ended || log.resting || log.called_at == step {
                 continue;
             }
             log.passed_over += 1;
@@ -298,7 +318,7 @@ impl World {
         }
         let source = (task - self.plan.source_tasks(stream).start) as usize;
         let place = inner.emissions[stream as usize][source].len() as u32;
-        let emission = Emission { draft, origin_ns, direct, hooked: None, delivered: Vec::new() };
+        let emission = Emission { draft, origin_ns, direct, hooked: None, delivered: Vec::new(), roots: Vec::new() };
         inner.emissions[stream as usize][source].push(emission);
         inner.places.insert((stream, task, draft.id), place);
         inner.tasks[task as usize].emitted += 1;
@@ -441,6 +461,13 @@ impl World {
         self.inner.borrow_mut().parked.insert(task, waker);
     }
 
+    /// A parked task will be called again: one of its roots ended.
+    pub(crate) fn unparks(&self, task: TaskId) {
+        let mut inner = self.inner.borrow_mut();
+        inner.parked.remove(&task);
+        inner.tasks[task as usize].resting = false;
+    }
+
     pub(crate) fn is_parked(&self, task: TaskId) -> bool {
         self.inner.borrow().parked.contains_key(&task)
     }
@@ -478,12 +505,12 @@ impl World {
         self.inner.borrow_mut().stopped[reactor] = true;
     }
 
-    pub(crate) fn set_adrift(&self, task: TaskId, anchor: Anchor) {
-        self.inner.borrow_mut().adrift.push((task, anchor));
+    pub(crate) fn set_adrift(&self, task: TaskId, anchor: Anchor, roots: Vec<RootIx>) {
+        self.inner.borrow_mut().adrift.push((task, anchor, roots));
     }
 
     pub(crate) fn has_adrift(&self, task: TaskId) -> bool {
-        self.inner.borrow().adrift.iter().any(|(t, _)| *t == task)
+        self.inner.borrow().adrift.iter().any(|(t, ..)| *t == task)
     }
 
     /// Ends a tuple that was set adrift, as another thread would.
@@ -493,11 +520,12 @@ impl World {
             return false;
         }
         let at = dice.below(inner.adrift.len() as u32) as usize;
-        let (task, anchor) = inner.adrift.swap_remove(at);
+        let (task, anchor, roots) = inner.adrift.swap_remove(at);
         inner.told[self.reactor(task)] = true;
         drop(inner);
         let fails = matches!(self.script(task).role, Role::Bolt(b) if dice.percent(b.fail_percent));
         self.settled(task, !fails);
+        self.end_delivery(&roots, !fails);
         if fails {
             anchor.fail("the script says so");
         } else {
@@ -587,6 +615,9 @@ impl World {
         let log = &inner.tasks[task as usize];
         if log.cleaned > 1 || !log.ended {
             inner.violate(format!("`cleanup` of {} is not its one last call", self.task_name(task)));
+        }
+        if inner.tasks[task as usize].pending > 0 {
+            inner.violate(format!("`cleanup` of {} came before the end of its roots", self.task_name(task)));
         }
     }
 

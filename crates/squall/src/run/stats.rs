@@ -98,8 +98,13 @@ fn merge_component(ours: &mut ComponentStats, theirs: &ComponentStats) {
     ours.acked += theirs.acked;
     ours.failed += theirs.failed;
     ours.moved_bytes += theirs.moved_bytes;
+    ours.roots += theirs.roots;
+    ours.late_acks += theirs.late_acks;
     for (reason, count) in &theirs.dropped {
         *ours.dropped.entry(reason.clone()).or_default() += count;
+    }
+    for (reason, count) in &theirs.roots_failed {
+        *ours.roots_failed.entry(reason.clone()).or_default() += count;
     }
 }
 

@@ -159,13 +159,14 @@ fn memory(plan: &Plan) -> Table {
     header.push("HOLDS".into());
     let mut table = Table::new(&header);
     type Part = (&'static str, fn(&MemoryUse) -> u64, &'static str);
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("open batches", |m| m.open_batches, "tuples of one stream for one reactor, until sent"),
         ("rings", |m| m.rings, "batches on their way between reactors of a worker"),
         ("shm", |m| m.shm, "batches on their way between workers that share memory"),
         ("sockets", |m| m.sockets, "batches being sent to or received from other workers"),
         ("inboxes", |m| m.inboxes, "tuples that wait for their bolt: the credit of every link"),
         ("bursts", |m| m.bursts, "what one call emits beyond the room there was"),
+        ("ledgers", |m| m.ledgers, "pending roots of the spouts"),
         ("total", MemoryUse::total, ""),
     ];
     for (name, part, holds) in parts {

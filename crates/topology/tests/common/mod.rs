@@ -76,6 +76,7 @@ pub(crate) fn topology() -> impl Strategy<Value = (TopologySpec, Machine)> {
             spec.config.workers = 1 + workers.index(executors.min(5) as usize) as u32;
             spec.config.reactors = reactors;
             spec.config.shm = [ShmUse::Auto, ShmUse::Off, ShmUse::Copy][workers.index(3)];
+            spec.config.ackers = [None, Some(0), Some(1)][workers.index(9) / 3];
             (spec, machine)
         },
     )

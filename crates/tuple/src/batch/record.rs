@@ -78,27 +78,30 @@ pub enum AckKind {
     Fail = 1,
     /// The root makes progress: its timeout starts anew.
     Reset = 2,
+    /// No root: the workers whose bits are set in `xor` (worker modulo 32) find no room, as the sender sees it. What was
+    /// sent there is held up.
+    NoRoom = 3,
 }
 
 impl AckKind {
     fn from_u32(raw: u32) -> Option<AckKind> {
-        [AckKind::Ack, AckKind::Fail, AckKind::Reset].get(raw as usize).copied()
+        [AckKind::Ack, AckKind::Fail, AckKind::Reset, AckKind::NoRoom].get(raw as usize).copied()
     }
 }
 
 /// An ack or fail, on its way to the ledger that the root names.
 ///
-/// Bytes: root u64, xor u64, kind u32, reason u32.
+/// Bytes: root u64, xor u64, kind u32, detail u32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AckRecord {
     /// The root, as [`RootId`](crate::RootId) lays it out.
     pub root: u64,
-    /// Edges to fold in.
+    /// Edges to fold in, of any number of tuples.
     pub xor: u64,
     /// What it says.
     pub kind: AckKind,
-    /// Why, for fails; 0 otherwise.
-    pub reason: u32,
+    /// For acks the workers to which tuples of the root were sent on, by bit (worker modulo 32); for fails the reason.
+    pub detail: u32,
 }
 
 impl AckRecord {
@@ -109,7 +112,7 @@ impl AckRecord {
         bytes[0..8].copy_from_slice(&self.root.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.xor.to_le_bytes());
         bytes[16..20].copy_from_slice(&(self.kind as u32).to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.reason.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.detail.to_le_bytes());
         bytes
     }
 
@@ -117,7 +120,7 @@ impl AckRecord {
     pub(super) fn decode(bytes: &[u8]) -> Result<AckRecord, u32> {
         let raw = u32_at(bytes, 16);
         let kind = AckKind::from_u32(raw).ok_or(raw)?;
-        Ok(AckRecord { root: u64_at(bytes, 0), xor: u64_at(bytes, 8), kind, reason: u32_at(bytes, 20) })
+        Ok(AckRecord { root: u64_at(bytes, 0), xor: u64_at(bytes, 8), kind, detail: u32_at(bytes, 20) })
     }
 }
 

@@ -1,0 +1,190 @@
+//! Both ends of acking on a reactor: what its cohorts say of roots leaves for the ledgers, and what comes for the ledgers
+//! here goes on to the spouts (D4–D6).
+//!
+//! Acks have a place of their own on a link: no credit holds them back, and a link that is full delays them only, since
+//! whatever lies on it is taken by the other end in any case. They fold on while they wait.
+
+use std::sync::atomic::Ordering;
+
+use squall_tuple::{AckKind, AckRecord, BatchKind, OpenBatch, RootId};
+
+use super::{BACKLOG_BEFORE_BATCHING, Core, Life, Turn, earliest};
+use crate::acks::Fold;
+use crate::fault::Fault;
+use crate::ledger::{FailReason, Outcome, worker_bit};
+use crate::net::{Net, Offered};
+use crate::stats::bump;
+
+/// "No room" is said again this often per message timeout, while it lasts.
+const REPORTS_PER_TIMEOUT: u64 = 8;
+
+impl Core {
+    /// Fails the roots of a spout whose time is up, and tells its tasks what became of theirs.
+    pub(super) fn settle_roots(&mut self, at: usize, now_ns: u64, turn: &mut Turn) -> Result<(), Fault> {
+        let slot = &mut self.slots[at];
+        let Some(ledger) = slot.outbox.ledger() else { return Ok(()) };
+        let (has_ended, deadline_ns) = {
+            let mut ledger = ledger.borrow_mut();
+            ledger.expire(now_ns);
+            let counts = ledger.counts();
+            // One writer: these are sums already. Relaxed: read for reports.
+            slot.stats.roots.store(counts.begun, Ordering::Relaxed);
+            slot.stats.late_acks.store(counts.late, Ordering::Relaxed);
+            (ledger.has_ended(), ledger.deadline_ns())
+        };
+        self.acks.set_live();
+        if let Some(deadline_ns) = deadline_ns {
+            earliest(&mut turn.deadline_ns, deadline_ns);
+        }
+        if has_ended {
+            turn.progress = true;
+            self.tell_spout(at)?;
+        }
+        Ok(())
+    }
+
+    fn tell_spout(&mut self, at: usize) -> Result<(), Fault> {
+        let mut ended = std::mem::take(&mut self.ended);
+        let slot = &mut self.slots[at];
+        let outbox = slot.outbox.clone();
+        let ledger = outbox.ledger().expect("only spouts have roots");
+        ended.extend(std::iter::from_fn(|| ledger.borrow_mut().next_ended()));
+        for root in &ended {
+            outbox.count_root(root, |reason| reason.text(&self.plan));
+            if let Outcome::Failed(reason) = root.outcome {
+                bump(&slot.stats.roots_failed[reason.kind() as usize], 1);
+            }
+        }
+        let told = slot.guarded(|c| c.settle(&ended));
+        ended.clear();
+        self.ended = ended;
+        told
+    }
+
+    /// A record for the ledgers here: of an ack batch, or of a cohort here.
+    pub(super) fn fold_here(&self, record: &AckRecord, now_ns: u64) {
+        if record.kind == AckKind::NoRoom {
+            let ledgers = self.slots.iter().filter_map(|s| s.outbox.ledger());
+            return ledgers.for_each(|l| l.borrow_mut().fold(record, now_ns));
+        }
+        // Roots of no spout here, which only a corrupt peer sends, are nobody's.
+        let task = RootId::from_u64(record.root).task();
+        let at = self.ledger_of.get(task as usize).copied().flatten();
+        if let Some(ledger) = at.and_then(|at| self.slots[at as usize].outbox.ledger()) {
+            ledger.borrow_mut().fold(record, now_ns);
+        }
+    }
+
+    /// Sends what the cohorts here said of roots, as far as the links take it; what is said to ledgers here is heard at
+    /// once.
+    pub(super) fn send_acks(&mut self, now_ns: u64, net: &mut dyn Net, flush_all: bool, turn: &mut Turn) {
+        let no_room = self.no_room();
+        let acks = self.acks.clone();
+        if !acks.is_waiting() && no_room == 0 {
+            return;
+        }
+        acks.each(|fold| {
+            let hears = no_room != 0 && self.hears_of(fold);
+            let report = hears && now_ns >= fold.report_at_ns;
+            if hears && !report {
+                earliest(&mut turn.deadline_ns, fold.report_at_ns);
+            }
+            if fold.records().is_empty() && !report {
+                return;
+            }
+            if fold.to == self.me {
+                fold.records().iter().for_each(|r| self.fold_here(r, now_ns));
+                fold.sent(fold.records().len());
+                if report {
+                    self.fold_here(&no_room_record(no_room), now_ns);
+                    self.reported(fold, now_ns, turn);
+                }
+                turn.progress = true;
+            } else if flush_all || report || fold.has_waited() || !net.has_backlog(fold.to, BACKLOG_BEFORE_BATCHING) {
+                self.send_fold(fold, report.then_some(no_room), now_ns, net, turn);
+            }
+        });
+    }
+
+    fn send_fold(&mut self, fold: &mut Fold, no_room: Option<u32>, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) {
+        let mut no_room = no_room.map(no_room_record);
+        while !fold.records().is_empty() || no_room.is_some() {
+            let mut buf = self.pool.take_exactly(fold.batch_bytes);
+            buf.open(&OpenBatch {
+                kind: BatchKind::Ack,
+                stream: 0,
+                schema_id: 0,
+                dynamic: false,
+                source_reactor: self.me,
+                epoch: self.epoch,
+            });
+            if let Some(record) = &no_room {
+                buf.push_ack(record).expect("an empty batch holds an ack");
+            }
+            let count = fold.records().iter().take_while(|r| buf.push_ack(r).is_ok()).count();
+            buf.seal(self.tx_seq[fold.to as usize], now_ns, false);
+            match net.offer(fold.to, buf) {
+                Offered::Copied(buf) => self.pool.give(buf),
+                Offered::Taken => {}
+                Offered::Refused(buf) => return self.pool.give(buf),
+            }
+            self.tx_seq[fold.to as usize] += 1;
+            self.books.acks_left(fold.to, count as u64);
+            fold.sent(count);
+            turn.progress = true;
+            if no_room.take().is_some() {
+                self.reported(fold, now_ns, turn);
+            }
+        }
+    }
+
+    fn reported(&self, fold: &mut Fold, now_ns: u64, turn: &mut Turn) {
+        let timeout_ns = self.plan.spec.config.message_timeout_ms * 1_000_000;
+        fold.report_at_ns = now_ns + timeout_ns / REPORTS_PER_TIMEOUT;
+        earliest(&mut turn.deadline_ns, fold.report_at_ns);
+    }
+
+    /// Whether roots of the spouts there can be held up here.
+    fn hears_of(&self, fold: &Fold) -> bool {
+        fold.to == self.me || self.plan.link_between(self.me, fold.to).is_some()
+    }
+
+    /// Workers on which something is held up, as far as is seen from here: those behind links that refused a batch, and our
+    /// own while executors here have not come to what has arrived for them.
+    fn no_room(&self) -> u32 {
+        let worker = |reactor: u32| worker_bit(self.plan.reactors[reactor as usize].worker);
+        self.slots.iter().filter(|s| s.life != Life::Finished).fold(0, |mask, slot| {
+            let behind = if slot.inbox.queue.is_empty() { 0 } else { worker(self.me) };
+            mask | behind | slot.stalled.map_or(0, |(to, _)| worker(to))
+        })
+    }
+
+    /// These workers are gone, by bit ([`worker_bit`]): the roots here that may have been there fail at once.
+    pub fn lose_workers(&mut self, workers: u32) {
+        for ledger in self.slots.iter().filter_map(|s| s.outbox.ledger()) {
+            ledger.borrow_mut().lose_workers(workers);
+        }
+    }
+
+    /// These workers are there again, as new ones.
+    pub fn restore_workers(&mut self, workers: u32) {
+        for ledger in self.slots.iter().filter_map(|s| s.outbox.ledger()) {
+            ledger.borrow_mut().restore_workers(workers);
+        }
+    }
+
+    /// Whether nothing is to be said of roots any more, here and by those here.
+    pub(super) fn roots_settled(&self) -> bool {
+        !self.acks.is_waiting() && self.slots.iter().filter_map(|s| s.outbox.ledger()).all(|l| l.borrow().is_empty())
+    }
+
+    /// A tuple that is dropped fails its roots.
+    pub(super) fn fail_roots(&mut self, roots: impl Iterator<Item = u64>, component: u32) {
+        let detail = FailReason::Dropped(component).detail();
+        self.acks.add(roots.map(|root| AckRecord { root, xor: 0, kind: AckKind::Fail, detail }));
+    }
+}
+
+fn no_room_record(workers: u32) -> AckRecord {
+    AckRecord { root: 0, xor: workers.into(), kind: AckKind::NoRoom, detail: 0 }
+}
