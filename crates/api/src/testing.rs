@@ -21,7 +21,7 @@ use squall_tuple::{
 };
 
 use crate::builder::Topology;
-use crate::{Accepts, Bolt, BuildError, Inputs};
+use crate::{Accepts, Bolt, BuildError, Inputs, RowStream};
 
 /// One tuple that a bolt under test emitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,8 +99,29 @@ where
         factory: impl Fn() -> B + Send + Sync + 'static,
         change: impl FnOnce(ComponentSpec) -> ComponentSpec,
     ) -> Result<Self, Fault> {
+        Self::try_rows(&[], factory, change)
+    }
+
+    /// As [`BoltHarness::try_new`], for a bolt whose outputs are [`RowStreams`](crate::RowStreams): these.
+    ///
+    /// # Errors
+    /// What `prepare` returned.
+    pub fn try_rows(
+        streams: &[RowStream],
+        factory: impl Fn() -> B + Send + Sync + 'static,
+        change: impl FnOnce(ComponentSpec) -> ComponentSpec,
+    ) -> Result<Self, Fault> {
         let t = Topology::new("harness");
-        t.bolt("bolt", factory);
+        t.bolt_with("bolt", streams, factory);
+        Self::declared(t, change)
+    }
+
+    /// Prepares one task of the first component of `topology`, a bolt of type `B` that was declared there by code which
+    /// chooses its settings; it must not be subscribed to anything.
+    ///
+    /// # Errors
+    /// What `prepare` returned.
+    pub fn declared(t: Topology, change: impl FnOnce(ComponentSpec) -> ComponentSpec) -> Result<Self, Fault> {
         let mut inner = t.shared.take();
         let bolt = &mut inner.spec.components[0];
         *bolt = change(std::mem::replace(bolt, ComponentSpec::bolt("bolt")));

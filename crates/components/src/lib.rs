@@ -15,11 +15,20 @@
 // The derives' code says `::squall::…`, whichever crate re-exports the API.
 extern crate squall_api as squall;
 
+pub mod expression;
 mod lines;
+pub mod registry;
+mod rows;
 mod sinks;
+mod sources;
+mod state;
+mod stock;
 
 pub use lines::{
     BINARY_TEST_BYTES, Line, LineReader, LineRef, LineText, Lines, LinesInput, LinesOptions, ReadCounts, ReadError,
     Share,
 };
-pub use sinks::{Null, Print};
+pub use rows::OnError;
+pub use sinks::{LogRows, Null, NullRows, Print, PrintRows};
+pub use sources::{Generator, Interval, Keys};
+pub use state::{Aggregate, Emitted, Keyed, TopK};

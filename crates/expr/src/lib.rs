@@ -37,11 +37,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
-use squall_components::{EvaluationError, Evaluated, Expression, ExpressionFactory};
+use squall_components::expression::{Evaluated, EvaluationError, Expression, ExpressionFactory};
 use squall_api::ArchivedRow;
 
 use library::Library;
-use program::{Program, Term, Test};
+use program::Program;
 
 /// Longest expression, bytes.
 pub const TEXT_BYTES_MAX: usize = 16 << 10;

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 
 use regex::Regex;
 use squall_api::{ArchivedRow, ArchivedValue, Value, ValueRef};
-use squall_components::Evaluated;
+use squall_components::expression::Evaluated;
 
 /// A value in the course of evaluation.
 #[derive(Debug, Clone, Copy)]

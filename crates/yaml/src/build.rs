@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use squall_api::{Row, Sub, Topology};
 use squall_components::registry::{Config, ConfigError, Declared, Given, Node, Place, Rows, Span as Number};
-use squall_components::{Compiler, ExpressionFactory};
+use squall_components::expression::{Compiler, ExpressionFactory};
 use squall_expr::{Language, Way};
 
 use crate::diag::{Diagnostic, Diagnostics};
