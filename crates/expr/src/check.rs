@@ -12,20 +12,20 @@ const NAMES: [&str; 14] = [
 ];
 
 /// Functions of the language, by the names with which they are called.
-pub(crate) const FUNCTIONS: [&str; 73] = [
-    "all", "bool", "bytes", "charAt", "contains", "distinct", "double", "duration", "dyn", "endsWith", "exists",
-    "exists_one", "filter", "first", "flatten", "format", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
-    "getFullYear", "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "has", "hasValue", "indexOf",
-    "int", "join", "last", "lastIndexOf", "lists.range", "lowerAscii", "map", "matches", "math.abs", "math.bitAnd",
-    "math.bitNot", "math.bitOr", "math.bitShiftLeft", "math.bitShiftRight", "math.bitXor", "math.ceil", "math.floor",
-    "math.greatest", "math.isFinite", "math.isInf", "math.isNaN", "math.least", "math.round", "math.sign", "math.sqrt",
-    "math.trunc", "now", "optional.none", "optional.of", "optional.ofNonZeroValue", "or", "orValue", "replace",
-    "reverse", "size", "slice", "sort", "split", "startsWith", "string", "strings.quote", "substring", "timestamp",
-    "trim",
+pub(crate) const FUNCTIONS: [&str; 67] = [
+    "bool", "bytes", "charAt", "contains", "distinct", "double", "duration", "dyn", "endsWith", "flatten", "format",
+    "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds",
+    "getMinutes", "getMonth", "getSeconds", "hasValue", "indexOf", "int", "join", "lastIndexOf", "lists.range",
+    "lowerAscii", "matches", "math.abs", "math.bitAnd", "math.bitNot", "math.bitOr", "math.bitShiftLeft",
+    "math.bitShiftRight", "math.bitXor", "math.ceil", "math.floor", "math.isFinite", "math.isInf", "math.isNaN",
+    "math.round", "math.sign", "math.sqrt", "math.trunc", "now", "optional.none", "optional.of",
+    "optional.ofNonZeroValue", "or", "orValue", "replace", "reverse", "size", "slice", "sort", "split", "startsWith",
+    "string", "strings.quote", "substring", "timestamp", "trim", "type", "uint", "upperAscii", "value",
 ];
 
-/// The rest of them, which are seldom meant.
-const MORE: [&str; 5] = ["type", "uint", "upperAscii", "value", "sortBy"];
+/// Macros, which are no calls by the time that names are checked, but can be meant.
+const MACROS: [&str; 9] =
+    ["all", "exists", "exists_one", "filter", "has", "map", "math.greatest", "math.least", "sortBy"];
 
 /// Finds the first name that means nothing.
 pub(crate) fn names(text: &str, expr: &IdedExpr, info: &SourceInfo, fields: &[String]) -> Result<(), Fault> {
@@ -104,7 +104,7 @@ impl Names<'_> {
             }
             if !is_function(name) {
                 let spaced = FUNCTIONS.iter().find(|f| f.rsplit('.').next() == Some(name)).copied();
-                let remedy = match spaced.or_else(|| suggest(name, FUNCTIONS.into_iter().chain(MORE))) {
+                let remedy = match spaced.or_else(|| suggest(name, FUNCTIONS.into_iter().chain(MACROS))) {
                     Some(close) => format!("did you mean `{close}`?"),
                     None => "functions are CEL's: size, contains, matches, replace, timestamp, math.abs …".into(),
                 };
@@ -128,5 +128,5 @@ impl Names<'_> {
 }
 
 fn is_function(name: &str) -> bool {
-    FUNCTIONS.contains(&name) || MORE.contains(&name)
+    FUNCTIONS.contains(&name) || MACROS.contains(&name)
 }

@@ -142,6 +142,12 @@ impl Language {
     }
 }
 
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({})", self.shared.text, self.way)
+    }
+}
+
 impl Compiled {
     /// How it is evaluated.
     pub fn way(&self) -> &Way {
@@ -200,3 +206,6 @@ impl Expression for Instance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

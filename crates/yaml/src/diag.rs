@@ -78,14 +78,32 @@ impl Diagnostic {
 pub struct Diagnostics {
     all: Vec<Diagnostic>,
     dropped: usize,
+    /// Places whose value is not known, so that nothing more can be said about it.
+    unknown: Vec<Span>,
 }
 
 impl Diagnostics {
     /// Most faults that are kept; further ones are counted.
     pub const MAX: usize = 100;
 
-    /// Adds a fault.
+    /// Adds a fault, unless it lies in a place whose value is not known.
     pub fn push(&mut self, diagnostic: Diagnostic) {
+        let span = diagnostic.span;
+        let within = |place: &Span| place.file == span.file && place.start <= span.start && span.end <= place.end;
+        if self.unknown.iter().any(within) {
+            return;
+        }
+        self.keep(diagnostic);
+    }
+
+    /// Adds the fault that leaves a place without a value: what is found there later follows from it.
+    pub(crate) fn push_unknown(&mut self, diagnostic: Diagnostic) {
+        let span = diagnostic.span;
+        self.keep(diagnostic);
+        self.unknown.push(span);
+    }
+
+    fn keep(&mut self, diagnostic: Diagnostic) {
         if self.all.len() < Self::MAX { self.all.push(diagnostic) } else { self.dropped += 1 }
     }
 

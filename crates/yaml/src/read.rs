@@ -135,6 +135,7 @@ struct Shape<'a> {
 impl Shape<'_> {
     fn topology(&mut self, root: &Node) {
         let mut parts = Vec::new();
+        self.model.incomplete |= !matches!(root.value, Yaml::Map(_));
         keys::TOPOLOGY.check(root, self.diagnostics, |entry, _| parts.push(entry));
         for entry in parts {
             let value = &entry.value;
@@ -205,7 +206,7 @@ impl Shape<'_> {
         });
         match file {
             Some(file) => self.includes.push(Include { file, overrides }),
-            None => missing(node, "file", "an include", self.diagnostics),
+            None => missing(node, &["file"], "an include", self.diagnostics),
         }
     }
 }
@@ -215,6 +216,10 @@ fn component(node: &Node, keys: &Keys, diagnostics: &mut Diagnostics) -> Option<
     let (mut parallelism, mut tasks, mut config) = (None, None, Vec::new());
     keys.check(node, diagnostics, |entry, diagnostics| match entry.key.as_str() {
         "id" => id = text(&entry.value, "`id`", diagnostics),
+        // `null` is a component, and YAML's word for nothing.
+        "className" if entry.value.is_written_null() => {
+            class = Some(At { value: "null".into(), span: entry.value.span });
+        }
         "className" => class = text(&entry.value, "`className`", diagnostics),
         "ref" => refers = text(&entry.value, "`ref`", diagnostics),
         "parallelism" => parallelism = count(&entry.value, "`parallelism`", diagnostics),
@@ -224,12 +229,8 @@ fn component(node: &Node, keys: &Keys, diagnostics: &mut Diagnostics) -> Option<
     if !matches!(node.value, Yaml::Map(_)) {
         return None;
     }
-    if node.get("className").is_none() && node.get("ref").is_none() {
-        missing(node, "className", keys.what, diagnostics);
-    }
-    if node.get("id").is_none() {
-        missing(node, "id", keys.what, diagnostics);
-    }
+    let required: &[&str] = if node.get("ref").is_some() { &["id"] } else { &["id", "className"] };
+    missing(node, required, keys.what, diagnostics);
     if let (Some(executors), Some(tasks)) = (&parallelism, &tasks)
         && executors.value > tasks.value
     {
@@ -260,11 +261,7 @@ fn stream(node: &Node, diagnostics: &mut Diagnostics) -> Option<StreamDef> {
     if !matches!(node.value, Yaml::Map(_)) {
         return None;
     }
-    for key in ["from", "to"] {
-        if node.get(key).is_none() {
-            missing(node, key, keys::STREAM.what, diagnostics);
-        }
-    }
+    missing(node, &["from", "to"], keys::STREAM.what, diagnostics);
     let span = first_line(node);
     let shuffle = At { value: GroupingKind::Shuffle, span };
     let by_default = GroupingDef { kind: Some(shuffle), stream: None, args: Vec::new(), args_span: span };
@@ -294,9 +291,7 @@ fn grouping(node: &Node, diagnostics: &mut Diagnostics) -> GroupingDef {
             }
         }
     });
-    if matches!(node.value, Yaml::Map(_)) && node.get("type").is_none() {
-        missing(node, "type", keys::GROUPING.what, diagnostics);
-    }
+    missing(node, &["type"], keys::GROUPING.what, diagnostics);
     GroupingDef { kind, stream, args, args_span }
 }
 
@@ -388,11 +383,18 @@ fn boolean(node: &Node, what: &str, diagnostics: &mut Diagnostics) -> bool {
     false
 }
 
-fn missing(node: &Node, key: &str, what: &str, diagnostics: &mut Diagnostics) {
-    if matches!(node.value, Yaml::Map(_)) {
-        let error = Diagnostic::error(first_line(node), format!("{what} needs the key `{key}`"));
-        diagnostics.push(error.help(format!("add `{key}: …`")));
+/// Reports the keys that a map needs and has not; one that is only misspelt has been reported as such.
+fn missing(node: &Node, keys: &[&str], what: &str, diagnostics: &mut Diagnostics) {
+    let Yaml::Map(entries) = &node.value else { return };
+    let misspelt = |key: &str| entries.iter().any(|entry| names::closest(&entry.key, [key]).is_some());
+    let missing: Vec<&str> = keys.iter().copied().filter(|key| node.get(key).is_none() && !misspelt(key)).collect();
+    if missing.is_empty() {
+        return;
     }
+    let noun = if missing.len() == 1 { "key" } else { "keys" };
+    let message = format!("{what} needs the {noun} {}", names::listed(missing.iter().copied()));
+    let lines: Vec<String> = missing.iter().map(|key| format!("`{key}: …`")).collect();
+    diagnostics.push(Diagnostic::error(first_line(node), message).help(format!("add {}", lines.join(" and "))));
 }
 
 /// The first entry of a map stands for the whole of it.

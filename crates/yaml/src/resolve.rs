@@ -40,6 +40,9 @@ pub(crate) struct Graph<'a> {
 /// Resolves the names of a model. What cannot be resolved is reported and left out.
 pub(crate) fn graph<'a>(model: &'a Model, registry: &'a Registry, diagnostics: &mut Diagnostics) -> Graph<'a> {
     let mut resolver = Resolver { model, registry, diagnostics };
+    if let Some(name) = &model.name {
+        resolver.check_name(name, "name of a topology");
+    }
     resolver.shared();
     let (components, ids) = resolver.components();
     let edges = resolver.edges(&components, &ids);
@@ -78,13 +81,13 @@ impl<'a> Resolver<'a, '_> {
         let mut ids: HashMap<&str, usize> = HashMap::new();
         let spouts = self.model.spouts.iter().map(|def| (def, true));
         for (def, spout) in spouts.chain(self.model.bolts.iter().map(|def| (def, false))) {
+            let component = self.component(def, spout);
             if let Some(&first) = ids.get(def.id.value.as_str()) {
                 self.diagnostics.push(twice(&def.id, &components[first].def.id));
                 continue;
             }
-            self.check_id(&def.id);
+            self.check_name(&def.id, "id of a component");
             ids.insert(&def.id.value, components.len());
-            let component = self.component(def, spout);
             components.push(component);
         }
         if self.model.spouts.is_empty() && !self.model.incomplete {
@@ -97,11 +100,11 @@ impl<'a> Resolver<'a, '_> {
         (components, ids)
     }
 
-    fn check_id(&mut self, id: &At<String>) {
+    fn check_name(&mut self, id: &At<String>, what: &str) {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let name = &id.value;
         if name.is_empty() || name.len() > 128 || !name.chars().all(good) || name.starts_with("__") {
-            let message = format!("`{name}` cannot be the id of a component");
+            let message = format!("`{name}` cannot be the {what}");
             let help = "use 1 to 128 letters, digits, `_`, `-` or `.`, not beginning with `__`";
             self.diagnostics.push(Diagnostic::error(id.span, message).help(help));
         }
@@ -264,10 +267,14 @@ impl<'a> Resolver<'a, '_> {
         }
         way.drain(..way.iter().position(|&step| step == at).unwrap_or(0));
         way.reverse();
+        // The stream that stands last in the file is taken for the one that closes the circle.
+        let steps = || (0..way.len()).map(|at| (way[at], way[(at + 1) % way.len()]));
+        let place = |(from, to)| edges.iter().rposition(|edge| edge.from == from && edge.to == to);
+        let Some(closing) = steps().filter_map(place).max().map(|at| &edges[at]) else { return };
+        let start = way.iter().position(|&at| at == closing.to).unwrap_or(0);
+        way.rotate_left(start);
         way.push(way[0]);
         let names: Vec<&str> = way.iter().map(|&at| components[at].def.id.value.as_str()).collect();
-        let closing = edges.iter().rfind(|edge| edge.from == way[way.len() - 2] && edge.to == way[0]);
-        let Some(closing) = closing else { return };
         let message = format!("streams run in a circle: {}", names.join(" -> "));
         let help = "mark the stream that closes it with `feedback: true` (it then fails tuples rather than wait), or remove it";
         self.diagnostics.push(Diagnostic::error(closing.def.span, message).help(help));

@@ -61,6 +61,11 @@ impl Node {
         }
     }
 
+    /// Whether this is the word `null`, rather than an empty place.
+    pub(crate) fn is_written_null(&self) -> bool {
+        self.value == Yaml::Null && self.span.range().len() == "null".len()
+    }
+
     /// The value of a key, if this is a map that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
         let Yaml::Map(entries) = &self.value else { return None };
@@ -115,7 +120,7 @@ pub(crate) fn parse(file: FileIx, source: &Source, vars: &Variables, diagnostics
         nodes: 0,
     };
     match reader.document() {
-        Ok(node) => node,
+        Ok(node) => Some(node),
         Err(fatal) => {
             reader.diagnostics.push(*fatal);
             None
@@ -167,7 +172,11 @@ impl<'a> Reader<'a> {
             Some(Err(error)) => {
                 let at = self.places.byte(error.marker().index());
                 let span = Span { file: self.places.file, start: at, end: at };
-                let help = "look at the indentation and the quotes of this line and of the one above it";
+                let help = if error.info().contains("tab") {
+                    "indent with spaces"
+                } else {
+                    "look at the indentation and the quotes of this line and of the one above it"
+                };
                 Err(Box::new(Diagnostic::error(span, format!("this is not YAML: {}", error.info())).help(help)))
             }
             None => {
@@ -177,18 +186,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn document(&mut self) -> Result<Option<Node>, Fatal> {
-        let mut root = None;
+    fn document(&mut self) -> Result<Node, Fatal> {
+        let mut root: Option<Node> = None;
         loop {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
-                Event::StreamEnd => return Ok(root),
+                // A file without a document holds nothing, as an empty document does.
+                Event::StreamEnd => {
+                    let nothing = Node { span: Span { start: 0, end: 0, ..span }, value: Yaml::Null };
+                    return Ok(root.unwrap_or(nothing));
+                }
                 Event::DocumentStart(_) if root.is_some() => {
                     let message = "a second document begins here, and a file holds one topology";
                     let help = "remove the `---`, or move what follows to a file of its own and name it under `includes`";
                     self.diagnostics.push(Diagnostic::error(span, message).help(help));
-                    return Ok(root);
+                    return Ok(root.expect("the guard says so"));
                 }
                 Event::DocumentStart(_) => {}
                 event => root = Some(self.node(event, span, 0)?),

@@ -101,14 +101,14 @@ impl Variables {
                 expanded.push_str(before);
                 let Some(end) = from.find('}') else {
                     let error = Diagnostic::error(span, "a `${` is not closed");
-                    diagnostics.push(error.help("close it with `}`, or write `$${` for the characters themselves"));
+                    diagnostics.push_unknown(error.help("close it with `}`, or write `$${` for the characters themselves"));
                     rest = from;
                     break;
                 };
                 match self.value(&from[2..end]) {
                     Some(value) => expanded.push_str(value),
                     None => {
-                        diagnostics.push(self.undefined(&from[2..end], span));
+                        diagnostics.push_unknown(self.undefined(&from[2..end], span));
                         expanded.push_str(&from[..=end]);
                     }
                 }
