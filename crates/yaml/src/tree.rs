@@ -112,6 +112,7 @@ impl Node {
 /// Reads a file's text. `None` when there is no tree to go on with; what is wrong is in `diagnostics`.
 pub(crate) fn parse(file: FileIx, source: &Source, vars: &Variables, diagnostics: &mut Diagnostics) -> Option<Node> {
     let mut reader = Reader {
+        text: &source.text,
         events: Parser::new_from_str(&source.text),
         places: Places::of(file, &source.text),
         vars,
@@ -157,6 +158,7 @@ impl Places {
 type Fatal = Box<Diagnostic>;
 
 struct Reader<'a> {
+    text: &'a str,
     events: Parser<'a, StrInput<'a>>,
     places: Places,
     vars: &'a Variables,
@@ -174,6 +176,8 @@ impl<'a> Reader<'a> {
                 let span = Span { file: self.places.file, start: at, end: at };
                 let help = if error.info().contains("tab") {
                     "indent with spaces"
+                } else if error.info().contains("flow") && self.line(at).contains("${") {
+                    "within `{ }` and `[ ]` a variable has no place; give its key a line of its own"
                 } else {
                     "look at the indentation and the quotes of this line and of the one above it"
                 };
@@ -184,6 +188,14 @@ impl<'a> Reader<'a> {
                 Ok((Event::StreamEnd, Span { file: self.places.file, start: end, end }))
             }
         }
+    }
+
+    /// The line of a byte.
+    fn line(&self, byte: u32) -> &'a str {
+        let (before, after) = self.text.split_at(byte as usize);
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let end = after.find('\n').map_or(self.text.len(), |at| before.len() + at);
+        &self.text[start..end]
     }
 
     fn document(&mut self) -> Result<Node, Fatal> {
