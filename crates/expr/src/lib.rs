@@ -37,8 +37,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
-use squall_components::expression::{Evaluated, EvaluationError, Expression, ExpressionFactory};
 use squall_api::ArchivedRow;
+use squall_components::expression::{Evaluated, EvaluationError, Expression, ExpressionFactory};
 
 use library::Library;
 use program::Program;

@@ -223,7 +223,10 @@ fn offset(text: &str, (line, column): (isize, isize)) -> usize {
 fn plain(message: &str) -> String {
     let message = message.trim_start_matches("Syntax error: ");
     let message = message.split(" expecting ").next().unwrap_or(message);
-    message.replace("'<EOF>'", "the end").replace("<EOF>", "the end").replace("no viable alternative at input", "it makes no sense from")
+    message
+        .replace("'<EOF>'", "the end")
+        .replace("<EOF>", "the end")
+        .replace("no viable alternative at input", "it makes no sense from")
 }
 
 /// What people write who come from other languages.

@@ -34,7 +34,9 @@ impl Lower<'_> {
             Expr::List(_) => Err("a list".into()),
             Expr::Map(_) => Err("a map".into()),
             Expr::Struct(_) => Err("a message".into()),
-            Expr::Comprehension(_) => Err("a step over the items of a list (`all`, `exists`, `map`, `filter` …)".into()),
+            Expr::Comprehension(_) => {
+                Err("a step over the items of a list (`all`, `exists`, `map`, `filter` …)".into())
+            }
             Expr::Unspecified => Err("an empty part".into()),
         }
     }

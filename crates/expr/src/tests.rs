@@ -92,7 +92,10 @@ fn hot_expressions_are_lowered_and_the_others_say_why_not() {
     }
     let why = |text: &str| way(text).to_string();
     assert_eq!(why("s.upperAscii() == 'X'"), "in the library, for the function `upperAscii`");
-    assert_eq!(why("[1, 2].exists(n, n == a)"), "in the library, for a step over the items of a list (`all`, `exists`, `map`, `filter` …)");
+    assert_eq!(
+        why("[1, 2].exists(n, n == a)"),
+        "in the library, for a step over the items of a list (`all`, `exists`, `map`, `filter` …)"
+    );
     assert_eq!(why("s.matches(t)"), "in the library, for a computed regular expression");
 }
 

@@ -81,7 +81,9 @@ fn a_wrong_topology_is_refused_alike_by_validate_run_plan_and_graph() {
 #[test]
 fn usage_errors_and_missing_files_say_what_to_do() {
     let dir = folder();
-    for line in ["", "rnu t.yaml", "run", "run t.yaml --wait never", "validate", "new Not-A-Crate", "validate t.yaml -D x"] {
+    for line in
+        ["", "rnu t.yaml", "run", "run t.yaml --wait never", "validate", "new Not-A-Crate", "validate t.yaml -D x"]
+    {
         let refused = squall(dir.path(), line);
         assert_eq!(refused.code, Some(2), "`{line}`: {}", refused.stderr);
     }

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 
 use squall_api::{Row, Sub, Topology};
-use squall_components::registry::{Config, ConfigError, Declared, Given, Node, Place, Rows, Span as Number};
 use squall_components::expression::{Compiler, ExpressionFactory};
+use squall_components::registry::{Config, ConfigError, Declared, Given, Node, Place, Rows, Span as Number};
 use squall_expr::{Language, Way};
 
 use crate::diag::{Diagnostic, Diagnostics};
@@ -75,7 +75,10 @@ impl Book<'_> {
 
     fn config(&self, options: &[&OptionDef], span: Span) -> Config {
         let pairs = options.iter().map(|option| {
-            (Given { at: self.number(option.name_span()), value: option.name().to_owned() }, self.node(&option.entry.value))
+            (
+                Given { at: self.number(option.name_span()), value: option.name().to_owned() },
+                self.node(&option.entry.value),
+            )
         });
         Config { at: self.number(span), node: Node::Map(pairs.collect()) }
     }
@@ -172,7 +175,8 @@ impl Builder<'_, '_> {
         };
         let expressions = Expressions { book: self.book, language: &self.language };
         let executors = def.parallelism.as_ref().or(def.tasks.as_ref()).map_or(1, |n| n.value);
-        let mut place = Place::new(self.topology, &def.id.value).executors(executors).reads(&fields).compiler(&expressions);
+        let mut place =
+            Place::new(self.topology, &def.id.value).executors(executors).reads(&fields).compiler(&expressions);
         if let Some(tasks) = &def.tasks {
             place = place.tasks(tasks.value);
         }
@@ -257,11 +261,7 @@ impl Builder<'_, '_> {
                     return None;
                 }
                 let names = grouping.args.iter().map(|arg| &arg.value);
-                if kind == GroupingKind::Fields {
-                    handle.fields_named(names)
-                } else {
-                    handle.partial_key_named(names)
-                }
+                if kind == GroupingKind::Fields { handle.fields_named(names) } else { handle.partial_key_named(names) }
             }
         })
     }
@@ -307,7 +307,7 @@ pub(crate) fn configure(model: &Model, topology: &Topology, diagnostics: &mut Di
                     diagnostics.push(error);
                 }
             }
-            Err(diagnostic) => diagnostics.push(diagnostic),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     }
 }
@@ -326,7 +326,9 @@ fn set(name: &str, option: &OptionDef, topology: &Topology) -> Option<Diagnostic
                 topology.configure(|config| config.shm = shm);
                 None
             }
-            Err(_) => Some(Diagnostic::error(value.span, format!("`shm` cannot be `{text}`")).help("write auto, off or copy")),
+            Err(_) => {
+                Some(Diagnostic::error(value.span, format!("`shm` cannot be `{text}`")).help("write auto, off or copy"))
+            }
         };
     }
     let count = match &value.value {
@@ -336,7 +338,11 @@ fn set(name: &str, option: &OptionDef, topology: &Topology) -> Option<Diagnostic
     };
     let Some(count) = count else {
         let message = format!("`{name}` is a count of at least 1, and this is {}", shown(value));
-        let help = if name.ends_with("_bytes") { "write bytes, or a size such as 64 KiB" } else { "write a number, for example 2" };
+        let help = if name.ends_with("_bytes") {
+            "write bytes, or a size such as 64 KiB"
+        } else {
+            "write a number, for example 2"
+        };
         return Some(Diagnostic::error(value.span, message).help(help));
     };
     let small = u32::try_from(count);

@@ -47,8 +47,14 @@ pub(crate) const TOPOLOGY: Keys = Keys {
         known("streams", "Who reads what, and how its tuples are dealt to tasks"),
     ],
     refused: &[
-        refused("topologySource", "it names a Java class that builds the topology; list its `spouts`, `bolts` and `streams` here, or write it in Rust (`squall new NAME`)"),
-        refused("workerHooks", "worker hooks are Java objects; do what they did in `prepare` of a component written in Rust"),
+        refused(
+            "topologySource",
+            "it names a Java class that builds the topology; list its `spouts`, `bolts` and `streams` here, or write it in Rust (`squall new NAME`)",
+        ),
+        refused(
+            "workerHooks",
+            "worker hooks are Java objects; do what they did in `prepare` of a component written in Rust",
+        ),
     ],
 };
 
@@ -58,9 +64,18 @@ const JAVA_OBJECT: &[Refused] = &[
     refused("configMethods", "name the component's options under `config`; `squall components NAME` lists them"),
     refused("factory", "Java factories have no place here; name the component's options under `config`"),
     refused("factoryArgs", "Java factories have no place here; name the component's options under `config`"),
-    refused("onHeapMemoryLoad", "components are not scheduled by memory; `squall plan` shows what the buffers may take"),
-    refused("offHeapMemoryLoad", "components are not scheduled by memory; `squall plan` shows what the buffers may take"),
-    refused("cpuLoad", "components are not scheduled by load; set `parallelism` here and `workers` in the topology's `config`"),
+    refused(
+        "onHeapMemoryLoad",
+        "components are not scheduled by memory; `squall plan` shows what the buffers may take",
+    ),
+    refused(
+        "offHeapMemoryLoad",
+        "components are not scheduled by memory; `squall plan` shows what the buffers may take",
+    ),
+    refused(
+        "cpuLoad",
+        "components are not scheduled by load; set `parallelism` here and `workers` in the topology's `config`",
+    ),
     refused("groupings", "say who reads what under `streams`"),
 ];
 
@@ -93,7 +108,10 @@ pub(crate) const STREAM: Keys = Keys {
         known("from", "Id of the spout or bolt that emits"),
         known("to", "Id of the bolt that reads"),
         known("grouping", "How tuples are dealt to the tasks of `to` (default: shuffle)"),
-        known("feedback", "`true` if this stream closes a cycle: it has a budget of its own and fails tuples rather than wait"),
+        known(
+            "feedback",
+            "`true` if this stream closes a cycle: it has a budget of its own and fails tuples rather than wait",
+        ),
     ],
     refused: &[refused("id", "a stream is named by `name`, and by its two ends")],
 };
@@ -132,16 +150,15 @@ pub(crate) const GROUPING_TYPES: [&str; 10] = [
     "CUSTOM",
 ];
 
-/// Options of the topology: name, Storm's name, whether it is a count (else text), documentation.
+/// An option of the topology: its name, Storm's name for it, documentation.
 pub(crate) struct ConfigKey {
     pub name: &'static str,
     pub storm: Option<&'static str>,
-    pub count: bool,
     pub doc: &'static str,
 }
 
 const fn config(name: &'static str, storm: Option<&'static str>, doc: &'static str) -> ConfigKey {
-    ConfigKey { name, storm, count: true, doc }
+    ConfigKey { name, storm, doc }
 }
 
 pub(crate) const CONFIG: [ConfigKey; 9] = [
@@ -153,7 +170,7 @@ pub(crate) const CONFIG: [ConfigKey; 9] = [
     config("credit_bytes", None, "Bytes one link may have in flight to one inbox (default 256 KiB)"),
     config("ring_bytes", None, "Bytes of the ring between two reactors, each way (default 512 KiB)"),
     config("max_tuple_bytes", None, "Largest tuple (default 16 MiB)"),
-    ConfigKey { name: "shm", storm: None, count: false, doc: "Shared memory between workers: auto, off or copy (default auto)" },
+    config("shm", None, "Shared memory between workers: auto, off or copy (default auto)"),
 ];
 
 /// Keys of Storm's `config` that mean something else here, or nothing: what to do, and whether the topology can run as it
@@ -175,14 +192,20 @@ const fn java(name: &'static str, help: &'static str) -> StormConfig {
 pub(crate) const STORM_CONFIG: [StormConfig; 17] = [
     ignored("topology.max.spout.pending", "what is in flight is bounded in bytes: `credit_bytes`"),
     ignored("topology.message.timeout.secs", "nothing times out while it makes progress; remove the key"),
-    ignored("topology.acker.executors", "there are no acker executors: each spout's reactor keeps its own ledger; remove the key"),
+    ignored(
+        "topology.acker.executors",
+        "there are no acker executors: each spout's reactor keeps its own ledger; remove the key",
+    ),
     ignored("topology.debug", "see what passes a component with `squall run --log`; remove the key"),
     ignored("topology.max.task.parallelism", "set `numTasks` of each component; remove the key"),
     ignored("topology.executor.receive.buffer.size", "buffers are sized in bytes: `ring_bytes` and `credit_bytes`"),
     ignored("topology.transfer.buffer.size", "buffers are sized in bytes: `ring_bytes` and `credit_bytes`"),
     ignored("topology.producer.batch.size", "batches form by arrival; their size is `batch_bytes`"),
     ignored("topology.transfer.batch.size", "batches form by arrival; their size is `batch_bytes`"),
-    ignored("topology.batch.flush.interval.millis", "an idle link sends at once, so there is nothing to flush; remove the key"),
+    ignored(
+        "topology.batch.flush.interval.millis",
+        "an idle link sends at once, so there is nothing to flush; remove the key",
+    ),
     ignored("topology.disable.loadaware.messaging", "name the grouping: SHUFFLE, or LOAD_AWARE_SHUFFLE"),
     ignored("topology.stats.sample.rate", "counts are exact, never sampled; remove the key"),
     java("topology.worker.childopts", "workers are no Java processes; remove the key"),

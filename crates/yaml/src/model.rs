@@ -1,13 +1,13 @@
 //! A topology file that has been read: what it says, each part with its place.
 //!
-//! The shape has been checked (kinds of values, known keys, counts in range); names have not: see [`crate::check`].
+//! The shape has been checked (kinds of values, known keys, counts in range); names have not: see `resolve`.
 
 use crate::source::Span;
 use crate::tree::Entry;
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct At<T> {
+pub(crate) struct At<T> {
     /// The value.
     pub value: T,
     /// Where it is written.
@@ -16,35 +16,25 @@ pub struct At<T> {
 
 /// One option of a component, or of the topology.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OptionDef {
+pub(crate) struct OptionDef {
     pub(crate) entry: Entry,
 }
 
 impl OptionDef {
     /// Its name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.entry.key
     }
 
     /// Where the name is.
-    pub fn name_span(&self) -> Span {
+    pub(crate) fn name_span(&self) -> Span {
         self.entry.key_span
-    }
-
-    /// Where the value is.
-    pub fn value_span(&self) -> Span {
-        self.entry.value.span
-    }
-
-    /// The value.
-    pub fn value(&self) -> serde_json::Value {
-        self.entry.value.to_json()
     }
 }
 
 /// A spout, a bolt, or an entry of `components`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ComponentDef {
+pub(crate) struct ComponentDef {
     /// Its name in the topology.
     pub id: At<String>,
     /// What it is; `None` if that is missing (and has been reported).
@@ -61,7 +51,7 @@ pub struct ComponentDef {
 
 /// Flux's grouping types, and ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupingKind {
+pub(crate) enum GroupingKind {
     /// In turn.
     Shuffle,
     /// In turn, within the worker if it has tasks.
@@ -82,7 +72,7 @@ pub enum GroupingKind {
 
 /// How tuples of a stream are dealt.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GroupingDef {
+pub(crate) struct GroupingDef {
     /// The rule; `None` if it is unknown (and has been reported).
     pub kind: Option<At<GroupingKind>>,
     /// Stream of the emitter.
@@ -95,7 +85,7 @@ pub struct GroupingDef {
 
 /// A line between two components.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StreamDef {
+pub(crate) struct StreamDef {
     /// Who emits.
     pub from: At<String>,
     /// Who reads.
@@ -110,7 +100,7 @@ pub struct StreamDef {
 
 /// What the file and its includes say.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Model {
+pub(crate) struct Model {
     /// Name of the topology.
     pub name: Option<At<String>>,
     /// Options of the topology.

@@ -41,7 +41,8 @@ impl Loader<'_> {
         // Where the file as a whole is meant, its first character is shown.
         let first = Span { end: (root.span.start + 1).min(root.span.end), ..root.span };
         if root.value == Yaml::Null {
-            let help = "begin with `name:`, `spouts:`, `bolts:` and `streams:`; `squall new NAME --yaml` makes a first one";
+            let help =
+                "begin with `name:`, `spouts:`, `bolts:` and `streams:`; `squall new NAME --yaml` makes a first one";
             self.diagnostics.push(Diagnostic::error(first, "the file is empty").help(help));
             return None;
         }
@@ -400,10 +401,9 @@ fn missing(node: &Node, keys: &[&str], what: &str, diagnostics: &mut Diagnostics
 /// The first entry of a map stands for the whole of it.
 fn first_line(node: &Node) -> Span {
     match &node.value {
-        Yaml::Map(entries) => entries.first().map_or(node.span, |entry| Span {
-            end: entry.value.span.end.max(entry.key_span.end),
-            ..entry.key_span
-        }),
+        Yaml::Map(entries) => entries
+            .first()
+            .map_or(node.span, |entry| Span { end: entry.value.span.end.max(entry.key_span.end), ..entry.key_span }),
         _ => node.span,
     }
 }

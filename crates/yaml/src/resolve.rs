@@ -125,7 +125,8 @@ impl<'a> Resolver<'a, '_> {
         let shared = &self.model.components;
         let found = shared.iter().find(|c| c.id.value == refers.value);
         if found.is_none() && !self.model.incomplete {
-            let error = Diagnostic::error(refers.span, format!("there is no component `{}` to take over", refers.value));
+            let error =
+                Diagnostic::error(refers.span, format!("there is no component `{}` to take over", refers.value));
             let ids = || shared.iter().map(|c| c.id.value.as_str());
             self.diagnostics.push(match closest(&refers.value, ids()) {
                 Some(close) => error.label(format!("did you mean `{close}`?")),
@@ -140,7 +141,8 @@ impl<'a> Resolver<'a, '_> {
         let name = &class.value;
         let Some(described) = self.registry.get(name) else {
             let error = Diagnostic::error(class.span, format!("no component is registered as `{name}`"));
-            let listing = "`squall components` lists what there is; what is missing is written in Rust (`squall new NAME`)";
+            let listing =
+                "`squall components` lists what there is; what is missing is written in Rust (`squall new NAME`)";
             self.diagnostics.push(match self.registry.suggest(name) {
                 Some(close) => error.label(format!("did you mean `{close}`?")),
                 None if name.contains('.') => {
@@ -289,7 +291,7 @@ fn twice(again: &At<String>, first: &At<String>) -> Diagnostic {
 }
 
 /// The option of the topology that a key stands for, or what is wrong with it.
-pub(crate) fn config_key(option: &OptionDef) -> Result<&'static keys::ConfigKey, Diagnostic> {
+pub(crate) fn config_key(option: &OptionDef) -> Result<&'static keys::ConfigKey, Box<Diagnostic>> {
     let name = option.name();
     if let Some(key) = keys::CONFIG.iter().find(|key| key.name == name || key.storm == Some(name)) {
         return Ok(key);
@@ -300,16 +302,15 @@ pub(crate) fn config_key(option: &OptionDef) -> Result<&'static keys::ConfigKey,
         } else {
             Diagnostic::warning(option.name_span(), format!("`{name}` has no effect"))
         };
-        return Err(diagnostic.help(storm.help));
+        return Err(Box::new(diagnostic.help(storm.help)));
     }
     let error = Diagnostic::error(option.name_span(), format!("a topology has no option `{name}`"));
     let known = || keys::CONFIG.iter().map(|key| key.name);
     let plain = name.strip_prefix("topology.").unwrap_or(name);
-    Err(match closest(plain, known()) {
+    Err(Box::new(match closest(plain, known()) {
         Some(close) => error.label(format!("did you mean `{close}`?")),
-        None => error.help(format!(
-            "its options are {}; those of a component belong to its own `config`",
-            listed(known())
-        )),
-    })
+        None => {
+            error.help(format!("its options are {}; those of a component belong to its own `config`", listed(known())))
+        }
+    }))
 }

@@ -65,8 +65,9 @@ fn object(keys: &Keys, of: impl Fn(&str) -> Value) -> Value {
 
 fn component(keys: &Keys, registry: &Registry, fits: impl Fn(Kind) -> bool) -> Value {
     let fitting = || registry.iter().filter(|described| fits(described.kind));
-    let names: Vec<&str> =
-        fitting().flat_map(|described| std::iter::once(described.name).chain(described.aliases.iter().copied())).collect();
+    let names: Vec<&str> = fitting()
+        .flat_map(|described| std::iter::once(described.name).chain(described.aliases.iter().copied()))
+        .collect();
     let mut schema = object(keys, |key| match key {
         "className" => or_variable(json!({ "enum": names })),
         "parallelism" | "numTasks" => count(),
@@ -87,7 +88,9 @@ fn component(keys: &Keys, registry: &Registry, fits: impl Fn(Kind) -> bool) -> V
 
 fn stream() -> Value {
     let grouping = object(&keys::GROUPING, |key| match key {
-        "type" => json!({ "enum": keys::GROUPING_TYPES.iter().filter(|t| !matches!(**t, "DIRECT" | "CUSTOM")).collect::<Vec<_>>() }),
+        "type" => {
+            json!({ "enum": keys::GROUPING_TYPES.iter().filter(|t| !matches!(**t, "DIRECT" | "CUSTOM")).collect::<Vec<_>>() })
+        }
         "args" => json!({ "type": ["array", "string"], "items": text() }),
         _ => text(),
     });

@@ -72,28 +72,12 @@ impl Node {
         entries.iter().find(|entry| entry.key == key)
     }
 
-    /// The value as JSON.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        match &self.value {
-            Yaml::Null => serde_json::Value::Null,
-            Yaml::Bool(b) => (*b).into(),
-            Yaml::Int(n) => (*n).into(),
-            Yaml::Float(x) => (*x).into(),
-            Yaml::Str(s) => s.as_str().into(),
-            Yaml::List(items) => items.iter().map(Node::to_json).collect(),
-            Yaml::Map(entries) => entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect(),
-        }
-    }
-
     /// Copied for an alias: the copy's place is the alias.
     fn at(&self, span: Span) -> Node {
         let value = match &self.value {
             Yaml::List(items) => Yaml::List(items.iter().map(|item| item.at(span)).collect()),
             Yaml::Map(entries) => Yaml::Map(
-                entries
-                    .iter()
-                    .map(|e| Entry { key: e.key.clone(), key_span: span, value: e.value.at(span) })
-                    .collect(),
+                entries.iter().map(|e| Entry { key: e.key.clone(), key_span: span, value: e.value.at(span) }).collect(),
             ),
             scalar => scalar.clone(),
         };
@@ -211,7 +195,8 @@ impl<'a> Reader<'a> {
                 }
                 Event::DocumentStart(_) if root.is_some() => {
                     let message = "a second document begins here, and a file holds one topology";
-                    let help = "remove the `---`, or move what follows to a file of its own and name it under `includes`";
+                    let help =
+                        "remove the `---`, or move what follows to a file of its own and name it under `includes`";
                     self.diagnostics.push(Diagnostic::error(span, message).help(help));
                     return Ok(root.expect("the guard says so"));
                 }

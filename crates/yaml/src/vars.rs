@@ -77,7 +77,9 @@ impl Variables {
                 Some((name, value)) if !name.trim().is_empty() => self.define(name.trim(), value.trim()),
                 _ => {
                     let line_number = at + 1;
-                    return Err(BadProperty(format!("{shown}:{line_number}: `{line}` is no property: write name=value")));
+                    return Err(BadProperty(format!(
+                        "{shown}:{line_number}: `{line}` is no property: write name=value"
+                    )));
                 }
             }
         }
@@ -101,7 +103,8 @@ impl Variables {
                 expanded.push_str(before);
                 let Some(end) = from.find('}') else {
                     let error = Diagnostic::error(span, "a `${` is not closed");
-                    diagnostics.push_unknown(error.help("close it with `}`, or write `$${` for the characters themselves"));
+                    diagnostics
+                        .push_unknown(error.help("close it with `}`, or write `$${` for the characters themselves"));
                     rest = from;
                     break;
                 };
@@ -134,9 +137,7 @@ impl Variables {
     fn undefined(&self, name: &str, span: Span) -> Diagnostic {
         let error = Diagnostic::error(span, format!("the variable `${{{name}}}` has no value"));
         match name.strip_prefix("ENV-") {
-            Some(env) => {
-                error.help(format!("set {env} in the environment, or write a default: `${{{name}:-value}}`"))
-            }
+            Some(env) => error.help(format!("set {env} in the environment, or write a default: `${{{name}:-value}}`")),
             None => match names::closest(name, self.properties.keys().map(String::as_str)) {
                 Some(close) => error.help(format!("did you mean `${{{close}}}`?")),
                 None => error.help(format!(

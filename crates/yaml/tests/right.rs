@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use squall_api::Topology;
-use squall_components::registry::{Described, Kind, OptionSpec, OptionType, Registry};
 use squall_components::NullRows;
+use squall_components::registry::{Described, Kind, OptionSpec, OptionType, Registry};
 use squall_yaml::{Declaration, Document, Refused, Severity, Variables};
 
 /// The stock components, and a sink with an expression.
@@ -114,7 +114,10 @@ streams:
         let stream = built.spec.streams.iter().find(|s| s.component == ix).expect("a stream");
         stream.schema.fields.iter().map(|f| f.0.clone()).collect::<Vec<_>>()
     };
-    assert_eq!((fields("a"), fields("b")), (vec!["key".into(), "seen".into()], vec!["key".into(), "found".to_string()]));
+    assert_eq!(
+        (fields("a"), fields("b")),
+        (vec!["key".into(), "seen".into()], vec!["key".into(), "found".to_string()])
+    );
 }
 
 #[test]

@@ -88,7 +88,9 @@ fn make(command: &NewCommand) -> Result<String, String> {
     }
     let name = &command.name;
     Ok(if command.yaml {
-        format!("made {name}/topology.yaml; next:\n  cd {name}\n  squall validate topology.yaml\n  squall run topology.yaml\n")
+        format!(
+            "made {name}/topology.yaml; next:\n  cd {name}\n  squall validate topology.yaml\n  squall run topology.yaml\n"
+        )
     } else {
         format!("made the crate {name}; next:\n  cd {name}\n  cargo test\n  cargo run --release -- run\n")
     })
