@@ -101,20 +101,13 @@ impl Variables {
                     continue;
                 }
                 expanded.push_str(before);
-                let Some(end) = from.find('}') else {
+                let Some(end) = closing(from) else {
                     let error = Diagnostic::error(span, "a `${` is not closed");
-                    diagnostics
-                        .push_unknown(error.help("close it with `}`, or write `$${` for the characters themselves"));
+                    diagnostics.push_unknown(error.help("close it with `}`, or write `$${` for the characters themselves"));
                     rest = from;
                     break;
                 };
-                match self.value(&from[2..end]) {
-                    Some(value) => expanded.push_str(value),
-                    None => {
-                        diagnostics.push_unknown(self.undefined(&from[2..end], span));
-                        expanded.push_str(&from[..=end]);
-                    }
-                }
+                self.put(&from[2..end], span, diagnostics, &mut expanded);
                 rest = &from[end + 1..];
             }
             expanded.push_str(rest);
@@ -122,16 +115,31 @@ impl Variables {
         })
     }
 
-    fn value<'a>(&'a self, inside: &'a str) -> Option<&'a str> {
+    /// Puts in what stands between the braces of a variable: its value, or else its default, which may have variables, too.
+    fn put(&self, inside: &str, span: Span, diagnostics: &mut Diagnostics, expanded: &mut String) {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
         };
-        let value = match name.strip_prefix("ENV-") {
+        match (self.value(name), default) {
+            (Some(value), _) => expanded.push_str(value),
+            (None, Some(default)) => match self.expand(default, span, diagnostics) {
+                Some(value) => expanded.push_str(&value),
+                None => expanded.push_str(default),
+            },
+            (None, None) => {
+                diagnostics.push_unknown(self.undefined(name, span));
+                expanded.push_str(&format!("${{{inside}}}"));
+            }
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        match name.strip_prefix("ENV-") {
             Some(name) => self.environment.get(name),
             None => self.properties.get(name),
-        };
-        value.map(String::as_str).or(default)
+        }
+        .map(String::as_str)
     }
 
     fn undefined(&self, name: &str, span: Span) -> Diagnostic {
@@ -146,6 +154,20 @@ impl Variables {
             },
         }
     }
+}
+
+/// Where the brace of a variable that begins a text closes.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 1 => return Some(at),
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -170,6 +192,7 @@ mod tests {
         assert_eq!(expand(&vars, "${n}"), (Some("4".into()), 0));
         assert_eq!(expand(&vars, "${ENV-HOME}/x-${n}.${m:-8}"), (Some("/root/x-4.8".into()), 0));
         assert_eq!(expand(&vars, "${n:-9}${m:-}"), (Some("4".into()), 0));
+        assert_eq!(expand(&vars, "${m:-${n}/${o:-x}}."), (Some("4/x.".into()), 0));
         assert_eq!(expand(&vars, "$${n} is ${n}"), (Some("${n} is 4".into()), 0));
     }
 
@@ -178,6 +201,7 @@ mod tests {
         let vars = Variables::default();
         assert_eq!(expand(&vars, "${n} ${ENV-N}"), (Some("${n} ${ENV-N}".into()), 2));
         assert_eq!(expand(&vars, "a${n"), (Some("a${n".into()), 1));
+        assert_eq!(expand(&vars, "${m:-${n}}"), (Some("${n}".into()), 1));
     }
 
     #[test]
