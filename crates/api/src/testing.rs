@@ -469,6 +469,15 @@ pub struct Outcome {
 /// # Errors
 /// What is wrong with the topology, the fault of a component, or (as text) the components that wait for each other.
 pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
+    run_live(topology, Duration::ZERO)
+}
+
+/// As [`run`], for topologies with sources that are fed by threads of their own: where nothing else can happen it waits, in
+/// real time and so long at most, for a [`Waker`](crate::Waker) to be used.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_live(topology: Topology, patience: Duration) -> Result<Outcome, Box<dyn std::error::Error>> {
     let built = topology.build()?;
     let plan = Arc::new(built.plan(&Machine::default())?);
     let clock = VirtualClock::at(START_NS);
@@ -485,7 +494,7 @@ pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
         if done {
             break;
         }
-        if taken == 0 && !cluster.advance(limit_ns) {
+        if taken == 0 && !cluster.advance(limit_ns) && (patience.is_zero() || !cluster.wait_for_wake(patience)) {
             let waits: Vec<String> =
                 cluster.back_pressure().iter().map(|(a, b)| format!("{a} waits for {b}")).collect();
             return Err(format!("nothing happens any more before the end: {}", waits.join(", ")).into());

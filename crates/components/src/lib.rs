@@ -17,18 +17,31 @@ extern crate squall_api as squall;
 
 pub mod expression;
 mod lines;
+mod log;
 pub mod registry;
 mod rows;
 mod sinks;
 mod sources;
 mod state;
 mod stock;
+mod transform;
 
 pub use lines::{
     BINARY_TEST_BYTES, Line, LineReader, LineRef, LineText, Lines, LinesInput, LinesOptions, ReadCounts, ReadError,
-    Share,
+    RowLines, Share, Start,
 };
+pub use log::{LogAppend, LogRead, ReadFrom};
 pub use rows::OnError;
-pub use sinks::{LogRows, Null, NullRows, Print, PrintRows};
-pub use sources::{Generator, Interval, Keys};
-pub use state::{Aggregate, Emitted, Keyed, TopK};
+pub use sinks::{FileSink, LogRows, Null, NullRows, Print, PrintRows, TcpSink};
+pub use sources::{Form, Generator, Interval, Keys, Stdin, TcpLines, Udp};
+pub use state::{Aggregate, Batch, Beyond, Dedup, Emitted, Keyed, RateLimit, TopK, Window, Windows};
+pub use transform::{
+    Code, Column, Enrich, Filter, FlatMap, Format, FormatTo, Map, Missing, Parse, ParseFrom, Route, Split, TableFormat,
+};
+
+#[cfg(feature = "http")]
+pub use sinks::HttpSink;
+#[cfg(feature = "sqlite")]
+pub use sinks::{Conflict, Sqlite};
+#[cfg(feature = "http")]
+pub use sources::HttpPost;

@@ -99,3 +99,37 @@ fn a_value_out_of_its_words_names_them() {
     let all = errors("count", serde_json::json!({ "emit": "sometimes" }));
     assert_eq!(all, ["`emit` cannot be `sometimes`; the words for it are each, every, end"]);
 }
+
+/// A YAML value as JSON.
+fn json(yaml: &saphyr::Yaml<'_>) -> serde_json::Value {
+    use serde_json::Value;
+    if let Some(map) = yaml.as_mapping() {
+        return map.iter().map(|(k, v)| (k.as_str().expect("keys are text").to_owned(), json(v))).collect();
+    }
+    if let Some(items) = yaml.as_sequence() {
+        return items.iter().map(json).collect();
+    }
+    let number = || yaml.as_integer().map(Value::from).or(yaml.as_floating_point().map(Value::from));
+    let scalar = yaml.as_bool().map(Value::from).or_else(number).or(yaml.as_str().map(Value::from));
+    scalar.unwrap_or(Value::Null)
+}
+
+#[test]
+fn every_example_declares_its_component() {
+    use saphyr::LoadableYamlNode;
+    let registry = Registry::standard();
+    assert!(registry.iter().count() >= 30);
+    for component in registry.iter() {
+        let name = component.name;
+        let yaml = saphyr::Yaml::load_from_str(component.example).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let entry = json(&yaml[0]);
+        assert_eq!(entry["className"], name, "{name}");
+        assert!(entry["id"].is_string(), "{name}");
+        let topology = Topology::new("example");
+        let place = Place::new(&topology, "example").reads(component.example_fields);
+        let declared = component.declare(&config(entry["config"].clone()), Span::NONE, place);
+        let declared = declared.unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
+        assert_eq!(declared.is_bolt(), component.kind != Kind::Spout, "{name}");
+        assert_eq!(component.kind == Kind::Sink, declared.stream("default").is_none(), "{name}");
+    }
+}

@@ -28,6 +28,7 @@ mod units;
 
 use std::fmt;
 
+pub(crate) use config::meant;
 pub use config::{Config, ConfigError, Given, Node, Span, suggest};
 pub use options::{Default, OptionSpec, OptionType, Options, check};
 pub use place::{Declared, Place, Rows};

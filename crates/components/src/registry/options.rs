@@ -498,6 +498,17 @@ impl Options {
         })
     }
 
+    /// A map of declared words, in the order in which it was written; empty if it was left out.
+    ///
+    /// # Panics
+    /// If the option was not declared so.
+    pub fn word_map(&self, name: &str) -> Vec<(Given<String>, Given<&'static str>)> {
+        self.map(name, |value| match value {
+            CheckedValue::Word(w) => *w,
+            other => panic!("option `{name}` is declared otherwise: {other:?}"),
+        })
+    }
+
     /// A map of any values, in the order in which it was written; empty if it was left out.
     ///
     /// # Panics

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use squall::{Bolt, Row, RowStream, RowStreams, Spout, SpoutDecl, StreamHandle, Sub, Topology};
+use squall::{Bolt, BoltDecl, Row, RowStream, RowStreams, Spout, SpoutDecl, StreamHandle, Sub, Topology};
 
 use super::config::{ConfigError, Given, Span, meant};
 use crate::expression::{Compiler, ExpressionFactory, field_expression};
@@ -175,8 +175,19 @@ impl<'t> Place<'t> {
         tick: Option<Duration>,
         factory: impl Fn() -> B + Send + Sync + 'static,
     ) -> Declared {
+        self.bolt_with(streams, tick, factory, |decl| decl)
+    }
+
+    /// As [`Place::bolt`], with more settings of the builder.
+    pub fn bolt_with<B: Bolt<In = Row, Out = RowStreams>>(
+        self,
+        streams: Vec<RowStream>,
+        tick: Option<Duration>,
+        factory: impl Fn() -> B + Send + Sync + 'static,
+        settings: impl FnOnce(BoltDecl<B>) -> BoltDecl<B>,
+    ) -> Declared {
         let decl = self.topology.row_bolt(&self.id, &streams, factory).tasks(self.task_count());
-        let mut decl = decl.executors(self.executors);
+        let mut decl = settings(decl.executors(self.executors));
         if let Some(period) = tick {
             decl = decl.tick_every(period.max(Duration::from_millis(1)));
         }

@@ -9,7 +9,7 @@ use squall::{ArchivedRow, ArchivedValue, Row, RowRef, RowStream, Stream, Value, 
 
 use crate::expression::Evaluated;
 
-pub(crate) use json::{JsonValue, from_json, parse_object, write_json, write_object, write_value_json};
+pub(crate) use json::{parse_object, write_json, write_object};
 pub use policy::OnError;
 pub(crate) use policy::{BadInput, on_error, on_error_option};
 

@@ -8,6 +8,7 @@ use crate::rows::{on_error, on_error_option};
 pub(crate) fn described() -> Vec<Described> {
     let mut all = keyed();
     all.push(top_k());
+    all.extend(super::describe_flow::described());
     all
 }
 

@@ -22,10 +22,6 @@ impl<V> KeyMap<V> {
         KeyMap { fields: fields.into(), scratch: Vec::new(), map: hashbrown::HashMap::default() }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.map.len()
-    }
-
     /// The state of a row's key, made if there is none yet and fewer than `most` keys are known; else `None`.
     #[inline]
     pub(crate) fn of(&mut self, row: &ArchivedRow, most: usize, make: impl FnOnce() -> V) -> Option<&mut V> {
