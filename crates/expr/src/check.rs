@@ -98,6 +98,22 @@ pub(crate) const FUNCTIONS: [&str; 67] = [
 const MACROS: [&str; 9] =
     ["all", "exists", "exists_one", "filter", "has", "map", "math.greatest", "math.least", "sortBy"];
 
+/// What other languages call it.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("upper", "upperAscii"),
+    ("toUpper", "upperAscii"),
+    ("toUpperCase", "upperAscii"),
+    ("lower", "lowerAscii"),
+    ("toLower", "lowerAscii"),
+    ("toLowerCase", "lowerAscii"),
+    ("len", "size"),
+    ("length", "size"),
+    ("substr", "substring"),
+    ("strip", "trim"),
+    ("regex", "matches"),
+    ("includes", "contains"),
+];
+
 /// Finds the first name that means nothing.
 pub(crate) fn names(text: &str, expr: &IdedExpr, info: &SourceInfo, fields: &[String]) -> Result<(), Fault> {
     Names { text, info, fields, scope: Vec::new() }.check(expr)
@@ -164,8 +180,9 @@ impl Names<'_> {
     fn call(&mut self, id: u64, call: &CallExpr) -> Result<(), Fault> {
         let name = call.func_name.as_str();
         // Operators are spelled with underscores or an at sign; they are known by having been parsed.
-        let operator =
-            name.contains('_') && !name.starts_with(char::is_alphabetic) || name.starts_with(['@', '!', '-']);
+        let operator = name.contains('_') && !name.starts_with(char::is_alphabetic)
+            || name.starts_with(['!', '-'])
+            || name.contains('@');
         if !operator {
             let space = call.target.as_ref().and_then(|target| match &target.expr {
                 Expr::Ident(space) => Some(format!("{space}.{name}")),
@@ -176,7 +193,9 @@ impl Names<'_> {
             }
             if !is_function(name) {
                 let spaced = FUNCTIONS.iter().find(|f| f.rsplit('.').next() == Some(name)).copied();
-                let remedy = match spaced.or_else(|| suggest(name, FUNCTIONS.into_iter().chain(MACROS))) {
+                let elsewhere =
+                    ELSEWHERE.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(name)).map(|(_, ours)| *ours);
+                let remedy = match elsewhere.or(spaced).or_else(|| suggest(name, FUNCTIONS.into_iter().chain(MACROS))) {
                     Some(close) => format!("did you mean `{close}`?"),
                     None => "functions are CEL's: size, contains, matches, replace, timestamp, math.abs …".into(),
                 };

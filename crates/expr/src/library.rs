@@ -56,7 +56,11 @@ impl Library {
                 Some(error) => format!("this is no expression: {}", plain(&error.msg)),
                 None => "this is no expression".to_owned(),
             };
-            Fault { at: at..text.len().min(at + 1), what, remedy: hint(text).to_owned() }
+            Fault {
+                at: at..text.len().min(at + 1),
+                what,
+                remedy: hint(text, first.map_or("", |error| &error.msg)).to_owned(),
+            }
         })
     }
 
@@ -211,11 +215,11 @@ fn rename_entry(entry: &mut EntryExpr) {
     }
 }
 
-/// The byte of a line and column, the line from 1 and the column from 0.
+/// The byte of a line and column, both from 1.
 fn offset(text: &str, (line, column): (isize, isize)) -> usize {
     let line_start: usize = text.split_inclusive('\n').take((line.max(1) - 1) as usize).map(str::len).sum();
     let rest = &text[line_start.min(text.len())..];
-    let within: usize = rest.chars().take(column.max(0) as usize).map(char::len_utf8).sum();
+    let within: usize = rest.chars().take(column.max(1) as usize - 1).map(char::len_utf8).sum();
     (line_start + within).min(text.len())
 }
 
@@ -230,17 +234,17 @@ fn plain(message: &str) -> String {
 }
 
 /// What people write who come from other languages.
-fn hint(text: &str) -> &'static str {
-    let padded = format!(" {text} ").to_ascii_lowercase();
+fn hint(text: &str, message: &str) -> &'static str {
+    let word = |word: &str| message.to_ascii_lowercase().contains(&format!("'{word}'"));
     let single_equals = text.as_bytes().iter().enumerate().any(|(at, byte)| {
         *byte == b'='
             && text.as_bytes().get(at + 1) != Some(&b'=')
             && (at == 0 || !matches!(text.as_bytes()[at - 1], b'=' | b'!' | b'<' | b'>'))
     });
-    if single_equals {
-        "equality is written `==`"
-    } else if padded.contains(" and ") || padded.contains(" or ") || padded.contains(" not ") {
+    if word("and") || word("or") || word("not") {
         "and, or, not are written `&&`, `||`, `!`"
+    } else if single_equals {
+        "equality is written `==`"
     } else if text.contains("<>") {
         "inequality is written `!=`"
     } else {

@@ -110,6 +110,8 @@ fn a_name_that_is_none_is_a_fault_at_its_place() {
     assert_eq!(fault("abs(a)").remedy, "did you mean `math.abs`?");
     assert_eq!(fault("a = 1").remedy, "equality is written `==`");
     assert_eq!(fault("a == 1 and flag").remedy, "and, or, not are written `&&`, `||`, `!`");
+    assert_eq!(fault("s.toUpper()").remedy, "did you mean `upperAscii`?");
+    assert_eq!((fault("a == 1 and flag").at, fault("a > 1 )").at), (7..8, 6..7));
     assert_eq!(fault("").what, "the expression is empty");
     let open = fault("(a + 1");
     assert_eq!((open.at.start, open.what.as_str()), (6, "this is no expression: missing ')' at the end"));
