@@ -1,14 +1,24 @@
-//! Stock spouts and bolts, written against the public API only: what they do, any author's crate can do.
+//! Stock spouts, bolts and sinks, written against the public API only: what they do, any author's crate can do.
 //!
+//! Of typed tuples:
 //! - [`Lines`]: the lines of files and folders, shared among the spout's tasks.
 //! - [`Print`]: shows tuples on standard output or any other writer.
 //! - [`Null`]: takes tuples and does nothing, as the end of a topology whose counts are all that matters.
 //!
-//! One-line components (`map`, `filter`, `flat_map`) need no type of their own: the topology builder
-//! makes them from closures.
+//! Of rows ([`squall::Row`]), each with a builder (`Keyed::count().by(["word"])`) that is declared at a
+//! [`Place`](registry::Place), and under a name in the [`registry`] with its configuration described:
+//! - sources: [`Generator`], [`Interval`], [`RowLines`], [`Stdin`], [`TcpLines`], [`Udp`], [`LogRead`];
+//! - bolts: [`Map`], [`Filter`], [`Route`], [`FlatMap`], [`Split`], [`Parse`], [`Format`], [`Enrich`], [`Keyed`], [`TopK`],
+//!   [`Window`], [`Dedup`], [`Batch`], [`RateLimit`];
+//! - sinks: [`PrintRows`], [`LogRows`], [`NullRows`], [`FileSink`], [`TcpSink`], [`LogAppend`];
+//! - with the feature `http`, `HttpPost` and `HttpSink`; with `sqlite`, `Sqlite`.
 //!
-//! Deliberately absent: anything that needs a crate beyond the API and a byte search; connectors live in
-//! crates of their own.
+//! What a component cannot use it deals with by its [`OnError`] policy, which is counted and never silent. All memory has a
+//! bound, which is an option. Sources that threads feed (standard input, sockets) hold a bounded queue; the threads wait when it
+//! is full.
+//!
+//! Deliberately absent: the language of expressions ([`expression::Compiler`] is its place), YAML, event time, and connectors to
+//! other systems, which live in crates of their own.
 
 #![forbid(unsafe_code)]
 
