@@ -24,7 +24,7 @@ use squall_tuple::{Field, Row, Tuple, TupleType};
 use crate::bolt::BoltCohort;
 use crate::spout::SpoutCohort;
 use crate::stream::OutputsDecl;
-use crate::{Accepts, Bolt, InputPort, Outputs, Spout};
+use crate::{Accepts, Bolt, InputPort, Outputs, RowStream, RowStreams, Spout};
 
 pub(crate) type Shared = Rc<RefCell<Inner>>;
 
@@ -134,28 +134,71 @@ impl Topology {
 
     /// Declares a spout; `factory` makes one instance per task, on the thread that will run it.
     pub fn spout<S: Spout>(&self, name: &str, factory: impl Fn() -> S + Send + Sync + 'static) -> SpoutDecl<S::Out> {
-        let spec = ComponentSpec { placement: S::placement(), ..ComponentSpec::spout(name) };
-        let cohort: CohortFactory = Box::new(move |env| Box::new(SpoutCohort::<S>::new(env, &factory)));
-        let (component, handles) = self.declare::<S::Out>(spec, cohort);
-        SpoutDecl { decl: Decl { shared: self.shared.clone(), component, handles } }
+        self.spout_with(name, &[], factory)
     }
 
     /// Declares a bolt; `factory` makes one instance per task, on the thread that will run it.
     pub fn bolt<B: Bolt>(&self, name: &str, factory: impl Fn() -> B + Send + Sync + 'static) -> BoltDecl<B> {
+        self.bolt_with(name, &[], factory)
+    }
+
+    /// As [`Topology::spout`], for a spout whose streams of rows are known only now.
+    pub fn row_spout<S: Spout<Out = RowStreams>>(
+        &self,
+        name: &str,
+        streams: &[RowStream],
+        factory: impl Fn() -> S + Send + Sync + 'static,
+    ) -> SpoutDecl<RowStreams> {
+        self.spout_with(name, streams, factory)
+    }
+
+    /// As [`Topology::bolt`], for a bolt whose streams of rows are known only now.
+    pub fn row_bolt<B: Bolt<Out = RowStreams>>(
+        &self,
+        name: &str,
+        streams: &[RowStream],
+        factory: impl Fn() -> B + Send + Sync + 'static,
+    ) -> BoltDecl<B> {
+        self.bolt_with(name, streams, factory)
+    }
+
+    fn spout_with<S: Spout>(
+        &self,
+        name: &str,
+        rows: &[RowStream],
+        factory: impl Fn() -> S + Send + Sync + 'static,
+    ) -> SpoutDecl<S::Out> {
+        let spec = ComponentSpec { placement: S::placement(), ..ComponentSpec::spout(name) };
+        let cohort: CohortFactory = Box::new(move |env| Box::new(SpoutCohort::<S>::new(env, &factory)));
+        let (component, handles) = self.declare::<S::Out>(spec, cohort, rows);
+        SpoutDecl { decl: Decl { shared: self.shared.clone(), component, handles } }
+    }
+
+    pub(crate) fn bolt_with<B: Bolt>(
+        &self,
+        name: &str,
+        rows: &[RowStream],
+        factory: impl Fn() -> B + Send + Sync + 'static,
+    ) -> BoltDecl<B> {
         let spec = ComponentSpec { placement: B::placement(), ..ComponentSpec::bolt(name) };
         let cohort: CohortFactory = Box::new(move |env| Box::new(BoltCohort::<B>::new(env, &factory)));
-        let (component, handles) = self.declare::<B::Out>(spec, cohort);
+        let (component, handles) = self.declare::<B::Out>(spec, cohort, rows);
         BoltDecl { decl: Decl { shared: self.shared.clone(), component, handles } }
     }
 
-    fn declare<O: Outputs>(&self, spec: ComponentSpec, cohort: CohortFactory) -> (ComponentIx, O::Handles) {
+    fn declare<O: Outputs>(
+        &self,
+        spec: ComponentSpec,
+        cohort: CohortFactory,
+        rows: &[RowStream],
+    ) -> (ComponentIx, O::Handles) {
         let mut inner = self.shared.borrow_mut();
         let component = inner.spec.components.len() as ComponentIx;
         inner.spec.components.push(spec);
         inner.cohorts.push(cohort);
         inner.hooks.push(Vec::new());
         let builder = self.shared.clone();
-        let handles = O::declare(&mut OutputsDecl { inner: &mut inner, component, builder });
+        let handles = O::declare(&mut OutputsDecl { inner: &mut inner, component, builder, rows });
         (component, handles)
     }
 
@@ -452,6 +495,18 @@ impl StreamHandle<Row> {
 
     /// Fields grouping of rows by names of fields.
     pub fn fields_named<S: AsRef<str>>(&self, names: impl IntoIterator<Item = S>) -> Sub<Row> {
+        let indices = self.indices(names);
+        self.sub(Grouping::Fields(indices))
+    }
+
+    /// Partial-key grouping of rows by names of fields.
+    pub fn partial_key_named<S: AsRef<str>>(&self, names: impl IntoIterator<Item = S>) -> Sub<Row> {
+        let indices = self.indices(names);
+        self.sub(Grouping::PartialKey(indices))
+    }
+
+    /// Positions of fields; a name that is none is entered as a mistake.
+    fn indices<S: AsRef<str>>(&self, names: impl IntoIterator<Item = S>) -> Vec<u16> {
         let mut indices = Vec::new();
         let mut inner = self.builder.borrow_mut();
         let stream = inner.spec.streams[self.stream as usize].clone();
@@ -469,7 +524,6 @@ impl StreamHandle<Row> {
                 }
             }
         }
-        drop(inner);
-        self.sub(Grouping::Fields(indices))
+        indices
     }
 }

@@ -65,8 +65,11 @@ pub use squall_macros::{Inputs, Outputs, Tuple};
 pub use squall_metrics::{Counter, Gauge, SharedHistogram};
 pub use squall_topology::{CustomGrouping, Placement, RouteKey, TopologyConfig};
 pub use squall_tuple::ids::TaskId;
+pub use squall_tuple::rkyv::util::AlignedVec;
+pub use squall_tuple::value::{ArchivedRow, ArchivedValue};
 pub use squall_tuple::{Emit, Field, Key, MarkKind, MarkRecord, Row, RowRef, Tuple, TupleRef, Value, ValueRef};
-pub use stream::{DirectStream, OutputStream, Outputs, OutputsBuilder, OutputsDecl, Stream};
+pub use squall_tuple::{hash_key, hash_keys};
+pub use stream::{DirectStream, OutputStream, Outputs, OutputsBuilder, OutputsDecl, RowStream, RowStreams, Stream};
 
 /// What most topologies import.
 pub mod prelude {

@@ -1,11 +1,12 @@
 //! The outgoing streams of a component.
 
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 use squall_engine::{Anchor, CohortEnv, MessageId, Port};
 use squall_topology::{SchemaSpec, StreamSpec};
 use squall_tuple::ids::{ComponentIx, StreamIx, TaskId};
-use squall_tuple::{Emit, Tuple, TupleType};
+use squall_tuple::{Emit, Row, Tuple, TupleType};
 
 use crate::builder::{Inner, StreamHandle};
 use crate::component::DEFAULT_STREAM;
@@ -107,11 +108,22 @@ pub struct OutputsDecl<'a> {
     pub(crate) inner: &'a mut Inner,
     pub(crate) component: ComponentIx,
     pub(crate) builder: crate::builder::Shared,
+    /// What a [`RowStreams`] declares; empty for all other outputs.
+    pub(crate) rows: &'a [RowStream],
 }
 
 impl OutputsDecl<'_> {
+    fn rows(&mut self) -> Vec<StreamHandle<Row>> {
+        let rows = self.rows;
+        let declare = |RowStream { name, fields }: &RowStream| self.push(name, TupleType::row(fields), false);
+        rows.iter().map(declare).collect()
+    }
+
     fn stream<T: Tuple>(&mut self, name: &str, direct: bool) -> StreamHandle<T> {
-        let ty = type_of::<T>();
+        self.push(name, type_of::<T>(), direct)
+    }
+
+    fn push<T: Tuple>(&mut self, name: &str, ty: TupleType, direct: bool) -> StreamHandle<T> {
         let stream = self.inner.spec.streams.len() as StreamIx;
         self.inner.spec.streams.push(stream_spec(self.component, name, &ty, direct));
         self.inner.types.push(ty);
@@ -131,6 +143,60 @@ pub(crate) fn stream_spec(component: ComponentIx, name: &str, ty: &TupleType, di
         dynamic: ty.dynamic(),
     };
     StreamSpec { component, name: name.to_owned(), schema, direct }
+}
+
+/// A stream of rows that is described at run time: an element of what [`Topology::row_bolt`](crate::Topology::row_bolt) is
+/// given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowStream {
+    /// Its name, unique in its component; the usual one is `default`.
+    pub name: String,
+    /// Names of the fields, in the order of the rows' values.
+    pub fields: Vec<String>,
+}
+
+impl RowStream {
+    /// A stream by name and fields.
+    pub fn new<S: Into<String>>(name: &str, fields: impl IntoIterator<Item = S>) -> RowStream {
+        RowStream { name: name.to_owned(), fields: fields.into_iter().map(Into::into).collect() }
+    }
+}
+
+/// Streams of rows whose number, names and fields are known only when the topology is declared
+/// ([`Topology::row_bolt`](crate::Topology::row_bolt)): a slice of [`Stream<Row>`], in the order of their declaration.
+pub struct RowStreams(Vec<Stream<Row>>);
+
+impl Deref for RowStreams {
+    type Target = [Stream<Row>];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Stream<Row>] {
+        &self.0
+    }
+}
+
+impl DerefMut for RowStreams {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [Stream<Row>] {
+        &mut self.0
+    }
+}
+
+impl Outputs for RowStreams {
+    type Handles = Vec<StreamHandle<Row>>;
+
+    fn declare(d: &mut OutputsDecl<'_>) -> Self::Handles {
+        d.rows()
+    }
+
+    fn build(b: &mut OutputsBuilder<'_>) -> Self {
+        let streams = b.env.plan.streams_of(b.env.component);
+        RowStreams(streams.iter().map(|s| Stream { port: b.env.port(*s), of: PhantomData }).collect())
+    }
+
+    fn visit(&mut self, f: &mut dyn FnMut(&mut Port)) {
+        self.0.iter_mut().for_each(|s| f(&mut s.port));
+    }
 }
 
 /// Builds the ports of a cohort, in the order in which its streams were declared.

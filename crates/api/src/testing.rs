@@ -21,7 +21,7 @@ use squall_tuple::{
 };
 
 use crate::builder::Topology;
-use crate::{Accepts, Bolt, BuildError, Inputs};
+use crate::{Accepts, Bolt, BuildError, Inputs, RowStream};
 
 /// One tuple that a bolt under test emitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,8 +100,29 @@ where
         factory: impl Fn() -> B + Send + Sync + 'static,
         change: impl FnOnce(ComponentSpec) -> ComponentSpec,
     ) -> Result<Self, Fault> {
+        Self::try_rows(&[], factory, change)
+    }
+
+    /// As [`BoltHarness::try_new`], for a bolt whose outputs are [`RowStreams`](crate::RowStreams): these.
+    ///
+    /// # Errors
+    /// What `prepare` returned.
+    pub fn try_rows(
+        streams: &[RowStream],
+        factory: impl Fn() -> B + Send + Sync + 'static,
+        change: impl FnOnce(ComponentSpec) -> ComponentSpec,
+    ) -> Result<Self, Fault> {
         let t = Topology::new("harness");
-        t.bolt("bolt", factory);
+        t.bolt_with("bolt", streams, factory);
+        Self::declared(t, change)
+    }
+
+    /// Prepares one task of the first component of `topology`, a bolt of type `B` that was declared there by code which
+    /// chooses its settings; it must not be subscribed to anything.
+    ///
+    /// # Errors
+    /// What `prepare` returned.
+    pub fn declared(t: Topology, change: impl FnOnce(ComponentSpec) -> ComponentSpec) -> Result<Self, Fault> {
         let mut inner = t.shared.take();
         let bolt = &mut inner.spec.components[0];
         *bolt = change(std::mem::replace(bolt, ComponentSpec::bolt("bolt")));
@@ -463,6 +484,15 @@ pub struct Outcome {
 /// # Errors
 /// What is wrong with the topology, the fault of a component, or (as text) the components that wait for each other.
 pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
+    run_live(topology, Duration::ZERO)
+}
+
+/// As [`run`], for topologies with sources that are fed by threads of their own: where nothing else can happen it waits, in
+/// real time and so long at most, for a [`Waker`](crate::Waker) to be used.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_live(topology: Topology, patience: Duration) -> Result<Outcome, Box<dyn std::error::Error>> {
     let built = topology.build()?;
     let plan = Arc::new(built.plan(&Machine::default())?);
     let clock = VirtualClock::at(START_NS);
@@ -479,7 +509,7 @@ pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
         if done {
             break;
         }
-        if taken == 0 && !cluster.advance(limit_ns) {
+        if taken == 0 && !cluster.advance(limit_ns) && (patience.is_zero() || !cluster.wait_for_wake(patience)) {
             let waits: Vec<String> =
                 cluster.back_pressure().iter().map(|(a, b)| format!("{a} waits for {b}")).collect();
             return Err(format!("nothing happens any more before the end: {}", waits.join(", ")).into());

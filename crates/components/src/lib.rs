@@ -1,25 +1,57 @@
-//! Stock spouts and bolts, written against the public API only: what they do, any author's crate can do.
+//! Stock spouts, bolts and sinks, written against the public API only: what they do, any author's crate can do.
 //!
+//! Of typed tuples:
 //! - [`Lines`]: the lines of files and folders, shared among the spout's tasks.
 //! - [`Print`]: shows tuples on standard output or any other writer.
 //! - [`Null`]: takes tuples and does nothing, as the end of a topology whose counts are all that matters.
 //!
-//! One-line components (`map`, `filter`, `flat_map`) need no type of their own: the topology builder
-//! makes them from closures.
+//! Of rows ([`squall::Row`]), each with a builder (`Keyed::count().by(["word"])`) that is declared at a
+//! [`Place`](registry::Place), and under a name in the [`registry`] with its configuration described:
+//! - sources: [`Generator`], [`Interval`], [`RowLines`], [`Stdin`], [`TcpLines`], [`Udp`], [`LogRead`];
+//! - bolts: [`Map`], [`Filter`], [`Route`], [`FlatMap`], [`Split`], [`Parse`], [`Format`], [`Enrich`], [`Keyed`], [`TopK`],
+//!   [`Window`], [`Dedup`], [`Batch`], [`RateLimit`];
+//! - sinks: [`PrintRows`], [`LogRows`], [`NullRows`], [`FileSink`], [`TcpSink`], [`LogAppend`];
+//! - with the feature `http`, `HttpPost` and `HttpSink`; with `sqlite`, `Sqlite`.
 //!
-//! Deliberately absent: anything that needs a crate beyond the API and a byte search; connectors live in
-//! crates of their own.
+//! What a component cannot use it deals with by its [`OnError`] policy, which is counted and never silent. All memory has a
+//! bound, which is an option. Sources that threads feed (standard input, sockets) hold a bounded queue; the threads wait when it
+//! is full.
+//!
+//! Deliberately absent: the language of expressions ([`expression::Compiler`] is its place), YAML, event time, and connectors to
+//! other systems, which live in crates of their own.
 
 #![forbid(unsafe_code)]
 
 // The derives' code says `::squall::…`, whichever crate re-exports the API.
 extern crate squall_api as squall;
 
+pub mod expression;
 mod lines;
+mod log;
+pub mod registry;
+mod rows;
 mod sinks;
+mod sources;
+mod state;
+mod stock;
+mod transform;
 
 pub use lines::{
     BINARY_TEST_BYTES, Line, LineReader, LineRef, LineText, Lines, LinesInput, LinesOptions, ReadCounts, ReadError,
-    Share,
+    RowLines, Share, Start,
 };
-pub use sinks::{Null, Print};
+pub use log::{LogAppend, LogRead, ReadFrom};
+pub use rows::OnError;
+pub use sinks::{FileSink, LogRows, Null, NullRows, Print, PrintRows, TcpSink};
+pub use sources::{Form, Generator, Interval, Keys, Stdin, TcpLines, Udp};
+pub use state::{Aggregate, Batch, Beyond, Dedup, Emitted, Keyed, RateLimit, TopK, Window, Windows};
+pub use transform::{
+    Code, Column, Enrich, Filter, FlatMap, Format, FormatTo, Map, Missing, Parse, ParseFrom, Route, Split, TableFormat,
+};
+
+#[cfg(feature = "http")]
+pub use sinks::HttpSink;
+#[cfg(feature = "sqlite")]
+pub use sinks::{Conflict, Sqlite};
+#[cfg(feature = "http")]
+pub use sources::HttpPost;

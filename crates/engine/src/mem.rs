@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use squall_topology::Plan;
 use squall_tuple::ids::{ReactorIx, WorkerIx};
@@ -99,6 +100,8 @@ pub struct MemCluster {
     receivers: WorkerReceivers,
     shared: Arc<WorkerShared>,
     largest_batch: usize,
+    /// Holds a message once a waker was used.
+    woken: crossbeam_channel::Receiver<()>,
 }
 
 impl MemCluster {
@@ -106,6 +109,11 @@ impl MemCluster {
     pub fn new(plan: Arc<Plan>, registry: Arc<Registry>, clock: VirtualClock, link_batches: usize) -> Self {
         let (shared, receivers) = WorkerShared::new(0);
         let count = plan.reactors.len();
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        // A full channel says all there is to say.
+        let wake: crate::env::Wake = Arc::new(move || {
+            let _ = wake.try_send(());
+        });
         let cores = (0..count as ReactorIx).map(|reactor| {
             Core::new(CoreConfig {
                 plan: plan.clone(),
@@ -114,7 +122,7 @@ impl MemCluster {
                 registry: registry.clone(),
                 clock: Rc::new(clock.clone()),
                 shared: shared.clone(),
-                wake: Arc::new(|| {}),
+                wake: wake.clone(),
             })
         });
         let config = &plan.spec.config;
@@ -128,7 +136,13 @@ impl MemCluster {
             clock,
             receivers,
             shared,
+            woken,
         }
+    }
+
+    /// Waits, in real time, until a waker of a task is used, or was since the last call; `false` if none is within `most`.
+    pub fn wait_for_wake(&self, most: Duration) -> bool {
+        self.woken.recv_timeout(most).is_ok()
     }
 
     /// Prepares every task and opens the spouts.

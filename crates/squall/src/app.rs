@@ -140,8 +140,13 @@ impl<A: Args + Clone + 'static> App<A> {
                 return ExitCode::from(error.exit_code() as u8);
             }
         };
-        match cli.command {
-            Command::Run(command) => self.run(&command, &args),
+        self.perform(cli.command, &args)
+    }
+
+    /// Does what a command asks for; `args` is the whole command line it came from.
+    pub(crate) fn perform(&self, command: Command<A>, args: &[OsString]) -> ExitCode {
+        match command {
+            Command::Run(command) => self.run(&command, args),
             Command::Worker(command) => self.worker(&command),
             Command::Plan(command) => {
                 self.with_plan(&command.place, &command.author, |plan| plan_cmd::plan(plan, command.output))
@@ -218,7 +223,13 @@ impl<A: Args + Clone + 'static> App<A> {
         }
     }
 
-    fn plan(&self, place: &PlaceFlags, author: &A, cores: &[usize]) -> Result<(Plan, Arc<Registry>, Machine), String> {
+    /// The plan for these cores, or everything that is wrong with the topology.
+    pub(crate) fn plan(
+        &self,
+        place: &PlaceFlags,
+        author: &A,
+        cores: &[usize],
+    ) -> Result<(Plan, Arc<Registry>, Machine), String> {
         let mut topology = Topology::new(self.identity.name);
         (self.build)(&mut topology, author).map_err(|error| error.to_string())?;
         if let Some(name) = &place.name {

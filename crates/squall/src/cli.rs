@@ -146,6 +146,8 @@ pub(crate) enum GraphFormat {
     Dot,
     /// Mermaid
     Mermaid,
+    /// A picture for a browser
+    Svg,
 }
 
 /// Parses a command line, its program name included. An error prints itself and knows its exit code.

@@ -45,6 +45,9 @@ mod cli;
 mod plan_cmd;
 mod report;
 mod run;
+#[cfg(feature = "yaml")]
+mod stock;
+mod svg;
 
 #[doc(hidden)]
 pub use squall_api::__rt;
@@ -56,3 +59,8 @@ pub use report::{Sections, Verdict};
 pub use run::control::ResultRow;
 pub use run::error::RunError;
 pub use run::outcome::{Outcome, Rows};
+#[cfg(feature = "yaml")]
+pub use squall_yaml as yaml;
+#[cfg(feature = "yaml")]
+#[doc(hidden)]
+pub use stock::main as stock_main;

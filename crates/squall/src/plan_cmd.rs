@@ -6,6 +6,7 @@ use squall_topology::{Plan, render};
 
 use crate::cli::{EXIT_FAILED, GraphFormat, PlanFormat};
 use crate::run::job::{complain, print};
+use crate::svg;
 
 /// Prints the plan.
 pub(crate) fn plan(plan: &Plan, format: PlanFormat) -> ExitCode {
@@ -20,10 +21,12 @@ pub(crate) fn graph(plan: &Plan, format: GraphFormat) -> ExitCode {
     show(&match format {
         GraphFormat::Dot => render::dot(&plan.spec),
         GraphFormat::Mermaid => render::mermaid(&plan.spec),
+        GraphFormat::Svg => svg::draw(&plan.spec),
     })
 }
 
-fn show(text: &str) -> ExitCode {
+/// Prints a text that is all that was asked for.
+pub(crate) fn show(text: &str) -> ExitCode {
     match print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

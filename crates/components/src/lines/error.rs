@@ -90,6 +90,14 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether something is not there: perhaps not yet, perhaps not any more.
+    pub(crate) fn is_not_found(&self) -> bool {
+        use ReadError::{Find, Folder, Open};
+        matches!(self, Find { cause, .. } | Folder { cause, .. } | Open { cause, .. } if cause.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// What the reader of the message can do about an error of the system.
 fn remedy(path: &Path, cause: &io::Error) -> String {
     match cause.kind() {

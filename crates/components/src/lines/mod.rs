@@ -10,20 +10,26 @@
 //!   line. A single word longer than the limit is an error.
 //! - A file is read to the length it had when its task opened it. If it shrinks while it is read,
 //!   that is an error.
+//! - A file that begins as gzip or Zstandard files do is read as what was compressed, by one task.
 //!
 //! The parts that decide (which ranges of which files are a task's, where a line ends) are values
-//! without I/O: `ranges` and `split`. Deliberately absent: following a file that grows, compressed
-//! files, encodings other than UTF-8.
+//! without I/O: `ranges` and `split`. [`RowLines`] emits rows of lines, of JSON objects or of CSV records, and can follow files
+//! that grow (`follow`). Deliberately absent: encodings other than UTF-8.
 
 mod error;
+mod follow;
 mod ranges;
 mod reader;
+mod rows;
 mod split;
 mod spout;
+mod unpack;
 mod walk;
 
 pub use error::ReadError;
 pub use ranges::Share;
 pub use reader::{BINARY_TEST_BYTES, LineReader, LineText, LinesOptions, ReadCounts};
+pub(crate) use rows::described;
+pub use rows::{RowLines, Start};
 pub use spout::{Line, LineRef, Lines};
 pub use walk::LinesInput;

@@ -4,7 +4,7 @@
 //! See the module above for these rules.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::error::ReadError;
 use super::ranges::{Ranges, Share, ranges_of};
 use super::split::{LineSplitter, Step, cut_beside_whitespace};
+use super::unpack::{MAGIC_BYTES, unpacked};
 use super::walk::{LinesInput, Walk};
 
 /// How many bytes at the start of a file are searched for a NUL.
@@ -124,12 +125,51 @@ pub struct LineReader {
 #[derive(Debug)]
 struct OpenFile {
     path: PathBuf,
-    file: File,
+    source: Source,
     /// Length when it was opened; 0 means unknown. What is appended later is not read.
     len: u64,
     ranges: Ranges,
     /// Where the next chunk is read.
     position: u64,
+}
+
+/// Where the bytes of a file come from.
+enum Source {
+    /// The file itself, in any order.
+    Plain(File),
+    /// What was compressed, in order; first what was looked at already.
+    Packed { ahead: Vec<u8>, at: usize, rest: Box<dyn Read> },
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Source::Plain(_)) { "Plain" } else { "Packed" })
+    }
+}
+
+impl Source {
+    fn read_at(&mut self, room: &mut [u8], position: u64) -> io::Result<usize> {
+        match self {
+            Source::Plain(file) => file.read_at(room, position),
+            Source::Packed { ahead, at, rest } => {
+                if *at == ahead.len() {
+                    return rest.read(room);
+                }
+                let read = room.len().min(ahead.len() - *at);
+                room[..read].copy_from_slice(&ahead[*at..*at + read]);
+                *at += read;
+                Ok(read)
+            }
+        }
+    }
+
+    /// Goes back to the start, after the first bytes were looked at.
+    fn rewind(&mut self, looked_at: &[u8]) {
+        if let Source::Packed { ahead, at, .. } = self {
+            looked_at.clone_into(ahead);
+            *at = 0;
+        }
+    }
 }
 
 /// A piece of text that had to be decoded, handed out in parts if decoding made it too long.
@@ -248,15 +288,19 @@ impl LineReader {
                 continue;
             }
             let opened = File::open(&found.path).and_then(|file| Ok((file.metadata()?.len(), file)));
-            let (len, file) = match opened {
-                Ok(opened) => opened,
+            let (len, source) = match opened {
+                Ok((len, file)) => unpack(len, file),
                 Err(cause) => {
                     return Err(ReadError::Open { path: found.path, cause });
                 }
             };
             let ranges = ranges(len);
-            let reads_start = ranges.clone().next().is_some_and(|range| range.start == 0);
-            let mut file = OpenFile { path: found.path, file, len, ranges, position: 0 };
+            let Some(first) = ranges.clone().next() else {
+                // A compressed file has one range, and it is another task's.
+                continue;
+            };
+            let reads_start = first.start == 0;
+            let mut file = OpenFile { path: found.path, source, len, ranges, position: 0 };
             if file.is_binary()? {
                 self.counts.skipped_binary += u64::from(reads_start);
                 continue;
@@ -277,6 +321,17 @@ impl LineReader {
             self.splitter.close();
         }
         Ok(())
+    }
+}
+
+/// Looks whether a file is compressed: then its length is that of what was compressed, which is unknown (0).
+fn unpack(len: u64, file: File) -> (u64, Source) {
+    let mut head = [0; MAGIC_BYTES];
+    // What cannot be read is told where it is read.
+    let read = file.read_at(&mut head, 0).unwrap_or(0);
+    match unpacked(&head[..read], file) {
+        Ok(rest) => (0, Source::Packed { ahead: Vec::new(), at: 0, rest }),
+        Err(file) => (len, Source::Plain(file)),
     }
 }
 
@@ -314,7 +369,7 @@ impl OpenFile {
             return Ok(0);
         }
         loop {
-            match self.file.read_at(room, self.position) {
+            match self.source.read_at(room, self.position) {
                 Ok(0) if self.position < self.len => {
                     return Err(ReadError::Shrank {
                         path: self.path.clone(),
@@ -346,6 +401,7 @@ impl OpenFile {
                 read => filled += read,
             }
         }
+        self.source.rewind(&head[..filled]);
         Ok(memchr::memchr(0, &head[..filled]).is_some())
     }
 }

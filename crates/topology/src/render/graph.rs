@@ -4,7 +4,7 @@
 //! a spec that need not be valid: a stream or subscription that points nowhere is left out.
 
 use super::{counted, grouping};
-use crate::spec::{ComponentKind, ComponentSpec, SubscriptionSpec, TopologySpec};
+use crate::spec::{ComponentKind, ComponentSpec, TopologySpec};
 
 /// The topology for Graphviz (`dot -Tsvg`). Spouts are ovals, bolts boxes, feedback dashed. Ends with a line break.
 pub fn dot(spec: &TopologySpec) -> String {
@@ -18,9 +18,9 @@ pub fn dot(spec: &TopologySpec) -> String {
         text.push_str(&format!("  c{at} [shape={shape}, label={label}];\n"));
     }
     for edge in edges(spec) {
-        let style = if edge.subscription.feedback { ", style=dashed, constraint=false" } else { "" };
+        let style = if edge.feedback { ", style=dashed, constraint=false" } else { "" };
         let label = dot_quoted(&[edge.stream, &edge.grouping]);
-        text.push_str(&format!("  c{} -> c{} [label={label}{style}];\n", edge.from, edge.subscription.to));
+        text.push_str(&format!("  c{} -> c{} [label={label}{style}];\n", edge.from, edge.to));
     }
     text.push_str("}\n");
     text
@@ -37,9 +37,9 @@ pub fn mermaid(spec: &TopologySpec) -> String {
         });
     }
     for edge in edges(spec) {
-        let arrow = if edge.subscription.feedback { "-.->" } else { "-->" };
+        let arrow = if edge.feedback { "-.->" } else { "-->" };
         let label = mermaid_quoted(&[edge.stream, &edge.grouping]);
-        text.push_str(&format!("  c{} {arrow}|{label}| c{}\n", edge.from, edge.subscription.to));
+        text.push_str(&format!("  c{} {arrow}|{label}| c{}\n", edge.from, edge.to));
     }
     text
 }
@@ -48,22 +48,31 @@ fn tasks(component: &ComponentSpec) -> String {
     counted(component.tasks as usize, "task")
 }
 
-struct Edge<'a> {
-    from: u32,
-    stream: &'a str,
-    grouping: String,
-    subscription: &'a SubscriptionSpec,
+/// An arrow of the graph, for a drawing program of one's own.
+pub struct Edge<'a> {
+    /// Index of the component that emits.
+    pub from: u32,
+    /// Index of the component that reads.
+    pub to: u32,
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// The grouping, with its fields or name.
+    pub grouping: String,
+    /// It closes a cycle.
+    pub feedback: bool,
 }
 
-fn edges(spec: &TopologySpec) -> impl Iterator<Item = Edge<'_>> {
+/// The arrows between components, in the order of the subscriptions.
+pub fn edges(spec: &TopologySpec) -> impl Iterator<Item = Edge<'_>> {
     let known = |component: u32| (component as usize) < spec.components.len();
     spec.subscriptions.iter().filter_map(move |subscription| {
         let stream = spec.streams.get(subscription.stream as usize)?;
         (known(stream.component) && known(subscription.to)).then(|| Edge {
             from: stream.component,
+            to: subscription.to,
             stream: &stream.name,
             grouping: grouping(subscription, &stream.schema),
-            subscription,
+            feedback: subscription.feedback,
         })
     })
 }

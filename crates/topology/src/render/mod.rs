@@ -8,7 +8,7 @@ mod graph;
 mod json;
 mod text;
 
-pub use graph::{dot, mermaid};
+pub use graph::{Edge, dot, edges, mermaid};
 pub use json::json;
 pub use text::text;
 

@@ -77,11 +77,12 @@ impl<T: Tuple> Print<T> {
     }
 
     fn failed(&self, cause: io::Error) -> BoltError {
-        BoltError::fatal(format!(
-            "{} cannot write: {cause}; free the disk, or keep the reader of the pipe open",
-            self.label
-        ))
+        cannot_write(&self.label, cause)
     }
+}
+
+pub(super) fn cannot_write(label: &str, cause: io::Error) -> BoltError {
+    BoltError::fatal(format!("{label} cannot write: {cause}; free the disk, or keep the reader of the pipe open"))
 }
 
 impl<T: Tuple> Bolt for Print<T> {
@@ -109,7 +110,7 @@ impl<T: Tuple> Bolt for Print<T> {
 /// Standard output with a buffer of its own, which leaves whole: tasks of one worker do not mix inside
 /// what they wrote for one batch.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     buffer: Vec<u8>,
 }
 

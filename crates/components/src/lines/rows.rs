@@ -1,0 +1,235 @@
+//! Rows of lines, of JSON objects a line, of CSV records a line; of files as they are, or followed as they grow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall::{Clock, Context, Counter, Next, Placement, RowStreams, Spout, SpoutError};
+
+use super::follow::Follower;
+use super::ranges::Share;
+use super::reader::{LineReader, LinesOptions};
+use super::walk::LinesInput;
+use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Options, Place};
+use crate::rows::{OnError, on_error, on_error_option};
+use crate::sources::{Form, FormReader};
+
+/// Where following begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the start of each file.
+    #[default]
+    Beginning,
+    /// At the end of the files that exist when the run begins; files that appear later are read whole.
+    End,
+}
+
+/// Emits the lines of files and folders as rows; with [`RowLines::follow`], also what is written later, without an end.
+///
+/// Files are shared among tasks as by [`Lines`](crate::Lines): large ones in ranges, compressed and followed ones whole. A line
+/// longer than `line_bytes_max` comes as several texts; as JSON or CSV it is bad input. Runs on a side thread. Counts `lines`,
+/// and `bad_input` where the policy is not to fail.
+#[derive(Debug, Clone)]
+pub struct RowLines {
+    options: LinesOptions,
+    form: Form,
+    on_error: OnError,
+    follow: Option<(Start, Duration)>,
+}
+
+impl RowLines {
+    /// Lines as the options say.
+    pub fn new(options: LinesOptions) -> RowLines {
+        RowLines { options, form: Form::Text, on_error: OnError::Fail, follow: None }
+    }
+
+    /// Lines of files, folders, or `@FILE` for a file that lists them.
+    pub fn over<I: Into<LinesInput>>(inputs: impl IntoIterator<Item = I>) -> RowLines {
+        RowLines::new(LinesOptions::over(inputs))
+    }
+
+    /// What a line becomes. Default: its text.
+    pub fn form(self, form: Form) -> RowLines {
+        RowLines { form, ..self }
+    }
+
+    /// What becomes of lines that are not of the form. Default: the run ends with an error.
+    pub fn on_error(self, on_error: OnError) -> RowLines {
+        RowLines { on_error, ..self }
+    }
+
+    /// Follows files that grow, are rotated or truncated, and folders in which files appear; looks at this period.
+    pub fn follow(self, start: Start, look_every: Duration) -> RowLines {
+        RowLines { follow: Some((start, look_every)), ..self }
+    }
+
+    /// Declares it at a place.
+    ///
+    /// # Errors
+    /// When two fields would have one name.
+    pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
+        self.form.check(&place)?;
+        let streams = self.form.streams(self.on_error);
+        let form = Arc::new(self.form.clone());
+        let settings = Arc::new(self);
+        let make = move || Reading {
+            form: form.reader(settings.on_error),
+            settings: settings.clone(),
+            source: None,
+            lines: None,
+            long: false,
+        };
+        Ok(place.spout(streams, make))
+    }
+}
+
+struct Reading {
+    settings: Arc<RowLines>,
+    form: FormReader,
+    source: Option<Source>,
+    lines: Option<Counter>,
+    /// Inside a line that came in pieces and was refused.
+    long: bool,
+}
+
+enum Source {
+    Whole(Box<LineReader>),
+    Followed { follower: Follower, clock: Clock, look_every: Duration },
+}
+
+impl Spout for Reading {
+    type Out = RowStreams;
+
+    fn prepare(&mut self, ctx: &Context) -> Result<(), SpoutError> {
+        let tuple_bytes_max = ctx.plan().spec.config.max_tuple_bytes as usize;
+        let mut options = self.settings.options.clone();
+        options.line_bytes_max = options.line_bytes_max.min(tuple_bytes_max.saturating_sub(1024));
+        let share = Share { index: ctx.task_index(), count: ctx.task_count() };
+        self.source = Some(match self.settings.follow {
+            None => Source::Whole(Box::new(LineReader::new(&options, share)?)),
+            Some((start, look_every)) => {
+                let from_end = start == Start::End;
+                let follower = Follower::new(options.inputs, share, options.line_bytes_max, from_end);
+                Source::Followed { follower, clock: ctx.clock(), look_every }
+            }
+        });
+        self.lines = Some(ctx.counter("lines"));
+        self.form.prepare(ctx);
+        Ok(())
+    }
+
+    fn next(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
+        let lines = self.lines.as_ref().expect("prepared");
+        match self.source.as_mut().expect("prepared") {
+            Source::Whole(reader) => {
+                let Some(line) = reader.next_line()? else { return Ok(Next::End) };
+                lines.add(u64::from(line.last));
+                if self.settings.form == Form::Text || (line.last && !self.long) {
+                    self.form.emit(line.text, out)?;
+                } else if !std::mem::replace(&mut self.long, !line.last) {
+                    self.form.refuse(line.text.as_bytes(), "longer than line_bytes_max", out)?;
+                }
+                Ok(Next::Emitted)
+            }
+            Source::Followed { follower, clock, look_every } => {
+                if let Some(line) = follower.next_line() {
+                    lines.inc();
+                    self.form.emit_bytes(&line, out)?;
+                    return Ok(Next::Emitted);
+                }
+                let now = clock.now();
+                let more = follower.look(now.as_nanos())?;
+                Ok(if more { Next::Emitted } else { Next::WakeAt(now + *look_every) })
+            }
+        }
+    }
+
+    fn placement() -> Placement {
+        Placement::SideThread
+    }
+}
+
+fn common() -> Vec<OptionSpec> {
+    vec![
+        OptionSpec::required(
+            "paths",
+            OptionType::list(OptionType::Path),
+            "Files, folders (with all files below them) and @LIST for a file that names them, one a line; gzip and Zstandard \
+             files are unpacked.",
+        ),
+        OptionSpec::with_default(
+            "follow",
+            OptionType::Bool,
+            "false",
+            "Reads also what is written later, without an end: files that grow, are rotated or truncated, and new ones; \
+             compressed files are left out then.",
+        ),
+        OptionSpec::with_default(
+            "start",
+            OptionType::Word(&["beginning", "end"]),
+            "beginning",
+            "Where following begins in files that exist already.",
+        ),
+        OptionSpec::with_default(
+            "look_every",
+            OptionType::duration(),
+            "200ms",
+            "How often followed files are looked at.",
+        ),
+        OptionSpec::with_default(
+            "line_bytes_max",
+            OptionType::size(1024, 1 << 30),
+            "8 MiB",
+            "The longest line. A longer one comes in pieces; as JSON or CSV it is bad input.",
+        ),
+    ]
+}
+
+fn lines(options: &Options) -> RowLines {
+    let inputs: Vec<LinesInput> = options.texts("paths").iter().map(|p| LinesInput::from_arg(p)).collect();
+    let line_bytes_max = options.size("line_bytes_max").value as usize;
+    let lines = RowLines::new(LinesOptions { line_bytes_max, ..LinesOptions::over(inputs) });
+    if !options.flag("follow").value {
+        return lines;
+    }
+    let start = if options.word("start").value == "end" { Start::End } else { Start::Beginning };
+    lines.follow(start, options.duration("look_every").value)
+}
+
+pub(crate) fn described() -> Vec<Described> {
+    let text = Described {
+        name: "lines",
+        aliases: &["org.apache.storm.hdfs.spout.HdfsSpout", "org.apache.storm.perf.spout.FileReadSpout"],
+        kind: Kind::Spout,
+        summary: "The lines of files and folders; of compressed ones, too; also as they grow.",
+        options: common(),
+        outputs: "`default`: `text`.",
+        example: "id: lines\nclassName: lines\nconfig:\n  paths: Cargo.toml\n",
+        example_fields: &[],
+        factory: Box::new(|options, place| lines(options).declare(place)),
+    };
+    let json = Described {
+        name: "json-lines",
+        aliases: &[],
+        kind: Kind::Spout,
+        summary: "JSON objects, one a line, of files and folders.",
+        options: common()
+            .into_iter()
+            .chain([
+                OptionSpec::required(
+                    "fields",
+                    OptionType::list(OptionType::Text),
+                    "The keys that become fields, null where an object lacks one.",
+                ),
+                on_error_option(),
+            ])
+            .collect(),
+        outputs: "`default`: the keys of `fields`. `dead_letters`: `text` and `error`, with `on_error: dead_letters`.",
+        example: "id: clicks\nclassName: json-lines\nconfig:\n  paths: clicks.jsonl\n  fields: [user, page, ms]\n",
+        example_fields: &[],
+        factory: Box::new(|options, place| {
+            let fields = options.texts("fields").into_iter().map(|f| f.value).collect();
+            lines(options).form(Form::Json(fields)).on_error(on_error(options)).declare(place)
+        }),
+    };
+    vec![text, json, crate::transform::csv_lines(common(), lines)]
+}

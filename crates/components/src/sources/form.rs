@@ -1,0 +1,142 @@
+//! What a source makes of a piece of text: a row of the text itself, of a JSON object's keys, or of a CSV record's columns.
+
+use std::sync::Arc;
+
+use squall::{BoltError, Context, Emit, Row, RowRef, RowStream, RowStreams, SpoutError, Value, ValueRef};
+
+use crate::expression::Evaluated;
+use crate::registry::{ConfigError, OptionSpec, OptionType, Options, Place};
+use crate::rows::{BadInput, Cells, OnError, emit, on_error, on_error_option, parse_object, stream};
+use crate::transform::{Column, CsvFields};
+
+/// What a source's text becomes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Form {
+    /// One field, `text`.
+    #[default]
+    Text,
+    /// A JSON object: these keys become fields, null where it lacks one.
+    Json(Vec<String>),
+    /// A CSV record with exactly these columns.
+    Csv {
+        /// Names and kinds of the columns.
+        columns: Vec<(String, Column)>,
+        /// What stands between fields: one ASCII character.
+        delimiter: u8,
+    },
+}
+
+impl Form {
+    pub(crate) fn streams(&self, on_error: OnError) -> Vec<RowStream> {
+        let fields: Vec<String> = match self {
+            Form::Text => vec!["text".into()],
+            Form::Json(fields) => fields.clone(),
+            Form::Csv { columns, .. } => columns.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        on_error.streams(vec![stream(fields)], &["text".to_owned()])
+    }
+
+    /// Refuses fields of one name.
+    pub(crate) fn check(&self, place: &Place<'_>) -> Result<(), Vec<ConfigError>> {
+        let streams = self.streams(OnError::Fail);
+        crate::state::distinct_names(&streams[0].fields, place.span())
+    }
+
+    pub(crate) fn reader(self: &Arc<Self>, on_error: OnError) -> FormReader {
+        let record = if let Form::Csv { delimiter, .. } = &**self { Some(CsvFields::new(*delimiter)) } else { None };
+        FormReader { form: self.clone(), record, values: Vec::new(), bad: BadInput::new(on_error) }
+    }
+}
+
+/// One task's reading of texts.
+pub(crate) struct FormReader {
+    form: Arc<Form>,
+    record: Option<CsvFields>,
+    values: Vec<Value>,
+    bad: BadInput,
+}
+
+impl FormReader {
+    pub(crate) fn prepare(&mut self, ctx: &Context) {
+        self.bad.prepare(ctx);
+    }
+
+    /// Emits what the text becomes. An empty line is no JSON object and no record, and is passed over.
+    #[inline]
+    pub(crate) fn emit(&mut self, text: &str, out: &mut RowStreams) -> Result<(), SpoutError> {
+        let parsed = match &*self.form {
+            Form::Text => {
+                out[0].emit(RowRef(&[ValueRef::Str(text)]));
+                return Ok(());
+            }
+            _ if text.trim_end().is_empty() => return Ok(()),
+            Form::Json(fields) => parse_object(text.as_bytes(), fields, &mut self.values),
+            Form::Csv { columns, .. } => {
+                let record = self.record.as_mut().expect("made with the form");
+                record.read_columns(text, columns, &mut self.values)
+            }
+        };
+        match parsed {
+            Ok(()) => {
+                let cells: Cells<'_> = self.values.drain(..).map(Evaluated::Owned).collect();
+                emit(&mut out[0], &cells);
+                Ok(())
+            }
+            Err(cause) => self.refuse(text.as_bytes(), &cause, out),
+        }
+    }
+
+    /// As [`FormReader::emit`], of bytes that should be UTF-8: where they are not, texts are read lossily and counted as bad
+    /// input nowhere; JSON and CSV are bad input.
+    pub(crate) fn emit_bytes(&mut self, bytes: &[u8], out: &mut RowStreams) -> Result<(), SpoutError> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.emit(text, out),
+            Err(_) if *self.form == Form::Text => self.emit(&String::from_utf8_lossy(bytes), out),
+            Err(cause) => self.refuse(bytes, &format!("no UTF-8: {cause}"), out),
+        }
+    }
+
+    /// Does with a text what the policy says.
+    #[cold]
+    pub(crate) fn refuse(&mut self, text: &[u8], cause: &str, out: &mut RowStreams) -> Result<(), SpoutError> {
+        match self.bad.refuse_text(text, cause) {
+            Ok(Some(row)) => {
+                emit_row(out, row);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(BoltError::Fail(cause) | BoltError::Fatal(cause)) => {
+                let shown: String = String::from_utf8_lossy(text).chars().take(80).collect();
+                let remedy = "correct the input, or set `on_error` to skip or dead_letters";
+                Err(SpoutError::new(format!("bad input `{shown}`: {cause}; {remedy}")))
+            }
+        }
+    }
+}
+
+fn emit_row(out: &mut RowStreams, row: impl Emit<Row>) {
+    out.last_mut().expect("dead letters have a stream").emit(row);
+}
+
+/// The options of sources whose texts may be JSON objects.
+pub(crate) fn form_options() -> [OptionSpec; 2] {
+    [
+        OptionSpec::optional(
+            "fields",
+            OptionType::list(OptionType::Text),
+            "Reads JSON objects: the keys that become fields, null where an object lacks one. Left out: the text itself, as \
+             the field `text`.",
+        ),
+        on_error_option(),
+    ]
+}
+
+/// Reads them.
+pub(crate) fn form(options: &Options) -> (Form, OnError) {
+    let fields: Vec<String> = options.texts("fields").into_iter().map(|f| f.value).collect();
+    (if fields.is_empty() { Form::Text } else { Form::Json(fields) }, on_error(options))
+}
+
+/// The outputs of sources with [`form_options`].
+pub(crate) const FORM_OUTPUTS: &str =
+    "`default`: `text`, or the keys of `fields`. `dead_letters`: `text` and `error`, with `on_error: dead_letters`.";
