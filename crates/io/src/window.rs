@@ -17,8 +17,7 @@
 //! Limits: a power of two of bytes, from a page to 1 GiB; a message of at most [`RecvWindow::reach`] bytes always fits. Windows up to 1 MiB get
 //! their pages at once, larger ones as they are used.
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap_fixed, munmap};
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -41,8 +40,6 @@ struct Mirror {
 
 impl Mirror {
     fn new(bytes: usize) -> io::Result<Mirror> {
-        let fd = memfd_create("squall-receive-window", MemfdFlags::CLOEXEC)?;
-        ftruncate(&fd, bytes as u64)?;
         let reserved = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: `mmap_anonymous` demands that no mapping in use is replaced: the address is null and MAP_FIXED is not set, so the kernel
         // chooses free space, which is then ours alone.
@@ -52,14 +49,15 @@ impl Mirror {
         let mirror = Mirror { base, bytes };
         let populate = if bytes <= POPULATED_MAX { MapFlags::POPULATE } else { MapFlags::empty() };
         let flags = MapFlags::SHARED | MapFlags::FIXED | populate;
-        for half in [0, bytes] {
-            // SAFETY: `add`: both halves lie in the reservation of `2 * bytes`. `mmap` with MAP_FIXED demands that what it replaces is not in
-            // use: it is our reservation, which nobody has seen yet.
-            unsafe {
-                let at = mirror.base.as_ptr().add(half).cast();
-                mmap(at, bytes, ProtFlags::READ | ProtFlags::WRITE, flags, &fd, 0)?;
-            }
-        }
+        let at = mirror.base.as_ptr();
+        // SAFETY: `mmap_anonymous` with MAP_FIXED demands that what it replaces is not in use: it is the first half of our reservation, which
+        // nobody has seen yet.
+        unsafe { mmap_anonymous(at.cast(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
+        // An old size of 0 leaves a shared mapping where it is and maps its pages once more, mremap(2). So no descriptor is needed, which a
+        // container may refuse.
+        // SAFETY: `add`: the second half lies in the reservation of `2 * bytes`. `mremap_fixed` demands that what it replaces is not in use: it is
+        // that half, which nobody has seen yet; the first one stays as it is.
+        unsafe { mremap_fixed(at.cast(), 0, bytes, MremapFlags::MAYMOVE, at.add(bytes).cast()) }?;
         Ok(mirror)
     }
 }
@@ -104,7 +102,7 @@ impl RecvWindow {
     /// What has arrived and is not consumed, in order, in one piece. It stays where it is until it is consumed, whatever the driver does.
     #[inline]
     pub fn unread(&self) -> &[u8] {
-        // SAFETY: `from_raw_parts` demands initialised bytes (pages of a memfd are zeroed) in one allocation: from the head's place, which lies
+        // SAFETY: `from_raw_parts` demands initialised bytes (anonymous pages are zeroed) in one allocation: from the head's place, which lies
         // in the first mapping, at most `bytes` further, so within the second. Nobody writes them while the slice lives: see the module.
         unsafe { std::slice::from_raw_parts(self.shared.place(self.shared.head.get()).as_ptr(), self.shared.unread()) }
     }
