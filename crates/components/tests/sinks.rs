@@ -50,7 +50,7 @@ fn files_rotate_by_size_and_numbers_go_on_from_those_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("t-0-3.txt"), "earlier\n").unwrap();
     fs::write(folder.path().join("t-0-4.txt.part"), "left behind\n").unwrap();
-    let config = json!({ "folder": folder.path(), "name": "t", "template": "{n}", "rotate_size": 4 });
+    let config = json!({ "folder": folder.path(), "name": "t", "template": "{n}", "rotate_size": 6 });
     let (mut sink, _) = bolt("text-file", config, &["n"]);
     for n in 10..15i64 {
         sink.send(row![n]);
