@@ -148,6 +148,19 @@ fn a_server_that_cannot_now_is_asked_again_and_one_that_will_not_is_not() {
 }
 
 #[test]
+fn a_run_that_ends_early_does_not_wait_for_a_server_that_is_away() {
+    // Half a minute between attempts: nobody waits for the next one.
+    let (url, bodies) = server(&["503 Busy"]);
+    let mut sink = typed(|p| HttpSink::to(&url).attempts(3, Duration::from_secs(30)).declare(p), &["n"]);
+    sink.send(row![1i64]);
+    while bodies.lock().unwrap().is_empty() {
+        thread::yield_now();
+    }
+    drop(sink);
+    assert_eq!(bodies.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn no_more_posts_are_under_way_than_may_be_and_the_next_row_waits() {
     // A server that answers a post only when told: so what is under way is known.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
