@@ -148,6 +148,64 @@ fn a_server_that_cannot_now_is_asked_again_and_one_that_will_not_is_not() {
 }
 
 #[test]
+fn a_run_that_ends_early_does_not_wait_for_a_server_that_is_away() {
+    // Half a minute between attempts: nobody waits for the next one.
+    let (url, bodies) = server(&["503 Busy"]);
+    let mut sink = typed(|p| HttpSink::to(&url).attempts(3, Duration::from_secs(30)).declare(p), &["n"]);
+    sink.send(row![1i64]);
+    while bodies.lock().unwrap().is_empty() {
+        thread::yield_now();
+    }
+    drop(sink);
+    assert_eq!(bodies.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn no_more_posts_are_under_way_than_may_be_and_the_next_row_waits() {
+    // A server that answers a post only when told: so what is under way is known.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (told, arrived) = (Arc::new(Mutex::new(Vec::<TcpStream>::new())), std::sync::mpsc::channel());
+    let (open, tell) = (told.clone(), arrived.0);
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            // To the body's end: a connection that is closed with something unread resets.
+            let (mut request, mut part) = (Vec::new(), [0; 1024]);
+            while !request.ends_with(b"}\n") {
+                let read = connection.read(&mut part).unwrap();
+                assert!(read > 0);
+                request.extend_from_slice(&part[..read]);
+            }
+            open.lock().unwrap().push(connection);
+            tell.send(()).unwrap();
+        }
+    });
+    let sending = thread::spawn(move || {
+        let mut sink = typed(|p| HttpSink::to(&url).concurrency(2).declare(p), &["n"]);
+        for n in 0..5i64 {
+            sink.send(row![n]);
+        }
+        sink.finish();
+        (sink.acked().len(), sink.counter("posts"))
+    });
+    for _ in 0..5 {
+        arrived.1.recv().unwrap();
+        // Two at most have come and were not answered; the third waits in the sink until one was.
+        let mut open = told.lock().unwrap();
+        assert!(open.len() <= 2, "{} posts are under way", open.len());
+        if open.len() == 2 {
+            let mut first = open.remove(0);
+            first.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        }
+    }
+    for mut last in told.lock().unwrap().drain(..) {
+        last.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+    }
+    assert_eq!(sending.join().unwrap(), (5, 5));
+}
+
+#[test]
 fn what_one_topology_posts_another_takes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

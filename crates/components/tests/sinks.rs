@@ -6,13 +6,15 @@ extern crate squall_api as squall;
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use squall_components::TcpSink;
+use squall::{Row, Value};
+use squall_components::{PrintRows, TcpSink};
 use support::{bolt, typed};
 
 /// Names and contents of a folder's files, sorted.
@@ -50,7 +52,7 @@ fn files_rotate_by_size_and_numbers_go_on_from_those_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("t-0-3.txt"), "earlier\n").unwrap();
     fs::write(folder.path().join("t-0-4.txt.part"), "left behind\n").unwrap();
-    let config = json!({ "folder": folder.path(), "name": "t", "template": "{n}", "rotate_size": 4 });
+    let config = json!({ "folder": folder.path(), "name": "t", "template": "{n}", "rotate_size": 6 });
     let (mut sink, _) = bolt("text-file", config, &["n"]);
     for n in 10..15i64 {
         sink.send(row![n]);
@@ -88,6 +90,66 @@ fn a_folder_that_cannot_be_is_told_when_the_run_begins() {
     support::declare(&topology, "bolt", "json-file", config, &["n"]).unwrap();
     let fault = squall::testing::BoltHarness::<support::Any>::declared(topology, |c| c).err().unwrap().to_string();
     assert!(fault.contains("cannot look for files in") && fault.contains("check that the folder exists"), "{fault}");
+}
+
+/// A writer that takes so many bytes, kept where the test sees them.
+#[derive(Clone)]
+struct Paper {
+    written: Arc<Mutex<Vec<u8>>>,
+    most: usize,
+}
+
+impl Paper {
+    fn of(most: usize) -> Paper {
+        Paper { written: Arc::default(), most }
+    }
+}
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = self.written.lock().unwrap();
+        if written.len() + bytes.len() > self.most {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn rows_are_printed_as_json_or_text_and_a_writer_that_fails_ends_the_run() {
+    for (print, expect) in [
+        (PrintRows::json(), "{\"word\":\"a b\",\"n\":1,\"more\":[2,null]}\n"),
+        (PrintRows::text(), "a b\t1\t[2,null]\n"),
+    ] {
+        let paper = Paper::of(100);
+        let make = paper.clone();
+        let print = print.to(move || Box::new(make.clone()));
+        let mut sink = typed(|p| print.declare(p), &["word", "n", "more"]);
+        sink.send(Row(vec!["a b".into(), 1i64.into(), Value::List(vec![2i64.into(), Value::Null])]));
+        sink.finish();
+        assert_eq!(String::from_utf8_lossy(&paper.written.lock().unwrap()), expect);
+        assert_eq!(sink.acked().len(), 1);
+    }
+    let full = Paper::of(3);
+    let print = PrintRows::json().to(move || Box::new(full.clone()));
+    let mut sink = typed(|p| print.declare(p), &["n"]);
+    let fault = sink.try_send(row![1i64]).unwrap_err().to_string();
+    assert!(fault.contains("cannot write") && fault.contains("free the disk"), "{fault}");
+}
+
+#[test]
+fn the_log_and_nothing_take_rows() {
+    for component in ["log", "null"] {
+        let (mut sink, _) = bolt(component, json!({}), &["n"]);
+        sink.send(row![1i64]);
+        sink.finish();
+        assert_eq!((sink.acked().len(), sink.failed().len()), (1, 0), "{component}");
+    }
 }
 
 #[test]

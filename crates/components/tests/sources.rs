@@ -368,7 +368,7 @@ fn a_damaged_log_ends_the_run_at_the_place_and_a_torn_end_does_not() {
         }
     }
     let mut damaged = whole.clone();
-    damaged[whole.len() / 2 & !7] ^= 1;
+    damaged[(whole.len() / 2) & !7] ^= 1;
     fs::write(&path, &damaged).unwrap();
     let error = read().unwrap_err();
     assert!(error.contains("is damaged at byte") && error.contains("checksum"), "{error}");

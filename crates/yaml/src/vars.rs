@@ -103,7 +103,8 @@ impl Variables {
                 expanded.push_str(before);
                 let Some(end) = closing(from) else {
                     let error = Diagnostic::error(span, "a `${` is not closed");
-                    diagnostics.push_unknown(error.help("close it with `}`, or write `$${` for the characters themselves"));
+                    diagnostics
+                        .push_unknown(error.help("close it with `}`, or write `$${` for the characters themselves"));
                     rest = from;
                     break;
                 };

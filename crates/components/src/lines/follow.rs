@@ -8,6 +8,8 @@
 //! the place of reading are not what they were: it was truncated and has grown beyond that place since the last look. What was
 //! written and truncated away between two looks is lost: nobody can read it any more.
 //!
+//! One look reads at most 64 KiB of each of at most 512 files, so at most 32 MiB wait.
+//!
 //! Only lines with their newline come out; an unfinished last line comes out when its file is let go or truncated.
 
 use std::collections::VecDeque;
@@ -45,8 +47,11 @@ pub(crate) struct Follower {
     pub(crate) truncated: u64,
 }
 
+/// Device and inode.
+type FileId = (u64, u64);
+
 struct Followed {
-    id: (u64, u64),
+    id: FileId,
     path: PathBuf,
     file: File,
     offset: u64,
@@ -118,7 +123,7 @@ impl Follower {
     }
 
     /// Everything that the inputs lead to and that is this share's.
-    fn find(&self) -> Result<Vec<((u64, u64), PathBuf)>, ReadError> {
+    fn find(&self) -> Result<Vec<(FileId, PathBuf)>, ReadError> {
         let mut all = Vec::new();
         for input in &self.inputs {
             let LinesInput::Path(path) = input else {
@@ -153,14 +158,14 @@ impl Follower {
         Ok(all)
     }
 
-    fn is_mine(&self, id: (u64, u64)) -> bool {
+    fn is_mine(&self, id: FileId) -> bool {
         // Not the path's hash: a file must stay with its task when it is renamed.
         let mut hasher = std::hash::DefaultHasher::new();
         id.hash(&mut hasher);
         hasher.finish() % u64::from(self.share.count) == u64::from(self.share.index)
     }
 
-    fn open(&mut self, id: (u64, u64), path: PathBuf) -> Result<(), ReadError> {
+    fn open(&mut self, id: FileId, path: PathBuf) -> Result<(), ReadError> {
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = match opened {
             Ok(opened) => opened,

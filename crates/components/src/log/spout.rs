@@ -62,7 +62,7 @@ impl LogRead {
     /// When two fields would have one name.
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         let more = if self.offsets { &["partition", "offset"][..] } else { &[] };
-        let fields = self.fields.iter().cloned().chain(more.iter().map(|f| (*f).to_owned())).collect();
+        let fields: Vec<String> = self.fields.iter().cloned().chain(more.iter().map(|f| (*f).to_owned())).collect();
         distinct_names(&fields, place.span())?;
         let settings = Arc::new(self);
         let make = move || Reading { settings: settings.clone(), partitions: Vec::new(), turn: 0, kit: None };

@@ -189,7 +189,7 @@ pub fn suggest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 }
 
 /// `did you mean x? ` or the list of what is known.
-pub(crate) fn meant<'k>(word: &str, known: &[&'k str], noun: &str) -> String {
+pub(crate) fn meant(word: &str, known: &[&str], noun: &str) -> String {
     match suggest(word, known.iter().copied()) {
         Some(name) => format!("did you mean `{name}`?"),
         None if known.is_empty() => format!("there are no {noun} here"),

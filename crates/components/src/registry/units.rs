@@ -31,7 +31,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
         Ok(n) => n.checked_mul(factor),
         Err(_) => {
             let bytes = number.parse::<f64>().ok()? * factor as f64;
-            (bytes >= 0.0 && bytes < 9e18 && bytes.fract() == 0.0).then_some(bytes as u64)
+            ((0.0..9e18).contains(&bytes) && bytes.fract() == 0.0).then_some(bytes as u64)
         }
     }
 }

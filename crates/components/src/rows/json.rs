@@ -80,7 +80,7 @@ pub(crate) fn write_json(value: &ArchivedValue, out: &mut Vec<u8>) {
         }
         ArchivedValue::Map(pairs) => {
             let pairs = pairs.iter().map(|pair| (pair.0.as_str(), &pair.1));
-            write_pairs(out, pairs, |value, out| write_json(value, out));
+            write_pairs(out, pairs, write_json);
         }
     }
 }
@@ -88,7 +88,7 @@ pub(crate) fn write_json(value: &ArchivedValue, out: &mut Vec<u8>) {
 /// Appends a row as a JSON object with the names of its fields, in their order.
 pub(crate) fn write_object(row: &ArchivedRow, fields: &[String], out: &mut Vec<u8>) {
     let pairs = fields.iter().map(String::as_str).zip(row.iter());
-    write_pairs(out, pairs, |value, out| write_json(value, out));
+    write_pairs(out, pairs, write_json);
 }
 
 fn write_pairs<'v, V: 'v>(

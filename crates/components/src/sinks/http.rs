@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use squall::{Anchor, Bolt, BoltError, Context, Counter, Finish, Input, Placement, Row, RowStreams, Value};
 
 use crate::registry::{ConfigError, Declared, Described, Given, Kind, OptionSpec, OptionType, Place};
@@ -137,12 +137,14 @@ struct Posting {
 struct Pool {
     posts: Option<Sender<Post>>,
     answered: Receiver<Answered>,
+    /// Nothing is sent: that it is gone ends the pauses between attempts.
+    running: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.posts = None;
+        (self.posts, self.running) = (None, None);
         // A pool that is dropped with posts under way: their answers go nowhere, so nobody waits for room.
         self.answered = crossbeam_channel::never();
         self.threads.drain(..).for_each(|t| drop(t.join()));
@@ -154,14 +156,15 @@ impl Pool {
         // At most `concurrency` posts are under way, so neither channel is ever full.
         let (posts, to_post) = bounded::<Post>(settings.concurrency);
         let (answers, answered) = bounded(settings.concurrency);
+        let (running, stopped) = bounded(0);
         let config = ureq::Agent::config_builder().timeout_global(Some(settings.timeout)).http_status_as_error(false);
         let agent = ureq::Agent::from(config.build());
         let run = |_| {
-            let (settings, to_post, answers, agent) =
-                (settings.clone(), to_post.clone(), answers.clone(), agent.clone());
+            let (settings, to_post, answers) = (settings.clone(), to_post.clone(), answers.clone());
+            let (agent, stopped) = (agent.clone(), stopped.clone());
             let post_all = move || {
                 for Post { body, rows } in &to_post {
-                    let (refused, retries) = post(&settings, &agent, &body);
+                    let (refused, retries) = post(&settings, &agent, &stopped, &body);
                     if answers.send(Answered { rows, refused, retries }).is_err() {
                         return;
                     }
@@ -170,12 +173,12 @@ impl Pool {
             thread::Builder::new().name("http-sink".into()).spawn(post_all)
         };
         let threads = (0..settings.concurrency).map(run).collect::<io::Result<_>>()?;
-        Ok(Pool { posts: Some(posts), answered, threads })
+        Ok(Pool { posts: Some(posts), answered, running: Some(running), threads })
     }
 }
 
 /// Posts a body, again and again if need be. Gives why it was refused, if it was, and how often it was repeated.
-fn post(settings: &HttpSink, agent: &ureq::Agent, body: &[u8]) -> (Option<String>, u64) {
+fn post(settings: &HttpSink, agent: &ureq::Agent, stopped: &Receiver<()>, body: &[u8]) -> (Option<String>, u64) {
     let mut pause = settings.pause;
     for attempt in 1.. {
         let mut request = agent.post(&settings.url);
@@ -199,7 +202,9 @@ fn post(settings: &HttpSink, agent: &ureq::Agent, body: &[u8]) -> (Option<String
         if attempt >= settings.attempts {
             return (Some(format!("{cause}, after {attempt} attempts")), u64::from(attempt - 1));
         }
-        thread::sleep(asked.unwrap_or(pause).min(PAUSE_MAX));
+        if stopped.recv_timeout(asked.unwrap_or(pause).min(PAUSE_MAX)) == Err(RecvTimeoutError::Disconnected) {
+            return (Some(format!("{cause}, and the run ended")), u64::from(attempt - 1));
+        }
         pause *= 2;
     }
     unreachable!("the last attempt returns")

@@ -37,20 +37,29 @@ impl Show {
 
 /// Prints rows on standard output, one a line: as JSON objects, or as their values with tabs between them. Flushed when a batch
 /// ends; see [`Print`](crate::Print).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct PrintRows {
     show: Show,
+    to: Option<MakeWriter>,
 }
+
+/// Makes the writer of a task, on its thread.
+type MakeWriter = Arc<dyn Fn() -> Box<dyn Write> + Send + Sync>;
 
 impl PrintRows {
     /// As JSON objects.
     pub fn json() -> PrintRows {
-        PrintRows { show: Show::Json }
+        PrintRows { show: Show::Json, to: None }
     }
 
     /// As values with tabs between them.
     pub fn text() -> PrintRows {
-        PrintRows { show: Show::Text }
+        PrintRows { show: Show::Text, to: None }
+    }
+
+    /// Each task writes to one of these instead of standard output. It should buffer: it is flushed when a batch ends.
+    pub fn to(self, make: impl Fn() -> Box<dyn Write> + Send + Sync + 'static) -> PrintRows {
+        PrintRows { to: Some(Arc::new(make)), ..self }
     }
 
     /// Declares it at a place.
@@ -62,7 +71,7 @@ impl PrintRows {
         let make = move || Printing {
             show: self.show,
             fields: fields.clone(),
-            out: Shared::default(),
+            out: self.to.as_ref().map_or_else(|| Box::new(Shared::default()) as Box<dyn Write>, |make| make()),
             line: Vec::new(),
             label: String::new(),
         };
@@ -73,7 +82,7 @@ impl PrintRows {
 struct Printing {
     show: Show,
     fields: Arc<[String]>,
-    out: Shared,
+    out: Box<dyn Write>,
     line: Vec<u8>,
     label: String,
 }

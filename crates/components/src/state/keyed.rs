@@ -94,7 +94,8 @@ impl Keyed {
         let at = self.rename.as_ref().map_or(place.span(), |name| name.at);
         let measure = self.aggregate.resolve(&place, self.rename).map_err(|e| errors.push(e)).ok();
         let Some(measure) = measure.filter(|_| errors.is_empty()) else { return Err(errors) };
-        let fields = self.by.iter().map(|f| f.value.clone()).chain(measure.results.iter().cloned()).collect();
+        let fields: Vec<String> =
+            self.by.iter().map(|f| f.value.clone()).chain(measure.results.iter().cloned()).collect();
         distinct_names(&fields, at)?;
         let streams = self.on_error.streams(vec![stream(fields)], place.fields());
         let tick = match self.emitted {
@@ -121,7 +122,7 @@ pub(crate) fn key_fields(place: &Place<'_>, by: &[Given<String>], errors: &mut V
 }
 
 /// Refuses an output with two fields of one name.
-pub(crate) fn distinct_names(fields: &Vec<String>, at: crate::registry::Span) -> Result<(), Vec<ConfigError>> {
+pub(crate) fn distinct_names(fields: &[String], at: crate::registry::Span) -> Result<(), Vec<ConfigError>> {
     for (i, name) in fields.iter().enumerate() {
         if fields[..i].contains(name) {
             let what = format!("the output would have two fields named `{name}`");
@@ -265,7 +266,7 @@ impl TopK {
         let measure = aggregate.resolve(&place, None).map_err(|e| errors.push(e)).ok();
         let Some(measure) = measure.filter(|_| errors.is_empty()) else { return Err(errors) };
         let by = self.by.iter().map(|f| f.value.clone());
-        let fields = by.chain(["rank".into(), name, "count".into(), "error".into()]).collect();
+        let fields: Vec<String> = by.chain(["rank".into(), name, "count".into(), "error".into()]).collect();
         distinct_names(&fields, place.span())?;
         let keys_max = self.keys_max;
         let make = move || TopBolt { keys: KeyMap::new(&key), measure: measure.clone(), k, keys_max, ending: None };

@@ -124,7 +124,8 @@ impl Window {
         let measure = self.aggregate.resolve(&place, self.rename).map_err(|e| errors.push(e)).ok();
         let Some(measure) = measure.filter(|_| errors.is_empty()) else { return Err(errors) };
         let by = self.by.iter().map(|f| f.value.clone());
-        let fields = by.chain(["start".into(), "end".into()]).chain(measure.results.iter().cloned()).collect();
+        let fields: Vec<String> =
+            by.chain(["start".into(), "end".into()]).chain(measure.results.iter().cloned()).collect();
         distinct_names(&fields, place.span())?;
         let streams = self.on_error.streams(vec![stream(fields)], place.fields());
         let tick = match self.windows {

@@ -8,7 +8,8 @@ use super::parse::Column;
 
 /// Reads records, one at a time.
 pub(crate) struct CsvFields {
-    reader: csv_core::Reader,
+    /// Its tables take half a kilobyte.
+    reader: Box<csv_core::Reader>,
     text: Vec<u8>,
     ends: Vec<usize>,
     count: usize,
@@ -17,7 +18,7 @@ pub(crate) struct CsvFields {
 impl CsvFields {
     pub(crate) fn new(delimiter: u8) -> CsvFields {
         let reader = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
-        CsvFields { reader, text: vec![0; 256], ends: vec![0; 16], count: 0 }
+        CsvFields { reader: Box::new(reader), text: vec![0; 256], ends: vec![0; 16], count: 0 }
     }
 
     /// Takes a record apart; gives the number of its fields.

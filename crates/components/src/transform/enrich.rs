@@ -91,7 +91,7 @@ impl Enrich {
     /// When the input lacks the field, or two fields would have one name.
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         let field = place.field(&self.field).map_err(|e| vec![e])?;
-        let fields = place.fields().iter().chain(&self.table.columns).cloned().collect();
+        let fields: Vec<String> = place.fields().iter().chain(&self.table.columns).cloned().collect();
         distinct_names(&fields, place.span())?;
         let streams = self.on_error.streams(vec![stream(fields)], place.fields());
         let look_every = Some(self.look_every);
