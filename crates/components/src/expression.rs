@@ -1,7 +1,7 @@
 //! Expressions over rows, as `map`, `filter` and `route` use them.
 //!
 //! The language is not here: a [`Compiler`] turns text into a factory, of which every task makes an [`Expression`] of its own.
-//! In Rust a closure is one: [`value`] and [`test`].
+//! In Rust a closure is one: [`value`] and [`test()`].
 
 use std::fmt;
 use std::sync::Arc;
