@@ -356,7 +356,7 @@ fn wrong_records_are_named() {
     [&mut marks, &mut acks, &mut credits].into_iter().for_each(|buf| buf.seal(1, 2, false));
     refused!(Pod, marks, put(64 + 24, [6]), "record 1 of the Mark batch has the unknown kind 6");
     refused!(Pod, marks, put(64, [0]), "record 0 of the Mark batch has the unknown kind 0");
-    refused!(Pod, acks, put(64 + 16, [3]), "record 0 of the Ack batch has the unknown kind 3");
+    refused!(Pod, acks, put(64 + 16, [4]), "record 0 of the Ack batch has the unknown kind 4");
     refused!(Pod, credits, put(64 + 16 + 4, [1]), "record 1 of the Control batch has the unknown kind 1");
     refused!(Pod, marks, put(36, [3]), "a count of 3 contradicts the batch length of 112 bytes");
     refused!(Pod, acks, put(36, [1]), "a count of 1 contradicts");
