@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use squall::{
-    Bolt, BoltError, Context, DirectStream, Finish, Input, MessageId, Next, Spout, SpoutError, Stream, TaskId, Topology,
-    Tuple,
+    Bolt, BoltError, Context, DirectStream, Finish, Input, MessageId, Next, Spout, SpoutError, Stream, TaskId,
+    Topology, Tuple,
 };
 use squall_textgen::{GeneratorOptions, generate_text};
 
