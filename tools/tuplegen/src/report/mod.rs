@@ -1,0 +1,6 @@
+//! What is written of a run.
+
+pub mod html;
+pub mod run;
+pub mod schema;
+pub mod text;
