@@ -9,7 +9,7 @@ use squall::{Bolt, BoltError, Context, Counter, Finish, Input, Level};
 use squall_machine::now_ns;
 
 use crate::hello::{Address, LinkOptions, Role, Server};
-use crate::ingest::{Load, Stamp};
+use crate::ingest::{Load, Stamp, address_of_env};
 use crate::link::{Tag, Target, Tx};
 use crate::record::{FLAG_CORRUPT, Stamps, Way, push_return};
 
@@ -188,6 +188,14 @@ macro_rules! constructors {
             /// To whoever connects to this address; until somebody has, tuples are counted as `unreturned`.
             pub fn listen(address: Address, options: LinkOptions) -> $name {
                 $name(Outflow::new(To::Listen(address, options)))
+            }
+
+            /// To the generator that started this topology: at the address in [`EGRESS_ENV`](crate::EGRESS_ENV).
+            ///
+            /// # Errors
+            /// Without that, or when it is no address.
+            pub fn from_env() -> Result<$name, String> {
+                address_of_env(crate::EGRESS_ENV).map(|a| $name::listen(a, LinkOptions::default()))
             }
         }
     };

@@ -64,9 +64,25 @@ enum SourceKind {
     Listen { address: Address, options: LinkOptions, again: bool },
 }
 
+/// The address in a variable of the environment.
+pub(crate) fn address_of_env(name: &str) -> Result<Address, String> {
+    let text = std::env::var(name).map_err(|_| {
+        format!("{name} is not set in the environment: have `tuplegen run --local` start this topology, or give the address in the code")
+    })?;
+    text.parse().map_err(|e| format!("{name} in the environment: {e}"))
+}
+
 impl Source {
     pub(crate) fn local(waiting: Waiting) -> Source {
         Source(SourceKind::Local(Arc::new(Mutex::new(Some(waiting)))))
+    }
+
+    /// From the generator that started this topology (`tuplegen run --local`): at the address in [`INGEST_ENV`](crate::INGEST_ENV).
+    ///
+    /// # Errors
+    /// Without that, or when it is no address.
+    pub fn from_env() -> Result<Source, String> {
+        address_of_env(crate::INGEST_ENV).map(|a| Source::listen(a, LinkOptions::default(), false))
     }
 
     /// Takes and drops whatever comes, until told: what a generator can do where nothing is slower than it.
