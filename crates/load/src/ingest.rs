@@ -161,6 +161,10 @@ impl Intake {
     ) -> Result<Taken, SpoutError> {
         let Some(rx) = &mut self.rx else { return self.connection() };
         match rx.peek() {
+            Ok(Some((Tag::Data, []))) => {
+                rx.release();
+                Ok(Taken::Nothing(Next::Idle))
+            }
             Ok(Some((Tag::Data, chunk))) => {
                 if self.at == 0 {
                     self.ingest_ns = now_ns();

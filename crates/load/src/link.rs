@@ -269,7 +269,7 @@ impl Rx {
         }
     }
 
-    /// Is done with the chunk that `peek` gave.
+    /// Is done with the chunk that `peek` gave; only after one.
     #[inline]
     pub fn release(&mut self) {
         match &mut self.0 {

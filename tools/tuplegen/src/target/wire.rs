@@ -17,12 +17,14 @@ pub struct Wire {
     looks: u32,
     /// Where the next return begins in the chunk at hand.
     at: usize,
+    /// The end was announced: the other side may take nothing any more, and still give back.
+    announced: bool,
 }
 
 impl Wire {
     /// Of these two ends.
     pub fn new(tx: Tx, rx: Rx) -> Wire {
-        Wire { tx, rx, looks: 0, at: 0 }
+        Wire { tx, rx, looks: 0, at: 0, announced: false }
     }
 }
 
@@ -33,24 +35,28 @@ impl Link for Wire {
     }
 
     fn end(&mut self) -> Result<bool, LinkError> {
-        self.tx.try_send(Tag::End, &[])
+        self.announced = self.tx.try_send(Tag::End, &[])?;
+        Ok(self.announced)
     }
 
     #[inline]
     fn poll(&mut self, each: &mut dyn FnMut(&Return<'_>)) -> Result<Polled, LinkError> {
-        self.tx.flush()?;
+        match self.tx.flush() {
+            Err(e) if !self.announced => return Err(e),
+            _ => {}
+        }
         match self.rx.peek()? {
             Some((Tag::Data, chunk)) => {
                 for _ in 0..RETURNS_MAX {
-                    let (found, len) =
-                        parse_return(&chunk[self.at..]).map_err(|_| LinkError::Malformed("bytes that are no return"))?;
-                    each(&found);
-                    self.at += len;
                     if self.at == chunk.len() {
                         self.at = 0;
                         self.rx.release();
                         break;
                     }
+                    let (found, len) =
+                        parse_return(&chunk[self.at..]).map_err(|_| LinkError::Malformed("bytes that are no return"))?;
+                    each(&found);
+                    self.at += len;
                 }
                 Ok(Polled::Some)
             }
@@ -59,7 +65,7 @@ impl Link for Wire {
                 self.looks += 1;
                 if self.looks == LOOKS {
                     self.looks = 0;
-                    if self.rx.is_gone() || self.tx.is_gone() {
+                    if self.rx.is_gone() || (!self.announced && self.tx.is_gone()) {
                         return Err(LinkError::Gone);
                     }
                 }
