@@ -1,6 +1,8 @@
 //! The program as a process, against targets whose every fault is known: a target is a few threads of this test that speak the load
 //! components' format. Figures are not asserted, counts are; a busy machine may make any run invalid (5), which is not what these ask.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -10,8 +12,100 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use squall_load::record::{self, Stamps, Way, push_return};
-use squall_load::{Address, LinkOptions, Role, Server, Tag, Tx};
+use squall_load::{Address, LinkError, LinkOptions, Role, Server, Tag, Tx};
+use squall_tuplegen::measure::clock::Monotonic;
+use squall_tuplegen::measure::drive::{Course, Link, Pace, Polled, drive};
+use squall_tuplegen::measure::latency::recorder;
+use squall_tuplegen::model::arrival::{Arrival, Length, Schedule};
+use squall_tuplegen::model::body::{FieldSpecs, Fields};
 use squall_tuplegen::report::schema::validate;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: passes everything on to `System`; counting touches a thread-local without a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Gives everything back at once, from memory of its own.
+struct Mirror {
+    back: Vec<u8>,
+    ended: bool,
+}
+
+impl Link for Mirror {
+    fn try_send(&mut self, chunk: &[u8]) -> Result<bool, LinkError> {
+        let mut at = 0;
+        while at < chunk.len() {
+            let (r, len) = record::parse(&chunk[at..]).unwrap();
+            let way = Way { part: 0, parts: 1, flags: 0, ingest_ns: r.sent_ns, egress_ns: r.sent_ns };
+            push_return(&mut self.back, way, Stamps { seq: r.seq, due_ns: r.due_ns, sent_ns: r.sent_ns }, Some((r.body, r.check)));
+            at += len;
+        }
+        Ok(true)
+    }
+
+    fn end(&mut self) -> Result<bool, LinkError> {
+        self.ended = true;
+        Ok(true)
+    }
+
+    fn poll(&mut self, each: &mut dyn FnMut(&record::Return<'_>)) -> Result<Polled, LinkError> {
+        if self.back.is_empty() {
+            return Ok(if self.ended { Polled::Ended } else { Polled::Nothing });
+        }
+        let mut at = 0;
+        while at < self.back.len() {
+            let (r, len) = record::parse_return(&self.back[at..]).unwrap();
+            each(&r);
+            at += len;
+        }
+        self.back.clear();
+        Ok(Polled::Some)
+    }
+}
+
+/// Calls of the allocator by a load of so many tuples, sent and returned.
+fn calls(tuples: u64) -> u64 {
+    let length = Length { end_ns: u64::MAX, count: tuples };
+    let mut pace = Pace::Open(Schedule::new(&Arrival::Poisson, 1e9, length, 1, None).unwrap());
+    let specs = FieldSpecs::parse("id:u64=seq,word:str=zipf(10k,1.1),x:f64=normal(5,1)", &|_| Err(String::new())).unwrap();
+    let mut body = Fields::new(specs, "64..96".parse().unwrap(), 1);
+    let second = 1_000_000_000;
+    let course = Course { warmup_ns: 0, end_ns: u64::MAX, count: tuples, drain_ns: second, interval_ns: second / 50, hop_mask: 7 };
+    let mut mirror = Mirror { back: Vec::with_capacity(1 << 20), ended: false };
+    let (recorder, intervals) = recorder();
+    let absorbing = std::thread::spawn(move || while intervals.next(|_| {}) {});
+    let before = CALLS.get();
+    let stop = AtomicBool::new(false);
+    let outcome = drive(&mut pace, &mut body, &course, &mut Monotonic { spin: true }, &mut mirror, recorder, &stop);
+    let made = CALLS.get() - before;
+    absorbing.join().unwrap();
+    assert_eq!((outcome.counts.complete, outcome.due), (tuples, tuples));
+    made
+}
+
+#[test]
+fn a_tuple_sent_and_returned_allocates_nothing() {
+    // A block of bits for each 65,536 tuples, and the list of blocks.
+    let (short, long) = (calls(65_536), calls(4 * 65_536));
+    assert!(long - short < 12, "{short} calls of the allocator for 65,536 tuples, {long} for four times as many");
+}
 
 fn tuplegen(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tuplegen"));

@@ -3,4 +3,5 @@
 pub mod html;
 pub mod run;
 pub mod schema;
+pub mod table;
 pub mod text;

@@ -64,8 +64,10 @@ enum Verb {
     Preview(small::PreviewCommand),
     /// Write the exact stream of a load into a file, for --replay; sends nothing
     Record(small::RecordCommand),
-    /// A run once more, as text, JSON, CSV or HTML
+    /// Runs once more, as text, JSON, CSV or HTML
     Report(small::ReportCommand),
+    /// Make a markdown table of JSON lines on standard input
+    Table(small::TableCommand),
     /// List the built-in scenarios
     List,
     /// Print the JSON Schema of everything that tuplegen writes as JSON
@@ -120,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Preview(c) => small::preview(&c),
         Verb::Record(c) => small::record(&c),
         Verb::Report(c) => small::report(&c),
+        Verb::Table(c) => small::table(&c),
         Verb::List => small::list(),
         Verb::Schema => small::schema(),
         Verb::Validate(c) => small::validate(&c),

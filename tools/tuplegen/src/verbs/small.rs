@@ -13,7 +13,7 @@ use squall_machine::{Machine, pin, round_trip_ns};
 use squall_metrics::format::{bytes, count, duration_ns, duration_ns_or_none, rate as shown_rate};
 
 use super::args::LoadArgs;
-use super::once::{Format, print, stop_flag};
+use super::once::{Format, stop_flag};
 use super::{Failure, show};
 use crate::measure::clock::Monotonic;
 use crate::measure::drive::Pace;
@@ -23,7 +23,7 @@ use crate::model::arrival::{Length, Schedule};
 use crate::model::body::{Body, Fields};
 use crate::model::trace::record_file;
 use crate::model::units::{parse_count, parse_duration_ns, parse_number};
-use crate::report::html;
+use crate::report::{html, table, text};
 use crate::report::run::{Figures, RunReport};
 use crate::report::schema::{JITTER_SCHEMA, schema as json_schema, validate as hold};
 use crate::target::builtin::SCENARIOS;
@@ -300,7 +300,9 @@ pub(super) enum ReportFormat {
     Text,
     /// `run.json`.
     Json,
-    /// A line below the names.
+    /// A line of JSON each, without what the plots need.
+    Jsonl,
+    /// A line each below the names.
     Csv,
     /// The page.
     Html,
@@ -309,21 +311,51 @@ pub(super) enum ReportFormat {
 /// `tuplegen report`.
 #[derive(Debug, Args)]
 pub(super) struct ReportCommand {
-    /// Directory of a run, or its run.json
-    run: PathBuf,
+    /// Directories of runs, or their run.json
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
     /// Form
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     format: ReportFormat,
 }
 
 pub(super) fn report(command: &ReportCommand) -> Result<u8, Failure> {
-    let report = RunReport::read(&command.run).map_err(Failure::Error)?;
-    match command.format {
-        ReportFormat::Text => print(&report, Format::Text, None)?,
-        ReportFormat::Json => print(&report, Format::Json, None)?,
-        ReportFormat::Csv => print(&report, Format::Csv, None)?,
-        ReportFormat::Html => show(&html::page(&report))?,
+    let reports = command.runs.iter().map(|r| RunReport::read(r)).collect::<Result<Vec<_>, _>>().map_err(Failure::Error)?;
+    if command.format == ReportFormat::Csv {
+        show(&text::csv(&reports.iter().collect::<Vec<_>>()))?;
+        return Ok(0);
     }
+    for report in &reports {
+        match command.format {
+            ReportFormat::Text => show(&text::text(report))?,
+            ReportFormat::Json => show(&report.to_json())?,
+            ReportFormat::Jsonl => show(&table::json_line(report))?,
+            ReportFormat::Html => show(&html::page(report))?,
+            ReportFormat::Csv => {}
+        }
+    }
+    Ok(0)
+}
+
+/// `tuplegen table`.
+#[derive(Debug, Args)]
+pub(super) struct TableCommand {
+    /// Put it into this page, between its marks, instead of printing it
+    #[arg(long, value_name = "PAGE")]
+    into: Option<PathBuf>,
+}
+
+pub(super) fn table(command: &TableCommand) -> Result<u8, Failure> {
+    let lines = std::io::read_to_string(std::io::stdin()).map_err(|e| Failure::Error(format!("reading standard input: {e}")))?;
+    let table = table::markdown(&lines).map_err(Failure::Error)?;
+    let Some(page) = &command.into else {
+        show(&table)?;
+        return Ok(0);
+    };
+    let told = |e: &dyn std::fmt::Display| Failure::Error(format!("{}: {e}", page.display()));
+    let text = std::fs::read_to_string(page).map_err(|e| told(&e))?;
+    let text = table::into_page(&text, &table).ok_or_else(|| told(&"it has no marks between which the table belongs"))?;
+    std::fs::write(page, text).map_err(|e| told(&e))?;
     Ok(0)
 }
 
