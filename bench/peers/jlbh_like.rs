@@ -15,8 +15,14 @@ fn main() {
     let total = (rate * seconds) as u64;
     let schema = Schema::default();
     let options = LinkOptions { patience: Duration::from_secs(10), ..LinkOptions::default() };
-    let mut rx = connect(&egress.parse().expect("an address"), Role::Egress, &schema, &options).expect("the egress").rx.expect("its end");
-    let mut tx = connect(&ingest.parse().expect("an address"), Role::Ingest, &schema, &options).expect("the ingest").tx.expect("its end");
+    let mut rx = connect(&egress.parse().expect("an address"), Role::Egress, &schema, &options)
+        .expect("the egress")
+        .rx
+        .expect("its end");
+    let mut tx = connect(&ingest.parse().expect("an address"), Role::Ingest, &schema, &options)
+        .expect("the ingest")
+        .tx
+        .expect("its end");
     let (start, done) = (Instant::now(), AtomicBool::new(false));
     let mut latencies: Vec<u64> = Vec::with_capacity(total as usize);
     std::thread::scope(|s| {
@@ -42,7 +48,9 @@ fn main() {
         let mut ended = None;
         while (latencies.len() as u64) < total {
             let Ok(Some((_, chunk))) = rx.peek() else {
-                if done.load(Ordering::Relaxed) && ended.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(3) {
+                if done.load(Ordering::Relaxed)
+                    && ended.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(3)
+                {
                     break;
                 }
                 std::hint::spin_loop();

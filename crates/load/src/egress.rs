@@ -79,7 +79,11 @@ impl Outflow {
         }
         let sent = self.send(Tag::Data);
         if let Some((returned, unreturned)) = &self.counts {
-            if sent { returned.add(self.waiting) } else { unreturned.add(self.waiting) };
+            if sent {
+                returned.add(self.waiting)
+            } else {
+                unreturned.add(self.waiting)
+            };
         }
         self.waiting = 0;
         self.chunk.clear();

@@ -291,9 +291,7 @@ fn share(
     rustix::net::sendmsg(&unix, &[IoSlice::new(&reply)], &mut control, SendFlags::NOSIGNAL)?;
     unix.set_nonblocking(true)?;
     Ok(match role {
-        Role::Ingest => {
-            Connected { tx: None, rx: Some(Rx::ring(link.consumer, Some(link.sleep), Some(unix))), schema }
-        }
+        Role::Ingest => Connected { tx: None, rx: Some(Rx::ring(link.consumer, Some(link.sleep), Some(unix))), schema },
         Role::Egress => Connected { tx: Some(Tx::ring(link.producer, Alarm::None, Some(unix))), rx: None, schema },
     })
 }
@@ -381,17 +379,14 @@ pub fn connect(
             let Socket::Unix(unix) = socket else {
                 return Err(hello(io::Error::new(ErrorKind::InvalidData, "shared memory came over TCP")));
             };
-            let link =
-                ShmLink::open(memory, sizes(number), Trust::Peer).map_err(|e| hello(io::Error::other(e)))?;
+            let link = ShmLink::open(memory, sizes(number), Trust::Peer).map_err(|e| hello(io::Error::other(e)))?;
             unix.set_nonblocking(true).map_err(hello)?;
             Ok(match role {
                 Role::Ingest => {
                     let alarm = bell.map_or(Alarm::None, |bell| Alarm::Bell(link.peer_sleep, bell));
                     Connected { tx: Some(Tx::ring(link.producer, alarm, Some(unix))), rx: None, schema }
                 }
-                Role::Egress => {
-                    Connected { tx: None, rx: Some(Rx::ring(link.consumer, None, Some(unix))), schema }
-                }
+                Role::Egress => Connected { tx: None, rx: Some(Rx::ring(link.consumer, None, Some(unix))), schema },
             })
         }
         (STATUS_REFUSED, _) => {
@@ -426,8 +421,9 @@ fn reply(socket: &mut Socket) -> io::Result<Reply> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let into = &mut [IoSliceMut::new(&mut bytes[got..])];
-        let received =
-            rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket.fd(), into, &mut control, RecvFlags::CMSG_CLOEXEC))?;
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recvmsg(socket.fd(), into, &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?;
         let count = received.bytes;
         for piece in control.drain() {
             if let RecvAncillaryMessage::ScmRights(passed) = piece {
@@ -470,9 +466,7 @@ mod tests {
             (_, other) => other.clone(),
         };
         std::thread::scope(|s| {
-            let client = s.spawn(move || {
-                connect(&address, role, &"id:u64".parse().unwrap(), &LinkOptions::default())
-            });
+            let client = s.spawn(move || connect(&address, role, &"id:u64".parse().unwrap(), &LinkOptions::default()));
             let accepted = server.accept(server_role, None, &LinkOptions::default(), Duration::from_secs(10));
             (client.join().unwrap(), accepted.ok().flatten())
         })
@@ -481,9 +475,11 @@ mod tests {
     #[test]
     fn a_generator_meets_both_components_over_every_kind_of_link() {
         let dir = tempfile::tempdir().unwrap();
-        for address in
-            [Address::Tcp("127.0.0.1:0".into()), Address::Unix(dir.path().join("u")), Address::Shm(dir.path().join("s"))]
-        {
+        for address in [
+            Address::Tcp("127.0.0.1:0".into()),
+            Address::Unix(dir.path().join("u")),
+            Address::Shm(dir.path().join("s")),
+        ] {
             for role in [Role::Ingest, Role::Egress] {
                 let (client, server) = meet(&address, role, role);
                 let (client, server) = (client.unwrap(), server.unwrap());

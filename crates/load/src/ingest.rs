@@ -1,6 +1,6 @@
 //! The spout that emits what a generator sends.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -88,7 +88,9 @@ impl Source {
     /// Takes and drops whatever comes, until told: what a generator can do where nothing is slower than it.
     pub fn discard(self, done: &AtomicBool) {
         let SourceKind::Local(waiting) = self.0 else { return };
-        let Some(Waiting { mut rx, .. }) = waiting.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(Waiting { mut rx, .. }) = waiting.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         // Relaxed: a flag that carries nothing.
         while !done.load(Ordering::Relaxed) {
             match rx.peek() {
@@ -210,7 +212,13 @@ impl Intake {
         beside.nudge();
         match beside.shared.lock().connected.take() {
             Some((rx, schema)) => {
-                (self.rx, self.schema) = (Some(rx), schema);
+                beside.hung.store(false, Ordering::Relaxed);
+                if rx.is_ring()
+                    && let Some(guard) = rx.socket_fd()
+                {
+                    beside.watch(guard)?;
+                }
+                (self.rx, self.schema, self.idle_calls) = (Some(rx), schema, 0);
                 Ok(Taken::Nothing(Next::Idle))
             }
             None => Ok(Taken::Nothing(Next::Parked)),
@@ -222,29 +230,20 @@ impl Intake {
         let Some(rx) = &mut self.rx else { return Ok(Taken::Nothing(Next::Idle)) };
         self.idle_calls += 1;
         if rx.is_ring() {
-            // Its sender wakes; the thread beside sees to it that a dead one does not leave us asleep.
-            if self.idle_calls % IDLE_CALLS == 0 && rx.is_gone() {
+            // Its sender wakes; that a sender is gone tells the thread beside, or in one process the ring itself.
+            let hung = self.beside.as_ref().is_some_and(|b| b.hung.load(Ordering::Relaxed));
+            if (hung || self.idle_calls.is_multiple_of(IDLE_CALLS)) && rx.is_gone() {
                 self.rx = None;
                 return Ok(Taken::Nothing(self.over()));
             }
-            if !rx.park() {
-                return Ok(Taken::Nothing(Next::Idle));
-            }
-        } else if self.idle_calls < IDLE_CALLS {
+            return Ok(Taken::Nothing(if rx.park() { Next::Parked } else { Next::Idle }));
+        }
+        let (Some(beside), Some(fd)) = (&self.beside, rx.socket_fd()) else { return Ok(Taken::Nothing(Next::Idle)) };
+        if self.idle_calls < IDLE_CALLS {
             return Ok(Taken::Nothing(Next::Idle));
         }
-        if let Some(beside) = &self.beside
-            && let Some(fd) = rx.socket_fd()
-        {
-            if self.idle_calls >= IDLE_CALLS {
-                self.idle_calls = 0;
-                let watched = fd.try_clone_to_owned().map_err(|e| SpoutError::new(e.to_string()))?;
-                beside.shared.lock().wanted = Wanted::Input(watched);
-                beside.nudge();
-            } else if !rx.is_ring() {
-                return Ok(Taken::Nothing(Next::Idle));
-            }
-        }
+        self.idle_calls = 0;
+        beside.watch(fd)?;
         Ok(Taken::Nothing(Next::Parked))
     }
 }
@@ -274,6 +273,8 @@ impl Shared {
 struct Beside {
     shared: Shared,
     stop: Arc<AtomicBool>,
+    /// The socket that was watched has something, or has been closed. Relaxed: a hint, that is looked into.
+    hung: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -287,7 +288,8 @@ impl Beside {
     ) -> Result<Beside, SpoutError> {
         let shared = Shared(Arc::new(Mutex::new(Desk { wanted: Wanted::Nothing, connected: None })));
         let stop = Arc::new(AtomicBool::new(false));
-        let (desk, told) = (shared.clone(), stop.clone());
+        let hung = Arc::new(AtomicBool::new(false));
+        let (desk, told, news) = (shared.clone(), stop.clone(), hung.clone());
         let run = move || {
             // Relaxed: a flag that carries nothing.
             while !told.load(Ordering::Relaxed) {
@@ -306,7 +308,8 @@ impl Beside {
                         }
                     },
                     Wanted::Input(fd) => {
-                        if readable(std::os::fd::AsFd::as_fd(&fd), LOOK) {
+                        if readable(fd.as_fd(), LOOK) {
+                            news.store(true, Ordering::Relaxed);
                             waker.wake();
                         } else {
                             again(&desk, Wanted::Input(fd));
@@ -317,7 +320,15 @@ impl Beside {
         };
         let named = thread::Builder::new().name("ingest".to_owned());
         let thread = named.spawn(run).map_err(|e| SpoutError::new(format!("no thread for the ingest spout: {e}")))?;
-        Ok(Beside { shared, stop, thread: Some(thread) })
+        Ok(Beside { shared, stop, hung, thread: Some(thread) })
+    }
+
+    /// Has the thread wake the spout when there is something at this socket.
+    fn watch(&self, fd: BorrowedFd<'_>) -> Result<(), SpoutError> {
+        let watched = fd.try_clone_to_owned().map_err(|e| SpoutError::new(format!("cannot watch a link: {e}")))?;
+        self.shared.lock().wanted = Wanted::Input(watched);
+        self.nudge();
+        Ok(())
     }
 
     fn nudge(&self) {
@@ -379,7 +390,11 @@ impl Spout for Ingest {
         let taken = self.intake.poll(|r, ingest_ns| {
             let record::Record { seq, due_ns, sent_ns, check, body, .. } = r;
             let load = LoadRef { seq, due_ns, sent_ns, ingest_ns, check, body };
-            if acked { out.emit_with_id(seq, load) } else { out.emit(load) }
+            if acked {
+                out.emit_with_id(seq, load)
+            } else {
+                out.emit(load)
+            }
             Ok(())
         })?;
         Ok(match taken {

@@ -26,7 +26,7 @@ mod rows;
 mod schema;
 
 pub use egress::{Egress, EgressParts};
-pub use hello::{Address, Connected, ConnectError, LinkOptions, Role, Server, connect};
+pub use hello::{Address, ConnectError, Connected, LinkOptions, Role, Server, connect};
 pub use ingest::{Ingest, Load, LoadRef, Reflect, Source, Stamp, StampRef};
 pub use link::{CHUNK_BYTES_MAX, LinkError, LocalEnds, Rx, Tag, Target, Tx, local};
 pub use schema::{FieldType, Schema, SchemaError};

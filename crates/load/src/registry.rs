@@ -1,9 +1,9 @@
 //! `ingest` and `egress` by name, for topologies in YAML.
 
+use squall::RowStream;
 use squall_components::registry::{
     ConfigError, Described, Given, Kind, NameTaken, OptionSpec, OptionType, Options, Registry,
 };
-use squall::RowStream;
 
 use crate::egress::To;
 use crate::hello::{Address, LinkOptions};
@@ -28,14 +28,25 @@ pub fn add(registry: &mut Registry) -> Result<(), NameTaken> {
 fn address(options: &Options, env: &str) -> Result<(Address, bool), Vec<ConfigError>> {
     if let Ok(text) = std::env::var(env) {
         // A generator that starts a topology says where it will come; its word counts more than the file's.
-        let wrong = |e| vec![ConfigError::new(options.maybe_text("listen").map_or_else(
-            || squall_components::registry::Span::NONE, |g: Given<String>| g.at), format!("{env} in the environment: {e}"), "unset it")];
+        let wrong = |e| {
+            vec![ConfigError::new(
+                options
+                    .maybe_text("listen")
+                    .map_or_else(|| squall_components::registry::Span::NONE, |g: Given<String>| g.at),
+                format!("{env} in the environment: {e}"),
+                "unset it",
+            )]
+        };
         return text.parse().map(|a| (a, false)).map_err(wrong);
     }
     match options.maybe_text("listen") {
         Some(given) => match given.value.parse() {
             Ok(address) => Ok((address, true)),
-            Err(e) => Err(vec![ConfigError::new(given.at, e, "write tcp:127.0.0.1:7100, unix:/run/load.in or shm:/run/load.in")]),
+            Err(e) => Err(vec![ConfigError::new(
+                given.at,
+                e,
+                "write tcp:127.0.0.1:7100, unix:/run/load.in or shm:/run/load.in",
+            )]),
         },
         None => Err(vec![ConfigError::new(
             squall_components::registry::Span::NONE,

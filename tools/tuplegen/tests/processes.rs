@@ -54,7 +54,12 @@ impl Link for Mirror {
         while at < chunk.len() {
             let (r, len) = record::parse(&chunk[at..]).unwrap();
             let way = Way { part: 0, parts: 1, flags: 0, ingest_ns: r.sent_ns, egress_ns: r.sent_ns };
-            push_return(&mut self.back, way, Stamps { seq: r.seq, due_ns: r.due_ns, sent_ns: r.sent_ns }, Some((r.body, r.check)));
+            push_return(
+                &mut self.back,
+                way,
+                Stamps { seq: r.seq, due_ns: r.due_ns, sent_ns: r.sent_ns },
+                Some((r.body, r.check)),
+            );
             at += len;
         }
         Ok(true)
@@ -84,10 +89,18 @@ impl Link for Mirror {
 fn calls(tuples: u64) -> u64 {
     let length = Length { end_ns: u64::MAX, count: tuples };
     let mut pace = Pace::Open(Schedule::new(&Arrival::Poisson, 1e9, length, 1, None).unwrap());
-    let specs = FieldSpecs::parse("id:u64=seq,word:str=zipf(10k,1.1),x:f64=normal(5,1)", &|_| Err(String::new())).unwrap();
+    let specs =
+        FieldSpecs::parse("id:u64=seq,word:str=zipf(10k,1.1),x:f64=normal(5,1)", &|_| Err(String::new())).unwrap();
     let mut body = Fields::new(specs, "64..96".parse().unwrap(), 1);
     let second = 1_000_000_000;
-    let course = Course { warmup_ns: 0, end_ns: u64::MAX, count: tuples, drain_ns: second, interval_ns: second / 50, hop_mask: 7 };
+    let course = Course {
+        warmup_ns: 0,
+        end_ns: u64::MAX,
+        count: tuples,
+        drain_ns: second,
+        interval_ns: second / 50,
+        hop_mask: 7,
+    };
     let mut mirror = Mirror { back: Vec::with_capacity(1 << 20), ended: false };
     let (recorder, intervals) = recorder();
     let absorbing = std::thread::spawn(move || while intervals.next(|_| {}) {});
@@ -172,7 +185,10 @@ impl Target {
     }
 
     fn args<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        ["run", "--ingest", &self.ingest, "--egress", &self.egress, "-q"].into_iter().chain(more.iter().copied()).collect()
+        ["run", "--ingest", &self.ingest, "--egress", &self.egress, "-q"]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect()
     }
 }
 
@@ -280,7 +296,20 @@ fn known_faults_of_a_target_are_counted_exactly_over_every_kind_of_link() {
         let dir = tempfile::tempdir().unwrap();
         let faults = Faults { drop: 997, double: 501, damage: 1501, swap: 777, die: 0 };
         let target = Target::start(dir.path(), kind, faults);
-        let out = output(&target.args(&["-n", "20k", "-R", "100k", "--drain", "2s", "--fields", "id:u64=seq", "--size", "64", "--format", "json"]));
+        let out = output(&target.args(&[
+            "-n",
+            "20k",
+            "-R",
+            "100k",
+            "--drain",
+            "2s",
+            "--fields",
+            "id:u64=seq",
+            "--size",
+            "64",
+            "--format",
+            "json",
+        ]));
         let run = json(&out);
         let counted = |name: &str| run["counts"][name].as_u64().unwrap();
         let hit = |every: u64, seq: &u64| Faults::hits(every, *seq);
@@ -296,7 +325,11 @@ fn known_faults_of_a_target_are_counted_exactly_over_every_kind_of_link() {
         let late = back.iter().filter(|s| hit(faults.swap, s) && !damaged(s));
         let overtaken = late.filter(|s| back.iter().any(|n| n > s && !damaged(n))).count() as u64;
         assert_eq!(counted("reordered"), overtaken, "{kind}");
-        assert_eq!(counted("complete") + counted("lost") + back.iter().filter(|s| damaged(s)).count() as u64, N, "{kind}");
+        assert_eq!(
+            counted("complete") + counted("lost") + back.iter().filter(|s| damaged(s)).count() as u64,
+            N,
+            "{kind}"
+        );
         assert!([4, 5].contains(&code(&out)), "{kind}: {}", run["verdict"]);
     }
 }
@@ -349,7 +382,11 @@ fn scenario(name: &str, more: &[&str]) -> Value {
     let run = json(&out);
     assert!([0, 5].contains(&code(&out)), "{name}: {} {}", run["verdict"], text(&out.stderr));
     let counts = &run["counts"];
-    assert_eq!((&counts["sent"], &counts["complete"], &counts["lost"], &counts["corrupt"]), (&3000.into(), &3000.into(), &0.into(), &0.into()), "{name}");
+    assert_eq!(
+        (&counts["sent"], &counts["complete"], &counts["lost"], &counts["corrupt"]),
+        (&3000.into(), &3000.into(), &0.into(), &0.into()),
+        "{name}"
+    );
     run
 }
 
@@ -359,7 +396,9 @@ fn every_scenario_answers_and_verifies_itself() {
         // A millisecond a tuple is for machines with time.
         let more: &[&str] = if s.name == "back-pressure" { &["--service", "10us"] } else { &[] };
         let run = scenario(s.name, more);
-        let counted = ["wordcount", "file-wordcount", "simplified-wordcount", "throughput-vs-latency", "rekey", "yahoo"].contains(&s.name);
+        let counted =
+            ["wordcount", "file-wordcount", "simplified-wordcount", "throughput-vs-latency", "rekey", "yahoo"]
+                .contains(&s.name);
         let notes = run["notes"].to_string();
         assert_eq!(notes.contains("compared with a plain pass over 3000 tuples"), counted, "{}: {notes}", s.name);
     }
@@ -374,7 +413,9 @@ fn a_run_leaves_a_directory_from_which_everything_can_be_made_again() {
     let out = output(&["run", "--builtin", "wordcount", "-R", "5k", "-d", "1s", "-q", "-o", at, "--format", "csv"]);
     assert!([0, 5].contains(&code(&out)), "{}", text(&out.stderr));
     assert_eq!(text(&out.stdout).lines().count(), 2);
-    for name in ["run.json", "latency.hlog", "intended.hgrm", "actual.hgrm", "late.hgrm", "timeseries.csv", "report.html"] {
+    for name in
+        ["run.json", "latency.hlog", "intended.hgrm", "actual.hgrm", "late.hgrm", "timeseries.csv", "report.html"]
+    {
         assert!(std::fs::metadata(dir.path().join(name)).unwrap().len() > 0, "{name}");
     }
     assert_eq!(code(&output(&["validate", &format!("{at}/run.json")])), 0);
@@ -393,7 +434,20 @@ fn a_run_leaves_a_directory_from_which_everything_can_be_made_again() {
 fn a_recorded_stream_is_played_back_to_the_last_byte() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let load = ["--arrival", "poisson", "-R", "20k", "-n", "2k", "--fields", "id:u64=seq,word:str=zipf(100,1.1)", "--size", "64..200", "--seed", "7"];
+    let load = [
+        "--arrival",
+        "poisson",
+        "-R",
+        "20k",
+        "-n",
+        "2k",
+        "--fields",
+        "id:u64=seq,word:str=zipf(100,1.1)",
+        "--size",
+        "64..200",
+        "--seed",
+        "7",
+    ];
     let (a, b) = (path("a"), path("b"));
     assert_eq!(code(&output(&[&["record"], &load[..], &["-o", &a]].concat())), 0);
     assert_eq!(code(&output(&["record", "--replay", &a, "-o", &b])), 0);
@@ -409,7 +463,21 @@ fn every_other_json_fits_the_schema_and_usage_errors_exit_with_two() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().to_str().unwrap();
     json(&output(&["jitter", "-d", "20ms", "--format", "json"]));
-    let sweep = ["sweep", "--builtin", "const-null", "-d", "300ms", "--vary", "rate=1k,2k", "--trials", "3", "-o", at, "--format", "json"];
+    let sweep = [
+        "sweep",
+        "--builtin",
+        "const-null",
+        "-d",
+        "300ms",
+        "--vary",
+        "rate=1k,2k",
+        "--trials",
+        "3",
+        "-o",
+        at,
+        "--format",
+        "json",
+    ];
     let swept = json(&output(&sweep));
     assert_eq!(swept["runs"].as_array().unwrap().len(), 6);
     let again = output(&[&sweep[..], &["--resume"]].concat());
@@ -417,9 +485,31 @@ fn every_other_json_fits_the_schema_and_usage_errors_exit_with_two() {
     json(&output(&["compare", at, at, "--format", "json"]));
     let same = text(&output(&["compare", at, at]).stdout);
     assert!(same.contains("no detectable difference"), "{same}");
-    let knee = output(&["knee", "--builtin", "const-null", "--slo", "p50<10s", "--lo", "1k", "--hi", "2k", "-d", "300ms", "-q", "--format", "json"]);
+    let knee = output(&[
+        "knee",
+        "--builtin",
+        "const-null",
+        "--slo",
+        "p50<10s",
+        "--lo",
+        "1k",
+        "--hi",
+        "2k",
+        "-d",
+        "300ms",
+        "-q",
+        "--format",
+        "json",
+    ]);
     json(&knee);
-    for wrong in [&["run"][..], &["run", "--builtin", "nothing"], &["knee", "--builtin", "echo"], &["run", "--builtin", "echo", "-R", "x"], &["frobnicate"], &["sweep", "--builtin", "echo", "--vary", "colour=red", "-o", at]] {
+    for wrong in [
+        &["run"][..],
+        &["run", "--builtin", "nothing"],
+        &["knee", "--builtin", "echo"],
+        &["run", "--builtin", "echo", "-R", "x"],
+        &["frobnicate"],
+        &["sweep", "--builtin", "echo", "--vary", "colour=red", "-o", at],
+    ] {
         let out = output(wrong);
         assert_eq!(code(&out), 2, "{wrong:?}: {}", text(&out.stderr));
     }

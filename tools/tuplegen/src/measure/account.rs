@@ -163,7 +163,11 @@ mod tests {
         assert_eq!(fine, Counts { sent: 4, returned: 4, complete: 4, ..Counts::default() });
         assert_eq!(returns(4, &ok(&[0, 1, 3])).lost, 1);
         let doubled = returns(4, &ok(&[0, 1, 1, 2, 3, 0]));
-        assert_eq!((doubled.duplicates, doubled.complete, doubled.reordered), (2, 4, 0), "a duplicate is not out of order");
+        assert_eq!(
+            (doubled.duplicates, doubled.complete, doubled.reordered),
+            (2, 4, 0),
+            "a duplicate is not out of order"
+        );
         assert_eq!(returns(4, &ok(&[1, 0, 3, 2])).reordered, 2);
         assert_eq!(returns(4, &ok(&[3, 0, 1, 2])).reordered, 3);
         let damaged = returns(4, &[(0, true), (1, false), (2, true), (3, true)]);

@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_tables() {
-        for (p, dof, due) in [(0.975, 2.0, 4.303), (0.975, 4.0, 2.776), (0.975, 9.0, 2.262), (0.995, 4.0, 4.604), (0.95, 30.0, 1.697)] {
+        for (p, dof, due) in
+            [(0.975, 2.0, 4.303), (0.975, 4.0, 2.776), (0.975, 9.0, 2.262), (0.995, 4.0, 4.604), (0.95, 30.0, 1.697)]
+        {
             let got = t_quantile(p, dof);
             assert!((got - due).abs() < 0.002, "t({p}, {dof}) = {got}");
         }
@@ -147,7 +149,8 @@ mod tests {
     }
 
     fn findings(a_ns: u64, b_ns: u64, seed: u64) -> Vec<Finding> {
-        let trials: Vec<_> = (0..5).map(|i| (trial(a_ns, seed * 100 + 2 * i), trial(b_ns, seed * 100 + 2 * i + 1))).collect();
+        let trials: Vec<_> =
+            (0..5).map(|i| (trial(a_ns, seed * 100 + 2 * i), trial(b_ns, seed * 100 + 2 * i + 1))).collect();
         let p50 = trials.iter().map(|(a, b)| (a.0, b.0)).collect();
         let p99 = trials.iter().map(|(a, b)| (a.1, b.1)).collect();
         compare(&[("p50".to_owned(), p50), ("p99".to_owned(), p99)]).into_iter().map(|c| c.finding).collect()

@@ -153,11 +153,14 @@ pub fn drive<C: Clock, L: Link>(
     let end = run.go(pace, body, clock, link, &mut recorder, stop);
     let took_ns = clock.now() - run.start_ns;
     // What is still in the schedule was due, unless somebody ended the load before.
-    let mut due = run.sent + run.chunk.dues.len() as u64 + u64::from(run.next.is_some());
-    match (&end, &mut *pace) {
-        (End::Interrupted, _) => due = run.sent,
-        (_, Pace::Open(schedule)) => while schedule.next_ns().is_some() { due += 1 },
-        _ => {}
+    let mut due = run.sent;
+    if let Pace::Open(schedule) = pace
+        && !matches!(end, End::Interrupted)
+    {
+        due += run.chunk.dues.len() as u64 + u64::from(run.next.is_some());
+        while schedule.next_ns().is_some() {
+            due += 1;
+        }
     }
     recorder.now.complete = run.accounts.complete();
     recorder.finish(took_ns);
@@ -464,7 +467,8 @@ mod tests {
     fn faults_of_known_number_are_counted_exactly() {
         let sink = Sink { drop: 1000, double: 700, swap: 900, damage: 1100, ..Sink::default() };
         let (out, totals) = run(&Load::default(), sink);
-        let each = |every: u64| (0..50_000_u64).filter(|n| n % every == every - 1).collect::<std::collections::BTreeSet<_>>();
+        let each =
+            |every: u64| (0..50_000_u64).filter(|n| n % every == every - 1).collect::<std::collections::BTreeSet<_>>();
         let (lost, doubled, late, damaged) = (each(1000), each(700), each(900), each(1100));
         let back = |n: &u64| !lost.contains(n);
         let intact = |n: &u64| back(n) && !damaged.contains(n);

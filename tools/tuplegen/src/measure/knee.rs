@@ -102,7 +102,9 @@ impl Search {
     /// If the rates are none, or the wrong way round.
     pub fn new(low: f64, high: f64, tolerance: f64, failures: u32) -> Result<Search, String> {
         if !(low > 0.0 && high >= low && tolerance > 0.0) {
-            return Err(format!("cannot search from {low} to {high} within {tolerance}: give --lo below --hi, and a tolerance above 0"));
+            return Err(format!(
+                "cannot search from {low} to {high} within {tolerance}: give --lo below --hi, and a tolerance above 0"
+            ));
         }
         Ok(Search { low, high, tolerance, failures: failures.max(1), passing: None, failing: None, tried: None })
     }

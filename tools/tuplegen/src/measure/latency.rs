@@ -142,7 +142,10 @@ mod tests {
             r.now.sent = n;
             r.now.intended.record(n).unwrap();
             r.turn(n * 10);
-            assert!(others.next(|i| assert_eq!((i.sent, i.intended.len(), i.from_ns, i.to_ns), (n, 1, n * 10 - 10, n * 10))));
+            assert!(
+                others
+                    .next(|i| assert_eq!((i.sent, i.intended.len(), i.from_ns, i.to_ns), (n, 1, n * 10 - 10, n * 10)))
+            );
         }
         r.now.sent = 99;
         r.finish(205);

@@ -1,8 +1,8 @@
 //! A link and a sink in virtual time, with every fault known, and a clock that jumps to where something happens.
 
 use std::cell::RefCell;
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 
@@ -161,7 +161,13 @@ impl Link for SimLink {
             some += 1;
         }
         let over = w.ended && w.coming.is_empty();
-        Ok(if some > 0 { Polled::Some } else if over { Polled::Ended } else { Polled::Nothing })
+        Ok(if some > 0 {
+            Polled::Some
+        } else if over {
+            Polled::Ended
+        } else {
+            Polled::Nothing
+        })
     }
 }
 

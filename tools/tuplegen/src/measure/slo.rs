@@ -73,10 +73,16 @@ impl FromStr for Slo {
         let text = text.trim();
         let at = text.find(['<', '>', '=']).ok_or_else(wrong)?;
         let (name, rest) = text.split_at(at);
-        let (order, value) = [("<=", Order::AtMost), (">=", Order::AtLeast), ("==", Order::Equal), ("<", Order::Less), (">", Order::More)]
-            .into_iter()
-            .find_map(|(sign, order)| rest.strip_prefix(sign).map(|value| (order, value)))
-            .ok_or_else(wrong)?;
+        let (order, value) = [
+            ("<=", Order::AtMost),
+            (">=", Order::AtLeast),
+            ("==", Order::Equal),
+            ("<", Order::Less),
+            (">", Order::More),
+        ]
+        .into_iter()
+        .find_map(|(sign, order)| rest.strip_prefix(sign).map(|value| (order, value)))
+        .ok_or_else(wrong)?;
         let what = match name.trim() {
             "rate" => What::Rate,
             "loss" => What::Loss,

@@ -96,7 +96,7 @@ pub struct Facts<'a> {
     pub allowed: Allowed,
     /// What an oracle of the workload found wrong.
     pub wrong: Option<String>,
-    /// Length of the load, in nanoseconds.
+    /// From the start to the end, in nanoseconds.
     pub length_ns: u64,
     /// The machine.
     pub machine: &'a Machine,
@@ -124,7 +124,8 @@ pub fn judge(f: &Facts<'_>) -> Verdict {
         .map(|c| format!("SLO {} does not hold: {}", c.slo, shown(c)))
         .collect();
     let error: Vec<String> = f.error.iter().cloned().collect();
-    let order = [(error, Word::Error, 1), (invalid, Word::Invalid, 5), (incorrect, Word::Fail, 4), (failed, Word::Fail, 3)];
+    let order =
+        [(error, Word::Error, 1), (invalid, Word::Invalid, 5), (incorrect, Word::Fail, 4), (failed, Word::Fail, 3)];
     let found = order.iter().find(|(reasons, ..)| !reasons.is_empty());
     let (word, exit_code) = found.map_or((Word::Pass, 0), |(_, word, code)| (*word, *code));
     let reasons = order.into_iter().flat_map(|(reasons, ..)| reasons).collect();
@@ -216,7 +217,11 @@ fn grade(f: &Facts<'_>) -> (char, Vec<String>, Vec<String>) {
         lower(&mut noise, 3, format!("the host stole {:.1} % of a core", steal * 100.0));
     }
     let gaps = &f.totals.gaps;
-    let lost: f64 = gaps.iter_recorded().filter(|b| b.value_iterated_to() > 20_000).map(|b| b.value_iterated_to() as f64 * b.count_at_value() as f64).sum();
+    let lost: f64 = gaps
+        .iter_recorded()
+        .filter(|b| b.value_iterated_to() > 20_000)
+        .map(|b| b.value_iterated_to() as f64 * b.count_at_value() as f64)
+        .sum();
     let ticks = lost / (f.length_ns as f64).max(1.0);
     if ticks > TICK_SHARE_MAX {
         lower(&mut noise, 3, format!("the generating thread was kept from running {:.1} % of the time", ticks * 100.0));
@@ -316,7 +321,11 @@ mod tests {
         };
         assert_eq!(code(&|_, _| {}), 0);
         assert_eq!(judged(|f, _| f.slos = Box::leak(bad.clone().into_boxed_slice())).exit_code, 3);
-        assert_eq!(judged(|f, _| f.slos = Box::leak(unknown.clone().into_boxed_slice())).exit_code, 5, "too few samples");
+        assert_eq!(
+            judged(|f, _| f.slos = Box::leak(unknown.clone().into_boxed_slice())).exit_code,
+            5,
+            "too few samples"
+        );
         assert_eq!(code(&|f, _| f.counts.lost = 1), 4);
         assert_eq!(code(&|f, _| f.counts.duplicates = 1), 4);
         assert_eq!(code(&|f, _| f.counts.reordered = 1), 4);
@@ -346,7 +355,16 @@ mod tests {
         let gated = judged(|f, _| f.hiccups = &[(3, Some(2_000_000))]);
         assert!(gated.grade >= 'D' && gated.exit_code == 0);
         let late = judged(|_, t| {
-            let point = |p50| Point { from_s: 0.0, to_s: 1.0, sent_rate: 0.0, complete_rate: 0.0, p50_ns: Some(p50), p99_ns: None, max_ns: None, late_p99_ns: None };
+            let point = |p50| Point {
+                from_s: 0.0,
+                to_s: 1.0,
+                sent_rate: 0.0,
+                complete_rate: 0.0,
+                p50_ns: Some(p50),
+                p99_ns: None,
+                max_ns: None,
+                late_p99_ns: None,
+            };
             t.timeline = [10, 10, 10, 20, 20, 20].map(point).into();
         });
         assert!(late.grade >= 'E' && late.grade_reasons.iter().any(|r| r.contains("steady")), "{late:?}");

@@ -206,7 +206,11 @@ impl Curve {
         // Below a nanosecond.
         while high - low > 2e-10 {
             let mid = (low + high) / 2.0;
-            if self.total(mid) < n { low = mid } else { high = mid }
+            if self.total(mid) < n {
+                low = mid
+            } else {
+                high = mid
+            }
             if mid == low && mid == high {
                 break;
             }
@@ -237,7 +241,9 @@ impl Schedule {
         trace: Option<Arc<[u64]>>,
     ) -> Result<Schedule, String> {
         if !arrival.has_rate() && !(rate > 0.0 && rate <= 1e9) {
-            return Err(format!("a rate of {rate} tuples a second cannot be scheduled: give more than 0 and at most 1G"));
+            return Err(format!(
+                "a rate of {rate} tuples a second cannot be scheduled: give more than 0 and at most 1G"
+            ));
         }
         let period = 1e9 / rate;
         let kind = match *arrival {
@@ -246,7 +252,9 @@ impl Schedule {
             Arrival::Gamma { cv } => Kind::Random { period, shape: Some(1.0 / (cv * cv)) },
             Arrival::Burst { count, gap_ns } => {
                 if gap_ns as f64 > period {
-                    return Err("the gap within a burst is longer than the average interval: no burst; lower it".to_owned());
+                    return Err(
+                        "the gap within a burst is longer than the average interval: no burst; lower it".to_owned()
+                    );
                 }
                 Kind::Burst { period, count, gap_ns }
             }
@@ -369,7 +377,11 @@ mod tests {
         gaps.sort_by(f64::total_cmp);
         let n = gaps.len() as f64;
         // Kolmogorov and Smirnov's distance; 1.63 / √n has one chance in a hundred, and the seed is fixed.
-        let distance = gaps.iter().enumerate().map(|(i, g)| ((1.0 - (-g / 10_000.0).exp()) - i as f64 / n).abs()).fold(0.0, f64::max);
+        let distance = gaps
+            .iter()
+            .enumerate()
+            .map(|(i, g)| ((1.0 - (-g / 10_000.0).exp()) - i as f64 / n).abs())
+            .fold(0.0, f64::max);
         assert!(distance < 1.63 / n.sqrt(), "{distance}");
     }
 
@@ -404,10 +416,32 @@ mod tests {
 
     #[test]
     fn arrivals_are_read_as_they_are_written_and_others_are_refused() {
-        for text in ["constant", "poisson", "burst:5", "burst:5:10ns", "ramp:1..2", "step:1..2:1:5ns", "sine:2:1:5ns", "onoff:1ns:2ns", "gamma:2", "trace:a/b:c"] {
+        for text in [
+            "constant",
+            "poisson",
+            "burst:5",
+            "burst:5:10ns",
+            "ramp:1..2",
+            "step:1..2:1:5ns",
+            "sine:2:1:5ns",
+            "onoff:1ns:2ns",
+            "gamma:2",
+            "trace:a/b:c",
+        ] {
             assert_eq!(text.parse::<Arrival>().unwrap().to_string(), text);
         }
-        for text in ["", "steady", "burst", "burst:x", "ramp:1", "sine:1:2:1s", "gamma:0", "onoff:0s:1s", "trace:", "step:1..2:0:1s"] {
+        for text in [
+            "",
+            "steady",
+            "burst",
+            "burst:x",
+            "ramp:1",
+            "sine:1:2:1s",
+            "gamma:0",
+            "onoff:0s:1s",
+            "trace:",
+            "step:1..2:0:1s",
+        ] {
             assert!(text.parse::<Arrival>().is_err(), "{text}");
         }
         let length = Length { end_ns: u64::MAX, count: 5 };

@@ -35,7 +35,9 @@ impl FieldSpecs {
             let (head, dist) = part.split_once('=').ok_or_else(wrong)?;
             let (name, ty) = head.split_once(':').ok_or_else(wrong)?;
             if name.trim().is_empty() || name.starts_with('_') {
-                return Err(format!("`{part}`: a name is not empty and does not begin with `_`, which is for the stamps"));
+                return Err(format!(
+                    "`{part}`: a name is not empty and does not begin with `_`, which is for the stamps"
+                ));
             }
             let ty: FieldType = ty.trim().parse().map_err(|e| format!("{e}"))?;
             Ok((name.trim().to_owned(), ty, Dist::parse(dist, file)?))
@@ -179,7 +181,13 @@ mod tests {
     fn a_seed_gives_the_same_bytes_and_a_further_field_does_not_change_the_first() {
         let bodies = |fields: &str, size: &str, seed| {
             let mut body = Fields::new(specs(fields), size.parse().unwrap(), seed);
-            (0..100).map(|n| { let mut to = Vec::new(); body.write(n, n * 1000, &mut to); to }).collect::<Vec<_>>()
+            (0..100)
+                .map(|n| {
+                    let mut to = Vec::new();
+                    body.write(n, n * 1000, &mut to);
+                    to
+                })
+                .collect::<Vec<_>>()
         };
         let text = "id:u64=seq,word:str=zipf(10k,1.1),x:f64=normal(100,5)";
         assert_eq!(bodies(text, "64..256", 1), bodies(text, "64..256", 1));

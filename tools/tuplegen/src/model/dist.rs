@@ -308,7 +308,9 @@ mod tests {
         assert_eq!(draws("zipf(1M,1.1)", 50), draws("zipf:1M:1.1", 50));
         assert_eq!(draws("seq(5)", 3), [5, 6, 7]);
         assert_eq!(draws("latest(1)", 3), [0, 1, 2]);
-        for text in ["", "zipf", "zipf(10)", "uniform(0)", "zipf(10,11)", "churn(normal(1,1),1%)", "range(2,1)", "uniform(5"] {
+        for text in
+            ["", "zipf", "zipf(10)", "uniform(0)", "zipf(10,11)", "churn(normal(1,1),1%)", "range(2,1)", "uniform(5"]
+        {
             assert!(Dist::parse(text, &|_| Ok(Arc::from([]))).is_err(), "{text}");
         }
         assert!(Dist::parse("file(x)", &|_| Ok(Arc::from([]))).unwrap_err().contains("no lines"));

@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_its_stream_and_streams_differ() {
-        let draw = |seed, stream| (0..5).map(|_| 0).scan(Rng::new(seed, stream), |r, _| Some(r.next_u64())).collect::<Vec<_>>();
+        let draw = |seed, stream| {
+            (0..5).map(|_| 0).scan(Rng::new(seed, stream), |r, _| Some(r.next_u64())).collect::<Vec<_>>()
+        };
         assert_eq!(draw(1, 2), draw(1, 2));
         assert!(draw(1, 2) != draw(1, 3) && draw(1, 2) != draw(2, 2));
     }

@@ -37,7 +37,9 @@ fn bytes(text: &str) -> Result<usize, String> {
     if (HEADER_BYTES..=RECORD_BYTES_MAX).contains(&n) {
         return Ok(n);
     }
-    Err(format!("`{text}`: a record has {HEADER_BYTES} to {RECORD_BYTES_MAX} bytes; {HEADER_BYTES} of them are its stamps"))
+    Err(format!(
+        "`{text}`: a record has {HEADER_BYTES} to {RECORD_BYTES_MAX} bytes; {HEADER_BYTES} of them are its stamps"
+    ))
 }
 
 impl FromStr for Size {
@@ -52,7 +54,8 @@ impl FromStr for Size {
         let Some((name, rest)) = text.split_once(':') else { return bytes(text).map(Size::Fixed) };
         match name {
             "normal" => {
-                let (mean, deviation) = rest.split_once(':').ok_or_else(|| format!("`{text}`: write normal:MEAN:DEVIATION"))?;
+                let (mean, deviation) =
+                    rest.split_once(':').ok_or_else(|| format!("`{text}`: write normal:MEAN:DEVIATION"))?;
                 Ok(Size::Normal(bytes(mean)? as f64, parse_number(deviation)?))
             }
             "exp" => Ok(Size::Exp(bytes(rest)? as f64)),
@@ -66,7 +69,9 @@ impl FromStr for Size {
                 }
                 if sum > 0.0 { Ok(Size::List(list)) } else { Err(format!("`{text}`: the weights are all 0")) }
             }
-            _ => Err(format!("`{text}` is no size: write 128, 64..1k, normal:256:32, exp:300 or list:64=50,256=40,4k=10")),
+            _ => Err(format!(
+                "`{text}` is no size: write 128, 64..1k, normal:256:32, exp:300 or list:64=50,256=40,4k=10"
+            )),
         }
     }
 }
@@ -120,7 +125,13 @@ mod tests {
 
     #[test]
     fn sizes_have_their_mean() {
-        for (text, due) in [("128", 128.0), ("100..300", 200.0), ("normal:256:32", 256.0), ("exp:500", 500.0), ("list:64=50,256=40,4k=10", 534.4)] {
+        for (text, due) in [
+            ("128", 128.0),
+            ("100..300", 200.0),
+            ("normal:256:32", 256.0),
+            ("exp:500", 500.0),
+            ("list:64=50,256=40,4k=10", 534.4),
+        ] {
             assert!((mean(text) / due - 1.0).abs() < 0.02, "{text}: {}", mean(text));
         }
     }
@@ -130,9 +141,15 @@ mod tests {
         let (size, mut rng) = ("list:64=50,256=40,4k=10".parse::<Size>().unwrap(), Rng::new(6, 6));
         let mut counts = [0.0_f64; 3];
         for _ in 0..100_000 {
-            counts[match size.draw(&mut rng) { 64 => 0, 256 => 1, 4000 => 2, other => panic!("{other}") }] += 1.0;
+            counts[match size.draw(&mut rng) {
+                64 => 0,
+                256 => 1,
+                4000 => 2,
+                other => panic!("{other}"),
+            }] += 1.0;
         }
-        let chi: f64 = counts.iter().zip([50_000.0_f64, 40_000.0, 10_000.0]).map(|(n, due)| (n - due).powi(2) / due).sum();
+        let chi: f64 =
+            counts.iter().zip([50_000.0_f64, 40_000.0, 10_000.0]).map(|(n, due)| (n - due).powi(2) / due).sum();
         assert!(chi < 9.2, "chi-square {chi}, seed 6");
     }
 

@@ -82,7 +82,10 @@ mod tests {
         assert_eq!([parse_count("800"), parse_count("100k"), parse_count("2M")], [Ok(800), Ok(100_000), Ok(2_000_000)]);
         assert_eq!(parse_number("2.5M"), Ok(2.5e6));
         let times = ["500ns", "50us", "1.5ms", "10s", "2m", "3"].map(parse_duration_ns);
-        assert_eq!(times, [Ok(500), Ok(50_000), Ok(1_500_000), Ok(10_000_000_000), Ok(120_000_000_000), Ok(3_000_000_000)]);
+        assert_eq!(
+            times,
+            [Ok(500), Ok(50_000), Ok(1_500_000), Ok(10_000_000_000), Ok(120_000_000_000), Ok(3_000_000_000)]
+        );
         assert_eq!([parse_share("1%"), parse_share("0.5")], [Ok(0.01), Ok(0.5)]);
     }
 

@@ -12,7 +12,7 @@ const STYLE: &str = include_str!("page.css");
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 34.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 40.0;
 
@@ -70,27 +70,62 @@ fn plot(title: &str, x: &Axis, y: &Axis, x_name: &str, lines: &[Line<'_>]) -> St
     let at_y = |v: f64| HEIGHT - BOTTOM - y.place(v) * (HEIGHT - TOP - BOTTOM);
     let mut svg = format!(
         "<figure><figcaption>{}</figcaption><div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
-        escaped(title), escaped(title)
+        escaped(title),
+        escaped(title)
     );
     for (v, name) in &y.marks {
         let (at, right) = (at_y(*v), WIDTH - RIGHT);
-        let _ = write!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right:.1}\"/><text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT - 8.0, at + 4.0, escaped(name));
+        let _ = write!(
+            svg,
+            "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right:.1}\"/><text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            LEFT - 8.0,
+            at + 4.0,
+            escaped(name)
+        );
     }
     for (v, name) in &x.marks {
         let (at, bottom) = (at_x(*v), HEIGHT - BOTTOM);
-        let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>", bottom + 16.0, escaped(name));
+        let _ = write!(
+            svg,
+            "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
+            bottom + 16.0,
+            escaped(name)
+        );
     }
-    let _ = write!(svg, "<text class=\"x\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 6.0, escaped(x_name));
+    let _ = write!(
+        svg,
+        "<text class=\"x\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+        (LEFT + WIDTH - RIGHT) / 2.0,
+        HEIGHT - 6.0,
+        escaped(x_name)
+    );
     for line in lines {
         let points: Vec<String> = line.points.iter().map(|(a, b)| format!("{:.1},{:.1}", at_x(*a), at_y(*b))).collect();
-        let _ = write!(svg, "<polyline class=\"{}\" points=\"{}\"><title>{}</title></polyline>", line.class, points.join(" "), escaped(line.name));
+        let _ = write!(
+            svg,
+            "<polyline class=\"{}\" points=\"{}\"><title>{}</title></polyline>",
+            line.class,
+            points.join(" "),
+            escaped(line.name)
+        );
         if let [only] = &line.points[..] {
-            let _ = write!(svg, "<circle class=\"{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", line.class, at_x(only.0), at_y(only.1));
+            let _ = write!(
+                svg,
+                "<circle class=\"{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>",
+                line.class,
+                at_x(only.0),
+                at_y(only.1)
+            );
         }
     }
     svg += "</svg></div><p class=\"legend\">";
     for line in lines {
-        let _ = write!(svg, "<span><svg class=\"key\" viewBox=\"0 0 28 8\" aria-hidden=\"true\"><path class=\"{}\" d=\"M0 4H28\"/></svg>{}</span>", line.class, escaped(line.name));
+        let _ = write!(
+            svg,
+            "<span><svg class=\"key\" viewBox=\"0 0 28 8\" aria-hidden=\"true\"><path class=\"{}\" d=\"M0 4H28\"/></svg>{}</span>",
+            line.class,
+            escaped(line.name)
+        );
     }
     svg + "</p></figure>"
 }
@@ -98,9 +133,9 @@ fn plot(title: &str, x: &Axis, y: &Axis, x_name: &str, lines: &[Line<'_>]) -> St
 fn percentile_plot(r: &RunReport) -> String {
     let beyond = |q: f64| 1.0 / (1.0 - q).max(1e-9);
     let line = |name, class, f: &Figures| {
-        // Beyond what ten samples support there is nothing to see.
+        // Beyond what ten samples support there is nothing to see, and the fastest tenth would only squeeze the rest.
         let most = f.count as f64 / 10.0;
-        let kept = f.spectrum.iter().filter(|(q, _)| *q < 1.0 && beyond(*q) <= most.max(2.0));
+        let kept = f.spectrum.iter().filter(|(q, _)| (0.1..1.0).contains(q) && beyond(*q) <= most.max(2.0));
         Line { name, class, points: kept.map(|(q, v)| (beyond(*q), *v as f64)).collect() }
     };
     let lines = [
@@ -140,7 +175,8 @@ fn timeline_plots(r: &RunReport) -> String {
     let values = || latency.iter().flat_map(|l| l.points.iter()).map(|p| p.1);
     if values().next().is_some() {
         let y = Axis::durations(values().collect::<Vec<_>>().into_iter());
-        html += &plot("Latency over time, from the intended time", &x(), &y, "time since the start of the load", &latency);
+        html +=
+            &plot("Latency over time, from the intended time", &x(), &y, "time since the start of the load", &latency);
     }
     let most = rates.iter().flat_map(|l| l.points.iter()).map(|p| p.1).fold(0.0, f64::max);
     html + &plot("Rate over time", &x(), &Axis::even(most, rate), "time since the start of the load", &rates)
@@ -164,7 +200,9 @@ fn waterfall(r: &RunReport) -> String {
     let height = 34.0 * hops.len() as f64 + 10.0;
     let (left, right) = (170.0, 150.0);
     let scale = (WIDTH - left - right) / before.max(1.0);
-    let mut svg = format!("<figure><figcaption>Where the time goes: medians of sampled tuples, one after another</figcaption><div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Hops and their medians\">");
+    let mut svg = format!(
+        "<figure><figcaption>Where the time goes: medians of sampled tuples, one after another</figcaption><div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Hops and their medians\">"
+    );
     for (i, (name, from, p50, p99, _)) in hops.iter().enumerate() {
         let y = 8.0 + 34.0 * i as f64;
         let x = left + from * scale;
@@ -175,7 +213,11 @@ fn waterfall(r: &RunReport) -> String {
             svg,
             "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text><rect class=\"bar\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"22\" rx=\"3\"/>\
              <text class=\"v\" x=\"{:.1}\" y=\"{:.1}\">{shown}{tail}</text>",
-            left - 10.0, y + 16.0, escaped(name), x + width + 6.0, y + 16.0
+            left - 10.0,
+            y + 16.0,
+            escaped(name),
+            x + width + 6.0,
+            y + 16.0
         );
     }
     svg + "</svg></div></figure>"
@@ -201,8 +243,14 @@ fn latency_table(r: &RunReport) -> String {
 fn counts_table(r: &RunReport) -> String {
     let c = &r.counts;
     let rows = [
-        ("due", r.due), ("sent", c.sent), ("complete", c.complete), ("lost", c.lost), ("duplicates", c.duplicates),
-        ("reordered", c.reordered), ("corrupt", c.corrupt), ("unknown", c.unknown),
+        ("due", r.due),
+        ("sent", c.sent),
+        ("complete", c.complete),
+        ("lost", c.lost),
+        ("duplicates", c.duplicates),
+        ("reordered", c.reordered),
+        ("corrupt", c.corrupt),
+        ("unknown", c.unknown),
     ];
     let heads: String = rows.iter().map(|(n, _)| format!("<th>{n}</th>")).collect();
     let cells: String = rows.iter().map(|(_, n)| format!("<td>{}</td>", count(*n))).collect();
@@ -215,7 +263,10 @@ pub fn page(r: &RunReport) -> String {
     let word = v.word.text();
     let list = |items: &[String], class: &str| match items {
         [] => String::new(),
-        items => format!("<ul class=\"{class}\">{}</ul>", items.iter().map(|i| format!("<li>{}</li>", escaped(i))).collect::<String>()),
+        items => format!(
+            "<ul class=\"{class}\">{}</ul>",
+            items.iter().map(|i| format!("<li>{}</li>", escaped(i))).collect::<String>()
+        ),
     };
     let slos: String = r
         .slos

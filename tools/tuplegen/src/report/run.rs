@@ -59,13 +59,21 @@ impl Figures {
 
     /// With the whole distribution.
     pub fn with_spectrum(h: &Histogram<u64>) -> Figures {
-        let points = h.iter_quantiles(4).map(|b| (b.quantile_iterated_to(), h.highest_equivalent(b.value_iterated_to())));
+        let points =
+            h.iter_quantiles(4).map(|b| (b.quantile_iterated_to(), h.highest_equivalent(b.value_iterated_to())));
         Figures { spectrum: points.take(400).collect(), ..Figures::of(h) }
     }
 
     /// Each with its name.
     pub fn columns(&self) -> [(&'static str, Option<u64>); 6] {
-        [("p50", self.p50), ("p90", self.p90), ("p99", self.p99), ("p99.9", self.p999), ("p99.99", self.p9999), ("max", self.max)]
+        [
+            ("p50", self.p50),
+            ("p90", self.p90),
+            ("p99", self.p99),
+            ("p99.9", self.p999),
+            ("p99.99", self.p9999),
+            ("max", self.max),
+        ]
     }
 }
 
@@ -208,7 +216,8 @@ impl RunReport {
         let file = if path.is_dir() { path.join("run.json") } else { path.to_owned() };
         let told = |e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
         let text = std::fs::read_to_string(&file).map_err(|e| told(&e))?;
-        let report: RunReport = serde_json::from_str(&text).map_err(|e| told(&format!("this is no run of tuplegen: {e}")))?;
+        let report: RunReport =
+            serde_json::from_str(&text).map_err(|e| told(&format!("this is no run of tuplegen: {e}")))?;
         if report.schema != RUN_SCHEMA {
             return Err(told(&format!("its form is {:?}, and this program reads {RUN_SCHEMA:?}", report.schema)));
         }

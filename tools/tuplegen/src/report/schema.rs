@@ -32,66 +32,171 @@ fn at(name: &str) -> Value {
 
 /// The schema.
 pub fn schema() -> Value {
-    let (int, num, text, truth) =
-        (json!({ "type": "integer" }), json!({ "type": "number" }), json!({ "type": "string" }), json!({ "type": "boolean" }));
+    let (int, num, text, truth) = (
+        json!({ "type": "integer" }),
+        json!({ "type": "number" }),
+        json!({ "type": "string" }),
+        json!({ "type": "boolean" }),
+    );
     let maybe = |ty: &str| json!({ "type": [ty, "null"] });
     let (maybe_int, maybe_num, maybe_text) = (maybe("integer"), maybe("number"), maybe("string"));
     let figures = object(&[
-        ("p50", maybe_int.clone()), ("p90", maybe_int.clone()), ("p99", maybe_int.clone()), ("p999", maybe_int.clone()),
-        ("p9999", maybe_int.clone()), ("max", maybe_int.clone()), ("mean", maybe_num.clone()), ("count", int.clone()),
+        ("p50", maybe_int.clone()),
+        ("p90", maybe_int.clone()),
+        ("p99", maybe_int.clone()),
+        ("p999", maybe_int.clone()),
+        ("p9999", maybe_int.clone()),
+        ("max", maybe_int.clone()),
+        ("mean", maybe_num.clone()),
+        ("count", int.clone()),
         ("spectrum?", list(list(num.clone()))),
     ]);
     let verdict = object(&[
         ("word", json!({ "enum": ["PASS", "FAIL", "INVALID", "ERROR"] })),
         ("exit_code", json!({ "enum": [0, 1, 3, 4, 5] })),
-        ("reasons", list(text.clone())), ("grade", json!({ "enum": ["A", "B", "C", "D", "E", "F"] })), ("grade_reasons", list(text.clone())),
+        ("reasons", list(text.clone())),
+        ("grade", json!({ "enum": ["A", "B", "C", "D", "E", "F"] })),
+        ("grade_reasons", list(text.clone())),
     ]);
-    let counts = object(&["sent", "returned", "complete", "lost", "duplicates", "reordered", "corrupt", "unknown"].map(|n| (n, int.clone())));
+    let counts = object(
+        &["sent", "returned", "complete", "lost", "duplicates", "reordered", "corrupt", "unknown"]
+            .map(|n| (n, int.clone())),
+    );
     let point = object(&[
-        ("from_s", num.clone()), ("to_s", num.clone()), ("sent_rate", num.clone()), ("complete_rate", num.clone()),
-        ("p50_ns", maybe_int.clone()), ("p99_ns", maybe_int.clone()), ("max_ns", maybe_int.clone()), ("late_p99_ns", maybe_int.clone()),
+        ("from_s", num.clone()),
+        ("to_s", num.clone()),
+        ("sent_rate", num.clone()),
+        ("complete_rate", num.clone()),
+        ("p50_ns", maybe_int.clone()),
+        ("p99_ns", maybe_int.clone()),
+        ("max_ns", maybe_int.clone()),
+        ("late_p99_ns", maybe_int.clone()),
     ]);
-    let hop = object(&[("name", text.clone()), ("p50_ns", maybe_int.clone()), ("p99_ns", maybe_int.clone()), ("count", int.clone())]);
+    let hop = object(&[
+        ("name", text.clone()),
+        ("p50_ns", maybe_int.clone()),
+        ("p99_ns", maybe_int.clone()),
+        ("count", int.clone()),
+    ]);
     let machine = object(&[
-        ("cpu", text.clone()), ("cores", list(int.clone())), ("kernel", text.clone()), ("commit", text.clone()), ("command", text.clone()),
-        ("governor", maybe_text.clone()), ("clock_source", maybe_text.clone()), ("virtual_machine", truth.clone()), ("isolated", text.clone()),
-        ("memlock_bytes", maybe_int.clone()), ("nofile", maybe_int.clone()), ("quota_cores", maybe_num.clone()),
+        ("cpu", text.clone()),
+        ("cores", list(int.clone())),
+        ("kernel", text.clone()),
+        ("commit", text.clone()),
+        ("command", text.clone()),
+        ("governor", maybe_text.clone()),
+        ("clock_source", maybe_text.clone()),
+        ("virtual_machine", truth.clone()),
+        ("isolated", text.clone()),
+        ("memlock_bytes", maybe_int.clone()),
+        ("nofile", maybe_int.clone()),
+        ("quota_cores", maybe_num.clone()),
     ]);
     let job = object(&[
-        ("target", text.clone()), ("loop_kind", json!({ "enum": ["open", "closed", "max"] })), ("rate", maybe_num.clone()), ("arrival", text.clone()),
-        ("closed", maybe_int.clone()), ("duration_s", maybe_num.clone()), ("count", maybe_int.clone()), ("warmup_s", num.clone()),
-        ("drain_s", num.clone()), ("seed", int.clone()), ("body", text.clone()), ("size", text.clone()), ("acks", truth.clone()), ("slos", list(text.clone())),
+        ("target", text.clone()),
+        ("loop_kind", json!({ "enum": ["open", "closed", "max"] })),
+        ("rate", maybe_num.clone()),
+        ("arrival", text.clone()),
+        ("closed", maybe_int.clone()),
+        ("duration_s", maybe_num.clone()),
+        ("count", maybe_int.clone()),
+        ("warmup_s", num.clone()),
+        ("drain_s", num.clone()),
+        ("seed", int.clone()),
+        ("body", text.clone()),
+        ("size", text.clone()),
+        ("acks", truth.clone()),
+        ("slos", list(text.clone())),
     ]);
     let checked = object(&[("slo", text.clone()), ("value", maybe_num.clone()), ("holds", maybe("boolean"))]);
     let hiccup = object(&[("core", int.clone()), ("late", at("figures"))]);
     let stolen = object(&["steal_ms", "throttled_periods", "throttled_ms"].map(|n| (n, int.clone())));
     let run = object(&[
-        ("schema", json!({ "const": RUN_SCHEMA })), ("version", text.clone()), ("started_unix_ms", int.clone()), ("job", at("job")),
-        ("verdict", at("verdict")), ("slos", list(at("checked"))), ("intended", at("figures")), ("actual", at("figures")), ("late", at("figures")),
-        ("hops", list(at("hop"))), ("due", int.clone()), ("counts", at("counts")), ("sent_rate", num.clone()), ("complete_rate", num.clone()),
-        ("blocked_share", num.clone()), ("outstanding_max", int.clone()), ("drain_ran_out", truth.clone()), ("interrupted", truth.clone()),
-        ("took_s", num.clone()), ("cpu_cores", num.clone()), ("timeline", list(at("point"))), ("hiccups", list(at("hiccup"))), ("gaps", at("figures")),
-        ("stolen", at("stolen")), ("generator_core", maybe_int.clone()), ("generator_spins", truth.clone()), ("io", text.clone()), ("wait", text.clone()),
-        ("notes", list(text.clone())), ("machine", at("machine")),
+        ("schema", json!({ "const": RUN_SCHEMA })),
+        ("version", text.clone()),
+        ("started_unix_ms", int.clone()),
+        ("job", at("job")),
+        ("verdict", at("verdict")),
+        ("slos", list(at("checked"))),
+        ("intended", at("figures")),
+        ("actual", at("figures")),
+        ("late", at("figures")),
+        ("hops", list(at("hop"))),
+        ("due", int.clone()),
+        ("counts", at("counts")),
+        ("sent_rate", num.clone()),
+        ("complete_rate", num.clone()),
+        ("blocked_share", num.clone()),
+        ("outstanding_max", int.clone()),
+        ("drain_ran_out", truth.clone()),
+        ("interrupted", truth.clone()),
+        ("took_s", num.clone()),
+        ("cpu_cores", num.clone()),
+        ("timeline", list(at("point"))),
+        ("hiccups", list(at("hiccup"))),
+        ("gaps", at("figures")),
+        ("stolen", at("stolen")),
+        ("generator_core", maybe_int.clone()),
+        ("generator_spins", truth.clone()),
+        ("io", text.clone()),
+        ("wait", text.clone()),
+        ("notes", list(text.clone())),
+        ("machine", at("machine")),
     ]);
-    let limiter = object(&[("limiter", json!({ "enum": ["slo", "loss", "backlog", "generator"] })), ("what", text.clone())]);
-    let trial = object(&[("rate", num.clone()), ("exit_code", int.clone()), ("limiter", json!({ "oneOf": [at("limiter"), { "type": "null" }] })),
-        ("p50_ns", maybe_int.clone()), ("p99_ns", maybe_int.clone())]);
+    let limiter =
+        object(&[("limiter", json!({ "enum": ["slo", "loss", "backlog", "generator"] })), ("what", text.clone())]);
+    let trial = object(&[
+        ("rate", num.clone()),
+        ("exit_code", int.clone()),
+        ("limiter", json!({ "oneOf": [at("limiter"), { "type": "null" }] })),
+        ("p50_ns", maybe_int.clone()),
+        ("p99_ns", maybe_int.clone()),
+    ]);
     let knee = object(&[
-        ("schema", json!({ "const": KNEE_SCHEMA })), ("target", text.clone()), ("slos", list(text.clone())), ("rate", maybe_num.clone()), ("at_least", truth.clone()),
-        ("failing_rate", maybe_num.clone()), ("limiter", json!({ "oneOf": [at("limiter"), { "type": "null" }] })), ("trials", list(at("trial"))), ("machine", at("machine")),
+        ("schema", json!({ "const": KNEE_SCHEMA })),
+        ("target", text.clone()),
+        ("slos", list(text.clone())),
+        ("rate", maybe_num.clone()),
+        ("at_least", truth.clone()),
+        ("failing_rate", maybe_num.clone()),
+        ("limiter", json!({ "oneOf": [at("limiter"), { "type": "null" }] })),
+        ("trials", list(at("trial"))),
+        ("machine", at("machine")),
     ]);
     let compared = object(&[
-        ("figure", text.clone()), ("a", num.clone()), ("b", num.clone()), ("change", num.clone()), ("low", num.clone()), ("high", num.clone()),
+        ("figure", text.clone()),
+        ("a", num.clone()),
+        ("b", num.clone()),
+        ("change", num.clone()),
+        ("low", num.clone()),
+        ("high", num.clone()),
         ("finding", json!({ "enum": ["lower", "higher", "none", "too_few"] })),
     ]);
     let compare = object(&[
-        ("schema", json!({ "const": COMPARE_SCHEMA })), ("a", text.clone()), ("b", text.clone()), ("pairs", int.clone()), ("figures", list(at("compared"))),
-        ("differs", truth.clone()), ("warnings", list(text.clone())), ("machine", at("machine")),
+        ("schema", json!({ "const": COMPARE_SCHEMA })),
+        ("a", text.clone()),
+        ("b", text.clone()),
+        ("pairs", int.clone()),
+        ("figures", list(at("compared"))),
+        ("differs", truth.clone()),
+        ("warnings", list(text.clone())),
+        ("machine", at("machine")),
     ]);
     let core = object(&[("core", int.clone()), ("gaps", at("figures")), ("lost_share", num.clone())]);
-    let jitter = object(&[("schema", json!({ "const": JITTER_SCHEMA })), ("seconds", num.clone()), ("cores", list(at("core"))), ("probe_ns", maybe_int), ("machine", at("machine"))]);
-    let sweep = object(&[("schema", json!({ "const": SWEEP_SCHEMA })), ("varied", list(text.clone())), ("runs", list(text)), ("failed", int), ("machine", at("machine"))]);
+    let jitter = object(&[
+        ("schema", json!({ "const": JITTER_SCHEMA })),
+        ("seconds", num.clone()),
+        ("cores", list(at("core"))),
+        ("probe_ns", maybe_int),
+        ("machine", at("machine")),
+    ]);
+    let sweep = object(&[
+        ("schema", json!({ "const": SWEEP_SCHEMA })),
+        ("varied", list(text.clone())),
+        ("runs", list(text)),
+        ("failed", int),
+        ("machine", at("machine")),
+    ]);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What tuplegen writes as JSON",
@@ -171,7 +276,9 @@ fn check(whole: &Value, schema: &Value, value: &Value, place: &str, wrong: &mut 
     if let (Some(items), Some(values)) = (schema.get("items"), value.as_array()) {
         values.iter().enumerate().for_each(|(i, v)| check(whole, items, v, &format!("{place}/{i}"), wrong));
     }
-    let (Some(properties), Some(map)) = (schema.get("properties").and_then(Value::as_object), value.as_object()) else { return };
+    let (Some(properties), Some(map)) = (schema.get("properties").and_then(Value::as_object), value.as_object()) else {
+        return;
+    };
     for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         if !map.contains_key(name) {
             wrong.push(format!("{place}/{name}: missing"));

@@ -25,9 +25,13 @@ pub fn json_line(report: &RunReport) -> String {
 /// # Errors
 /// Which line is none.
 pub fn markdown(lines: &str) -> Result<String, String> {
-    let read = |(n, line): (usize, &str)| serde_json::from_str::<RunReport>(line).map_err(|e| format!("line {}: {e}", n + 1));
-    let runs = lines.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()).map(read).collect::<Result<Vec<_>, _>>()?;
-    let Some(first) = runs.first() else { return Err("there are no lines; give what `tuplegen report --format jsonl` printed".to_owned()) };
+    let read =
+        |(n, line): (usize, &str)| serde_json::from_str::<RunReport>(line).map_err(|e| format!("line {}: {e}", n + 1));
+    let runs =
+        lines.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()).map(read).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = runs.first() else {
+        return Err("there are no lines; give what `tuplegen report --format jsonl` printed".to_owned());
+    };
     let word = |key: &str| first.machine.get(key).and_then(|v| v.as_str()).unwrap_or("unknown").to_owned();
     let cores = first.machine.get("cores").and_then(|v| v.as_array()).map_or(0, Vec::len);
     let mut text = format!("{}, {cores} cores, Linux {}, commit {}\n\n", word("cpu"), word("kernel"), word("commit"));
@@ -47,8 +51,18 @@ pub fn markdown(lines: &str) -> Result<String, String> {
         let _ = writeln!(
             text,
             "| {} | {load} | {} | {} | {} | {} | {} | {} | {} | {} | {:.2} | {}, {} |",
-            job.target, job.size, if job.acks { "on" } else { "off" }, rate(r.complete_rate), shown(r.intended.p50), shown(r.intended.p99),
-            shown(r.intended.p999), shown(r.actual.p99), shown(r.late.p99), r.cpu_cores, r.verdict.word.text(), r.verdict.grade
+            job.target,
+            job.size,
+            if job.acks { "on" } else { "off" },
+            rate(r.complete_rate),
+            shown(r.intended.p50),
+            shown(r.intended.p99),
+            shown(r.intended.p999),
+            shown(r.actual.p99),
+            shown(r.late.p99),
+            r.cpu_cores,
+            r.verdict.word.text(),
+            r.verdict.grade
         );
     }
     Ok(text)

@@ -23,8 +23,12 @@ pub fn headline(r: &RunReport) -> String {
         (None, Some(n)) => format!("{} tuples", count(n)),
         _ => String::new(),
     };
+    let size = if job.size.starts_with(|c: char| c.is_ascii_digit()) { format!("{} B", job.size) } else { job.size.clone() };
     let acks = if job.acks { ", acks" } else { "" };
-    format!("{}: {pace}, {length}, records of {} B{acks}, seed {}, io {}, wait {}", job.target, job.size, job.seed, r.io, r.wait)
+    format!(
+        "{}: {pace}, {length}, records of {size}{acks}, seed {}, io {}, wait {}",
+        job.target, job.seed, r.io, r.wait
+    )
 }
 
 /// The verdict: one word, grade, reasons.
@@ -50,7 +54,11 @@ pub fn verdict(r: &RunReport) -> String {
 /// The whole result.
 pub fn text(r: &RunReport) -> String {
     let mut text = format!("{}\n{}\n", headline(r), verdict(r));
-    let _ = writeln!(text, "{:<10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}  {:>12}", "", "p50", "p90", "p99", "p99.9", "p99.99", "max", "samples");
+    let _ = writeln!(
+        text,
+        "{:<10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}  {:>12}",
+        "", "p50", "p90", "p99", "p99.9", "p99.99", "max", "samples"
+    );
     let mut row = |name: &str, f: &Figures, about: &str| {
         let _ = write!(text, "{name:<10}");
         f.columns().iter().for_each(|(_, v)| _ = write!(text, "{:>10}", duration_ns_or_none(*v)));
@@ -67,12 +75,23 @@ pub fn text(r: &RunReport) -> String {
     let _ = writeln!(
         text,
         "\ndue {}  sent {}  complete {}  lost {}  dup {}  reordered {}  corrupt {}  unknown {}",
-        count(r.due), count(c.sent), count(c.complete), count(c.lost), count(c.duplicates), count(c.reordered), count(c.corrupt), count(c.unknown)
+        count(r.due),
+        count(c.sent),
+        count(c.complete),
+        count(c.lost),
+        count(c.duplicates),
+        count(c.reordered),
+        count(c.corrupt),
+        count(c.unknown)
     );
     let _ = writeln!(
         text,
         "sent at {}, complete at {}, {:.1} s in all, link full {:.1} % of the time, {:.2} cores",
-        rate(r.sent_rate), rate(r.complete_rate), r.took_s, r.blocked_share * 100.0, r.cpu_cores
+        rate(r.sent_rate),
+        rate(r.complete_rate),
+        r.took_s,
+        r.blocked_share * 100.0,
+        r.cpu_cores
     );
     if !r.hops.is_empty() {
         let hop = |h: &crate::target::Hop| format!("{} {}", h.name, duration_ns_or_none(h.p50_ns));
@@ -87,7 +106,11 @@ pub fn text(r: &RunReport) -> String {
     let _ = writeln!(
         text,
         "machine: {}, {cores} cores, Linux {}, clock {}, governor {}, commit {}; generator {pinned}, {waits}",
-        word("cpu"), word("kernel"), word("clock_source"), word("governor"), word("commit")
+        word("cpu"),
+        word("kernel"),
+        word("clock_source"),
+        word("governor"),
+        word("commit")
     );
     text
 }
@@ -102,11 +125,34 @@ pub fn csv(runs: &[&RunReport]) -> String {
     for r in runs {
         let (c, i) = (&r.counts, &r.intended);
         let cells = [
-            quoted(&r.job.target), r.job.loop_kind.clone(), r.job.rate.map_or_else(String::new, |r| r.to_string()), quoted(&r.job.arrival),
-            quoted(&r.job.size), r.verdict.word.text().to_owned(), r.verdict.exit_code.to_string(), r.verdict.grade.to_string(), r.due.to_string(),
-            c.sent.to_string(), c.complete.to_string(), c.lost.to_string(), c.duplicates.to_string(), c.reordered.to_string(),
-            c.corrupt.to_string(), format!("{:.1}", r.sent_rate), format!("{:.1}", r.complete_rate), num(i.p50), num(i.p90), num(i.p99),
-            num(i.p999), num(i.p9999), num(i.max), num(r.actual.p50), num(r.actual.p99), num(r.late.p50), num(r.late.p99), format!("{:.3}", r.cpu_cores),
+            quoted(&r.job.target),
+            r.job.loop_kind.clone(),
+            r.job.rate.map_or_else(String::new, |r| r.to_string()),
+            quoted(&r.job.arrival),
+            quoted(&r.job.size),
+            r.verdict.word.text().to_owned(),
+            r.verdict.exit_code.to_string(),
+            r.verdict.grade.to_string(),
+            r.due.to_string(),
+            c.sent.to_string(),
+            c.complete.to_string(),
+            c.lost.to_string(),
+            c.duplicates.to_string(),
+            c.reordered.to_string(),
+            c.corrupt.to_string(),
+            format!("{:.1}", r.sent_rate),
+            format!("{:.1}", r.complete_rate),
+            num(i.p50),
+            num(i.p90),
+            num(i.p99),
+            num(i.p999),
+            num(i.p9999),
+            num(i.max),
+            num(r.actual.p50),
+            num(r.actual.p99),
+            num(r.late.p50),
+            num(r.late.p99),
+            format!("{:.3}", r.cpu_cores),
         ];
         text += &cells.join(",");
         text.push('\n');
@@ -126,7 +172,14 @@ pub fn timeseries(points: &[Point]) -> String {
         let _ = writeln!(
             text,
             "{:.3},{:.3},{:.1},{:.1},{},{},{},{}",
-            p.from_s, p.to_s, p.sent_rate, p.complete_rate, num(p.p50_ns), num(p.p99_ns), num(p.max_ns), num(p.late_p99_ns)
+            p.from_s,
+            p.to_s,
+            p.sent_rate,
+            p.complete_rate,
+            num(p.p50_ns),
+            num(p.p99_ns),
+            num(p.max_ns),
+            num(p.late_p99_ns)
         );
     }
     text
@@ -136,7 +189,13 @@ pub fn timeseries(points: &[Point]) -> String {
 pub fn progress(p: &Point) -> String {
     let ns = |v: Option<u64>| v.map_or_else(|| "–".to_owned(), duration_ns);
     format!(
-        "{:>6.1} s  sent {:>9}  complete {:>9}  p50 {:>8}  p99 {:>8}  max {:>8}  lateness p99 {:>8}",
-        p.to_s, rate(p.sent_rate), rate(p.complete_rate), ns(p.p50_ns), ns(p.p99_ns), ns(p.max_ns), ns(p.late_p99_ns)
+        "{:>6.1} s  sent {}, complete {}, p50 {}, p99 {}, max {}, lateness p99 {}",
+        p.to_s,
+        rate(p.sent_rate),
+        rate(p.complete_rate),
+        ns(p.p50_ns),
+        ns(p.p99_ns),
+        ns(p.max_ns),
+        ns(p.late_p99_ns)
     )
 }

@@ -16,8 +16,8 @@ use squall_topology::Machine;
 use super::hops::Hops;
 use super::wire::Wire;
 use super::workloads::{
-    Aggregate, Campaigns, Count, Events, Id, Keyed, Match, Split, Tally, Throttle, Views, WORDS_MAX, Word, count_matches,
-    count_views, count_words,
+    Aggregate, Campaigns, Count, Events, Id, Keyed, Match, Split, Tally, Throttle, Views, WORDS_MAX, Word,
+    count_matches, count_views, count_words,
 };
 use super::{Finished, Replay, Session};
 use crate::measure::drive::Outcome;
@@ -80,11 +80,31 @@ pub const SCENARIOS: [Scenario; 12] = [
     scenario(Kind::WordCount, "file-wordcount", "FileReadWordCount", "the same over the lines of a file (--text)"),
     scenario(Kind::SimplifiedWordCount, "simplified-wordcount", "SimplifiedWordCount", "words → count → sink"),
     scenario(Kind::BackPressure, "back-pressure", "BackPressure", "spout → a bolt of --service a tuple → sink"),
-    Scenario { rate: 2.0, ..scenario(Kind::ConstNull, "low-throughput", "LowThroughput", "spout → sink, two tuples a second") },
-    Scenario { rate: 500.0, ..scenario(Kind::WordCount, "throughput-vs-latency", "ThroughputVsLatency", "storm-loadgen's word count, for `sweep --vary rate=500..…`") },
-    Scenario { rate: 100_000.0, size: "288", ..scenario(Kind::ConstNull, "echo", "EchoRoundTrip", "Aeron's echo: 32, 288, 1344 B at 100k, 500k, 1M") },
+    Scenario {
+        rate: 2.0,
+        ..scenario(Kind::ConstNull, "low-throughput", "LowThroughput", "spout → sink, two tuples a second")
+    },
+    Scenario {
+        rate: 500.0,
+        ..scenario(
+            Kind::WordCount,
+            "throughput-vs-latency",
+            "ThroughputVsLatency",
+            "storm-loadgen's word count, for `sweep --vary rate=500..…`",
+        )
+    },
+    Scenario {
+        rate: 100_000.0,
+        size: "288",
+        ..scenario(Kind::ConstNull, "echo", "EchoRoundTrip", "Aeron's echo: 32, 288, 1344 B at 100k, 500k, 1M")
+    },
     scenario(Kind::Rekey, "rekey", "ShuffleBench", "records → match with 20 consumers → count by consumer → sink"),
-    scenario(Kind::Yahoo, "yahoo", "YahooStreamingBenchmark", "events → filter → join → count by campaign and 10 s → sink"),
+    scenario(
+        Kind::Yahoo,
+        "yahoo",
+        "YahooStreamingBenchmark",
+        "events → filter → join → count by campaign and 10 s → sink",
+    ),
 ];
 
 /// The scenario of this name, or of its name elsewhere.
@@ -122,7 +142,8 @@ impl BuiltinOptions {
 
     /// What may happen to its tuples: where several tasks work, they overtake each other.
     pub fn allowed(&self) -> Allowed {
-        let one_way = matches!(self.scenario.kind, Kind::Const | Kind::ConstNull | Kind::ConstIdNull | Kind::BackPressure);
+        let one_way =
+            matches!(self.scenario.kind, Kind::Const | Kind::ConstNull | Kind::ConstIdNull | Kind::BackPressure);
         Allowed { reorder: !one_way, ..Allowed::default() }
     }
 
@@ -210,7 +231,10 @@ impl BuiltinOptions {
                 let matched = t.bolt("match", move || Match(hs.clone())).on(ingest.shuffle());
                 let count = move || Aggregate::new(&tl, &h, 2);
                 let count = t.bolt("count", count).tasks(many).on(matched.on.fields([Keyed::KEY]));
-                let _ = t.bolt("egress", move || EgressParts::to(&parts_back)).on(count.shuffle()).on(matched.done.shuffle());
+                let _ = t
+                    .bolt("egress", move || EgressParts::to(&parts_back))
+                    .on(count.shuffle())
+                    .on(matched.done.shuffle());
             }
             Kind::Yahoo => {
                 let (hs, hj) = (hops.clone(), hops.clone());
@@ -218,7 +242,8 @@ impl BuiltinOptions {
                 let joined = t.bolt("join", move || Campaigns::new(&hj)).on(views.on.shuffle());
                 let count = move || Aggregate::new(&tl, &h, 3);
                 let count = t.bolt("count", count).tasks(many).on(joined.fields([Keyed::KEY]));
-                let _ = t.bolt("egress", move || EgressParts::to(&parts_back)).on(count.shuffle()).on(views.done.shuffle());
+                let _ =
+                    t.bolt("egress", move || EgressParts::to(&parts_back)).on(count.shuffle()).on(views.done.shuffle());
             }
         }
     }

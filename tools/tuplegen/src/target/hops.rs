@@ -60,7 +60,12 @@ impl Hops {
                 }
             }
             let from = if i == 0 { "ingest" } else { names[i - 1] };
-            Hop { name: format!("{from} → {name}"), p50_ns: quantile(&h, 0.5), p99_ns: quantile(&h, 0.99), count: h.len() }
+            Hop {
+                name: format!("{from} → {name}"),
+                p50_ns: quantile(&h, 0.5),
+                p99_ns: quantile(&h, 0.99),
+                count: h.len(),
+            }
         };
         names.iter().enumerate().map(hop).filter(|h| h.count > 0).collect()
     }

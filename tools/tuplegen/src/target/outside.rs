@@ -1,5 +1,6 @@
 //! Topologies in other processes: running ones, and ones that are started for the run.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -96,13 +97,22 @@ impl Started {
         if is_yaml {
             command.arg(&start.file);
         }
-        command.args(&start.args).arg("--quiet").env(INGEST_ENV, ingest.to_string()).env(EGRESS_ENV, egress.to_string());
+        command
+            .args(&start.args)
+            .arg("--quiet")
+            .env(INGEST_ENV, ingest.to_string())
+            .env(EGRESS_ENV, egress.to_string());
+        // A Ctrl-C of the terminal is for the generator, which ends the topology by ending its input.
+        command.process_group(0);
         // Its report is not this program's result.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let what = start.file.display().to_string();
         let child = command.spawn().map_err(|e| {
             let _ = std::fs::remove_dir_all(&dir);
-            format!("cannot start {:?}: {e}; build it first, and the squall binary beside tuplegen for YAML", command.get_program())
+            format!(
+                "cannot start {:?}: {e}; build it first, and the squall binary beside tuplegen for YAML",
+                command.get_program()
+            )
         })?;
         let mut started = Started { child, what, wire: None, dir };
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -143,7 +153,8 @@ impl Session for Started {
 
     fn finish(mut self: Box<Self>, _: &Outcome, _: &Replay<'_>) -> Finished {
         let deadline = Instant::now() + END_MAX;
-        let mut done = Finished { io: "of the target".to_owned(), wait: "of the target".to_owned(), ..Finished::default() };
+        let mut done =
+            Finished { io: "of the target".to_owned(), wait: "of the target".to_owned(), ..Finished::default() };
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return done,
@@ -153,7 +164,8 @@ impl Session for Started {
                 }
                 Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
                 _ => {
-                    done.error = Some(format!("the topology {} did not end within 10 s of its input and was killed", self.what));
+                    done.error =
+                        Some(format!("the topology {} did not end within 10 s of its input and was killed", self.what));
                     return done;
                 }
             }

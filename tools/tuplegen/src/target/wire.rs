@@ -53,8 +53,8 @@ impl Link for Wire {
                         self.rx.release();
                         break;
                     }
-                    let (found, len) =
-                        parse_return(&chunk[self.at..]).map_err(|_| LinkError::Malformed("bytes that are no return"))?;
+                    let (found, len) = parse_return(&chunk[self.at..])
+                        .map_err(|_| LinkError::Malformed("bytes that are no return"))?;
                     each(&found);
                     self.at += len;
                 }

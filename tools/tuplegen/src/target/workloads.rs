@@ -41,7 +41,9 @@ impl Tally {
         let wrong = expected.iter().find(|(key, n)| all.get(*key) != Some(n));
         let example = wrong.map_or_else(
             || "a key that should not be there".to_owned(),
-            |(key, n)| format!("{:?} {} times instead of {n}", String::from_utf8_lossy(key), all.get(key).unwrap_or(&0)),
+            |(key, n)| {
+                format!("{:?} {} times instead of {n}", String::from_utf8_lossy(key), all.get(key).unwrap_or(&0))
+            },
         );
         Some(format!("the counts differ: {got} in all where {due} are due, for example {example}"))
     }
@@ -394,7 +396,8 @@ mod tests {
     #[test]
     fn counts_that_differ_are_told_with_an_example() {
         let tally = Tally::default();
-        let of = |list: &[(&str, u64)]| list.iter().map(|(k, n)| (k.as_bytes().to_owned(), *n)).collect::<AHashMap<_, _>>();
+        let of =
+            |list: &[(&str, u64)]| list.iter().map(|(k, n)| (k.as_bytes().to_owned(), *n)).collect::<AHashMap<_, _>>();
         tally.add(&of(&[("to", 2), ("be", 1)]));
         tally.add(&of(&[("be", 1)]));
         assert_eq!(tally.differs(&of(&[("to", 2), ("be", 2)])), None);

@@ -184,7 +184,9 @@ impl LoadArgs {
 
     fn checked(&self) -> Result<Job, String> {
         let scenario = match &self.builtin {
-            Some(name) => Some(find(name).ok_or_else(|| format!("no scenario is named `{name}`; `tuplegen list` shows them"))?),
+            Some(name) => {
+                Some(find(name).ok_or_else(|| format!("no scenario is named `{name}`; `tuplegen list` shows them"))?)
+            }
             None if self.local.is_none() && self.ingest.is_none() => {
                 return Err("there is no target: give --builtin, --local, or --ingest and --egress".to_owned());
             }
@@ -245,7 +247,8 @@ impl LoadArgs {
         let stall = match &self.stall {
             None => None,
             Some(text) => {
-                let (after, length) = text.split_once(':').ok_or_else(|| format!("`{text}`: write AFTER:LENGTH, as in 3s:500ms"))?;
+                let (after, length) =
+                    text.split_once(':').ok_or_else(|| format!("`{text}`: write AFTER:LENGTH, as in 3s:500ms"))?;
                 Some((parse_duration_ns(after)?, parse_duration_ns(length)?))
             }
         };
@@ -316,7 +319,9 @@ impl Job {
     pub fn body_text(&self) -> String {
         match (&self.trace, self.scenario) {
             (Some(_), _) => "of the trace".to_owned(),
-            (None, Some(s)) if self.builtin_options(Vec::new()).is_some_and(|b| b.has_body()) => format!("of {}", s.name),
+            (None, Some(s)) if self.builtin_options(Vec::new()).is_some_and(|b| b.has_body()) => {
+                format!("of {}", s.name)
+            }
             _ => match &self.args.keys {
                 Some(keys) => format!("{} keys {keys}", self.fields_text).trim().to_owned(),
                 None => self.fields_text.clone(),
@@ -335,7 +340,8 @@ impl Job {
 
     /// The scenario on these cores.
     pub fn builtin_options(&self, cores: Vec<usize>) -> Option<BuiltinOptions> {
-        let default_service = if self.scenario?.kind == crate::target::builtin::Kind::BackPressure { 1_000_000 } else { 0 };
+        let default_service =
+            if self.scenario?.kind == crate::target::builtin::Kind::BackPressure { 1_000_000 } else { 0 };
         Some(BuiltinOptions {
             scenario: self.scenario?,
             service_ns: self.args.service.unwrap_or(default_service),
@@ -390,13 +396,19 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn job(line: &str) -> Result<Job, Failure> {
-        Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace())).map_err(|e| Failure::Usage(e.to_string()))?.load.job()
+        Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace()))
+            .map_err(|e| Failure::Usage(e.to_string()))?
+            .load
+            .job()
     }
 
     #[test]
     fn a_load_has_sensible_defaults() {
         let j = job("--builtin const-null").unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!((j.rate, j.end_ns, j.warmup_ns, j.count), (Rate::PerSecond(1000.0), 10_000_000_000, 1_000_000_000, u64::MAX));
+        assert_eq!(
+            (j.rate, j.end_ns, j.warmup_ns, j.count),
+            (Rate::PerSecond(1000.0), 10_000_000_000, 1_000_000_000, u64::MAX)
+        );
         let counted = job("--builtin const-null -n 5k").unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((counted.end_ns, counted.warmup_ns, counted.count), (u64::MAX, 0, 5000));
         let alias = job("--builtin ConstSpoutIdBoltNullBolt -R 50k --size 128").unwrap_or_else(|e| panic!("{e}"));

@@ -86,7 +86,12 @@ fn in_turn(command: &CompareCommand, a: &str, b: &str) -> Result<Option<(Vec<Run
                 return Ok(None);
             }
             let word = report.verdict.word.text();
-            eprintln!("trial {trial} of {}, {}: {word}, p50 {}", command.trials, ["A", "B"][side], duration_ns(report.intended.p50.unwrap_or(0)));
+            eprintln!(
+                "trial {trial} of {}, {}: {word}, p50 {}",
+                command.trials,
+                ["A", "B"][side],
+                duration_ns(report.intended.p50.unwrap_or(0))
+            );
             all[side].push(report);
         }
     }
@@ -107,7 +112,8 @@ fn warnings(a: &[RunReport], b: &[RunReport]) -> Vec<String> {
         all.dedup();
         (all.len() > 1).then(|| format!("the runs have different {what}: {}", all.join(", ")))
     };
-    let machine = |key: &'static str| move |r: &RunReport| r.machine.get(key).map(ToString::to_string).unwrap_or_default();
+    let machine =
+        |key: &'static str| move |r: &RunReport| r.machine.get(key).map(ToString::to_string).unwrap_or_default();
     told.extend(differ("kernels", &machine("kernel")));
     told.extend(differ("CPUs", &machine("cpu")));
     told.extend(differ("grades", &|r: &RunReport| r.verdict.grade.to_string()));
@@ -144,7 +150,9 @@ pub(super) fn compare(command: &CompareCommand) -> Result<u8, Failure> {
             show(&format!("{json:#}\n"))?;
         }
         Format::Csv => {
-            let line = |c: &Compared| format!("{},{},{},{},{},{},{}\n", c.figure, c.a, c.b, c.change, c.low, c.high, c.finding.text());
+            let line = |c: &Compared| {
+                format!("{},{},{},{},{},{},{}\n", c.figure, c.a, c.b, c.change, c.low, c.high, c.finding.text())
+            };
             show(&format!("figure,a,b,change,low,high,finding\n{}", found.iter().map(line).collect::<String>()))?;
         }
         Format::Text => show(&table(&names, &found, differs, &warnings, a.len().min(b.len())))?,
@@ -172,8 +180,19 @@ fn table(names: &(String, String), found: &[Compared], differs: bool, warnings: 
     for c in found {
         let value = |v: f64| if c.figure == "rate" { shown_rate(v) } else { duration_ns(v as u64) };
         let percent = |v: f64| format!("{:+.1} %", v * 100.0);
-        let interval = if c.finding == Finding::TooFew { "–".to_owned() } else { format!("{} to {}", percent(c.low), percent(c.high)) };
-        text += &format!("{:<8}{:>12}{:>12}{:>10}{interval:>22}  {}\n", c.figure, value(c.a), value(c.b), percent(c.change), c.finding.text());
+        let interval = if c.finding == Finding::TooFew {
+            "–".to_owned()
+        } else {
+            format!("{} to {}", percent(c.low), percent(c.high))
+        };
+        text += &format!(
+            "{:<8}{:>12}{:>12}{:>10}{interval:>22}  {}\n",
+            c.figure,
+            value(c.a),
+            value(c.b),
+            percent(c.change),
+            c.finding.text()
+        );
     }
     text.push('\n');
     text += match (differs, found.iter().all(|c| c.finding == Finding::TooFew)) {

@@ -49,7 +49,9 @@ pub(super) fn knee(command: &KneeCommand) -> Result<u8, Failure> {
     }
     let job = load.job()?;
     if !matches!(job.rate, Rate::PerSecond(_)) || matches!(job.arrival, Arrival::Trace(_)) {
-        return Err(Failure::Usage("the search sets the rate: leave --closed, --rate max and arrivals with rates out".to_owned()));
+        return Err(Failure::Usage(
+            "the search sets the rate: leave --closed, --rate max and arrivals with rates out".to_owned(),
+        ));
     }
     let mut search = Search::new(command.lo, command.hi, command.tolerance, command.confirm).map_err(Failure::Usage)?;
     let stop = stop_flag()?;
@@ -89,7 +91,8 @@ pub(super) fn knee(command: &KneeCommand) -> Result<u8, Failure> {
     match command.format {
         Format::Json => show(&format!("{result:#}\n"))?,
         Format::Csv => {
-            let lines = trials.iter().map(|t| format!("{},{},{},{}\n", t["rate"], t["exit_code"], t["p50_ns"], t["p99_ns"]));
+            let lines =
+                trials.iter().map(|t| format!("{},{},{},{}\n", t["rate"], t["exit_code"], t["p50_ns"], t["p99_ns"]));
             show(&format!("rate,exit_code,p50_ns,p99_ns\n{}", lines.collect::<String>()))?;
         }
         Format::Text => {

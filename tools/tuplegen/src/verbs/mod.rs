@@ -140,7 +140,9 @@ pub fn main() -> ExitCode {
 fn show(text: &str) -> Result<(), Failure> {
     use std::io::Write as _;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Error(format!("cannot write the result: {e}"))),
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Error(format!("cannot write the result: {e}")))
+        }
         _ => Ok(()),
     }
 }

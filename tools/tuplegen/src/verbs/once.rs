@@ -1,7 +1,7 @@
 //! One run: the generating thread on its core, everything else on this one, which looks after the target, shows progress, and judges at the
 //! end.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,8 @@ use crate::measure::knee::Trial;
 use crate::measure::latency::{HOPS, histogram, recorder};
 use crate::measure::totals::{Totals, quantile};
 use crate::measure::verdict::{Facts, judge, sent_share};
+pub use crate::report::live::Progress;
+use crate::report::live::View;
 use crate::report::run::{Figures, Hiccup, JobReport, RUN_SCHEMA, RunReport, write_dir};
 use crate::report::text;
 use crate::target::builtin::Builtin;
@@ -65,17 +67,6 @@ pub struct OutputArgs {
     /// No progress at all
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
-}
-
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// One line that changes.
-    Live,
-    /// A line per interval.
-    Lines,
-    /// None.
-    Quiet,
 }
 
 impl OutputArgs {
@@ -197,6 +188,7 @@ pub fn measure(job: &Job, stop: &Arc<AtomicBool>, progress: Progress) -> Result<
     let halt = Arc::new(AtomicBool::new(false));
     let mut target_failed = None;
     let mut interrupted = false;
+    let mut view = View::new(progress, &job.target_text());
     let outcome = std::thread::scope(|s| {
         let (halt_there, core, spin) = (halt.clone(), cores.generator, cores.spin);
         let (pace, body, wire, course) = (&mut pace, &mut *body, &mut wire, &course);
@@ -213,20 +205,20 @@ pub fn measure(job: &Job, stop: &Arc<AtomicBool>, progress: Progress) -> Result<
                 break;
             }
             if more == Some(true) {
-                tell(progress, &totals);
+                view.show(&totals);
             }
             // Relaxed: flags that carry nothing.
             interrupted |= stop.load(Ordering::Relaxed);
-            target_failed = target_failed.take().or_else(|| session.look());
+            if !interrupted {
+                target_failed = target_failed.take().or_else(|| session.look());
+            }
             if interrupted || target_failed.is_some() {
                 halt.store(true, Ordering::Relaxed);
             }
         }
         generating.join().map_err(|_| Failure::Error("the generating thread failed; see its message above".to_owned()))
     })?;
-    if progress == Progress::Live {
-        eprint!("\r\x1b[K");
-    }
+    view.end();
     let cpu_cores = (cpu_ns() - cpu_began) as f64 / (now_ns() - wall_began).max(1) as f64;
     let stolen = stolen.so_far();
     let hiccups = hiccups.stop();
@@ -264,17 +256,6 @@ fn replay(job: &Job, sent: u64, each: &mut dyn FnMut(&[u8])) -> bool {
         each(&bytes);
     }
     true
-}
-
-fn tell(progress: Progress, totals: &Totals) {
-    let Some(point) = totals.timeline.last() else { return };
-    let line = text::progress(point);
-    // A closed standard error is no reason to stop measuring.
-    let _ = match progress {
-        Progress::Live => write!(std::io::stderr().lock(), "\r\x1b[K{line}"),
-        Progress::Lines => writeln!(std::io::stderr().lock(), "{line}"),
-        Progress::Quiet => Ok(()),
-    };
 }
 
 /// What is known at the end.
@@ -319,7 +300,7 @@ impl Ended {
             slos: &slos,
             allowed,
             wrong: finished.wrong.clone(),
-            length_ns,
+            length_ns: outcome.took_ns.max(1),
             machine,
             threads: 1 + cores.reactors.len().max(1),
             fallbacks: &fallbacks,
@@ -365,7 +346,8 @@ impl Ended {
 fn hiccup(core: usize, late: &squall_metrics::Histogram, totals: &mut Totals, took_s: f64) -> Hiccup {
     let mut h = histogram();
     // The same samples, in the form that the log has.
-    if let Ok(decoded) = hdrhistogram::serialization::Deserializer::new().deserialize::<u64, _>(&mut &late.encode()[..]) {
+    if let Ok(decoded) = hdrhistogram::serialization::Deserializer::new().deserialize::<u64, _>(&mut &late.encode()[..])
+    {
         let _ = h.add(decoded);
     }
     totals.log_line(&format!("hiccup:cpu{core}"), 0.0, took_s, &h);

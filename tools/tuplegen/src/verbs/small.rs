@@ -23,9 +23,9 @@ use crate::model::arrival::{Length, Schedule};
 use crate::model::body::{Body, Fields};
 use crate::model::trace::record_file;
 use crate::model::units::{parse_count, parse_duration_ns, parse_number};
-use crate::report::{html, table, text};
 use crate::report::run::{Figures, RunReport};
 use crate::report::schema::{JITTER_SCHEMA, schema as json_schema, validate as hold};
+use crate::report::{html, table, text};
 use crate::target::builtin::SCENARIOS;
 
 /// `tuplegen jitter`.
@@ -64,7 +64,8 @@ pub(super) fn jitter(command: &JitterCommand) -> Result<u8, Failure> {
     };
     match command.format {
         Format::Json => {
-            let cores: Vec<Value> = seen.iter().map(|(c, f, lost)| json!({ "core": c, "gaps": f, "lost_share": lost })).collect();
+            let cores: Vec<Value> =
+                seen.iter().map(|(c, f, lost)| json!({ "core": c, "gaps": f, "lost_share": lost })).collect();
             let json = json!({
                 "schema": JITTER_SCHEMA, "seconds": command.duration as f64 / 1e9, "cores": cores, "probe_ns": probe, "machine": machine,
             });
@@ -73,14 +74,23 @@ pub(super) fn jitter(command: &JitterCommand) -> Result<u8, Failure> {
         Format::Csv => {
             let mut text = "core,p50_ns,p99_ns,p999_ns,p9999_ns,max_ns,lost_share\n".to_owned();
             for (core, f, lost) in &seen {
-                let cells = [f.p50, f.p99, f.p999, f.p9999, f.max].map(|v| v.map_or_else(String::new, |v| v.to_string()));
+                let cells =
+                    [f.p50, f.p99, f.p999, f.p9999, f.max].map(|v| v.map_or_else(String::new, |v| v.to_string()));
                 let _ = writeln!(text, "{core},{},{lost:.6}", cells.join(","));
             }
             show(&text)?;
         }
         Format::Text => {
-            let mut text = format!("{}\n\ngaps between two readings of the clock, each core watched for {}\n", machine.describe(), duration_ns(command.duration));
-            let _ = writeln!(text, "{:<8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}  lost in gaps above 1 µs", "core", "p50", "p90", "p99", "p99.9", "p99.99", "max");
+            let mut text = format!(
+                "{}\n\ngaps between two readings of the clock, each core watched for {}\n",
+                machine.describe(),
+                duration_ns(command.duration)
+            );
+            let _ = writeln!(
+                text,
+                "{:<8}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}  lost in gaps above 1 µs",
+                "core", "p50", "p90", "p99", "p99.9", "p99.99", "max"
+            );
             for (core, f, lost) in &seen {
                 let _ = write!(text, "{core:<8}");
                 f.columns().iter().for_each(|(_, v)| _ = write!(text, "{:>10}", duration_ns_or_none(*v)));
@@ -134,7 +144,14 @@ pub(super) fn calibration(size: &str, rate: f64, length: Duration) -> Result<Cal
         let mut body = Fields::new(Default::default(), size.parse()?, 1);
         let (recorder, intervals) = recorder();
         let mut totals = Totals::new(std::time::UNIX_EPOCH);
-        let course = Course { warmup_ns: end_ns / 10, end_ns, count: u64::MAX, drain_ns: 0, interval_ns: end_ns, hop_mask: u64::MAX };
+        let course = Course {
+            warmup_ns: end_ns / 10,
+            end_ns,
+            count: u64::MAX,
+            drain_ns: 0,
+            interval_ns: end_ns,
+            hop_mask: u64::MAX,
+        };
         let spin = machine.cores.len() > 1;
         let outcome = std::thread::scope(|s| {
             let (source, cores, done) = (ends.source, &machine.cores, &done);
@@ -150,7 +167,8 @@ pub(super) fn calibration(size: &str, rate: f64, length: Duration) -> Result<Cal
                 }
                 let mut sink = NoReturns(ends.tx);
                 let never = AtomicBool::new(false);
-                let outcome = drive(&mut pace, &mut body, &course, &mut Monotonic { spin }, &mut sink, recorder, &never);
+                let outcome =
+                    drive(&mut pace, &mut body, &course, &mut Monotonic { spin }, &mut sink, recorder, &never);
                 // Relaxed: a flag that carries nothing.
                 done.store(true, Ordering::Relaxed);
                 outcome
@@ -183,7 +201,10 @@ impl crate::measure::drive::Link for NoReturns {
     }
 
     #[inline]
-    fn poll(&mut self, _: &mut dyn FnMut(&record::Return<'_>)) -> Result<crate::measure::drive::Polled, squall_load::LinkError> {
+    fn poll(
+        &mut self,
+        _: &mut dyn FnMut(&record::Return<'_>),
+    ) -> Result<crate::measure::drive::Polled, squall_load::LinkError> {
         Ok(crate::measure::drive::Polled::Nothing)
     }
 }
@@ -194,8 +215,12 @@ pub(super) fn calibrate(command: &CalibrateCommand) -> Result<u8, Failure> {
     let machine = Machine::look(env!("CARGO_MANIFEST_DIR"));
     show(&format!(
         "{}\ninto a ring, one core: {} records of {} B a second\nlateness at {}: p50 {}, p99 {}\n",
-        machine.describe(), shown_rate(c.ceiling).trim_end_matches("/s"), command.size, shown_rate(command.rate),
-        duration_ns_or_none(c.late[0]), duration_ns_or_none(c.late[1])
+        machine.describe(),
+        shown_rate(c.ceiling).trim_end_matches("/s"),
+        command.size,
+        shown_rate(command.rate),
+        duration_ns_or_none(c.late[0]),
+        duration_ns_or_none(c.late[1])
     ))?;
     Ok(0)
 }
@@ -239,18 +264,32 @@ pub(super) fn preview(command: &PreviewCommand) -> Result<u8, Failure> {
         if n < 5 {
             let mut fields = Vec::new();
             let read = body.schema().read(&record, |v| fields.push(format!("{v:?}")));
-            first.push(format!("  {:>12}  {size:>6} B  {}", duration_ns(offset), if read.is_ok() { fields.join(" ") } else { String::new() }));
+            first.push(format!(
+                "  {:>12}  {size:>6} B  {}",
+                duration_ns(offset),
+                if read.is_ok() { fields.join(" ") } else { String::new() }
+            ));
         }
         sizes.saturating_record(size);
         (last, bytes_sent, n) = (offset, bytes_sent + size, n + 1);
     }
     let mut text = format!("{} over {}: {}\n", job.arrival, duration_ns(last), count(n));
-    let _ = writeln!(text, "rate      {}, {} a second", shown_rate(n as f64 / (last as f64 / 1e9).max(1e-9)), bytes((bytes_sent as f64 / (last as f64 / 1e9).max(1e-9)) as u64));
+    let _ = writeln!(
+        text,
+        "rate      {}, {} a second",
+        shown_rate(n as f64 / (last as f64 / 1e9).max(1e-9)),
+        bytes((bytes_sent as f64 / (last as f64 / 1e9).max(1e-9)) as u64)
+    );
     let show_h = |h: &hdrhistogram::Histogram<u64>, f: &dyn Fn(u64) -> String| {
         [0.01, 0.5, 0.9, 0.99, 1.0].map(|q| f(h.value_at_quantile(q))).join("  ")
     };
     let _ = writeln!(text, "           1 %  50 %  90 %  99 %  max");
-    let _ = writeln!(text, "gaps      {}, coefficient of variation {:.3}", show_h(&gaps, &duration_ns), gaps.stdev() / gaps.mean().max(1.0));
+    let _ = writeln!(
+        text,
+        "gaps      {}, coefficient of variation {:.3}",
+        show_h(&gaps, &duration_ns),
+        gaps.stdev() / gaps.mean().max(1.0)
+    );
     let _ = writeln!(text, "sizes     {}", show_h(&sizes, &|v| format!("{v} B")));
     for (name, dist) in job.fields().iter() {
         let mut rng = crate::model::rng::Rng::new(job.args.seed, 100);
@@ -263,8 +302,14 @@ pub(super) fn preview(command: &PreviewCommand) -> Result<u8, Failure> {
         let mut top: Vec<(u64, u64)> = seen.iter().map(|(k, n)| (*k, *n)).collect();
         top.sort_by_key(|(k, n)| (std::cmp::Reverse(*n), *k));
         let total: u64 = top.iter().map(|t| t.1).sum::<u64>().max(1);
-        let shares: Vec<String> = top.iter().take(5).map(|(k, n)| format!("{k}: {:.2} %", *n as f64 / total as f64 * 100.0)).collect();
-        let _ = writeln!(text, "{name:<9} {} distinct values, most frequent {}", count(top.len() as u64), shares.join("  "));
+        let shares: Vec<String> =
+            top.iter().take(5).map(|(k, n)| format!("{k}: {:.2} %", *n as f64 / total as f64 * 100.0)).collect();
+        let _ = writeln!(
+            text,
+            "{name:<9} {} distinct values, most frequent {}",
+            count(top.len() as u64),
+            shares.join("  ")
+        );
     }
     let _ = writeln!(text, "first:\n{}", first.join("\n"));
     show(&text)?;
@@ -320,7 +365,8 @@ pub(super) struct ReportCommand {
 }
 
 pub(super) fn report(command: &ReportCommand) -> Result<u8, Failure> {
-    let reports = command.runs.iter().map(|r| RunReport::read(r)).collect::<Result<Vec<_>, _>>().map_err(Failure::Error)?;
+    let reports =
+        command.runs.iter().map(|r| RunReport::read(r)).collect::<Result<Vec<_>, _>>().map_err(Failure::Error)?;
     if command.format == ReportFormat::Csv {
         show(&text::csv(&reports.iter().collect::<Vec<_>>()))?;
         return Ok(0);
@@ -346,7 +392,8 @@ pub(super) struct TableCommand {
 }
 
 pub(super) fn table(command: &TableCommand) -> Result<u8, Failure> {
-    let lines = std::io::read_to_string(std::io::stdin()).map_err(|e| Failure::Error(format!("reading standard input: {e}")))?;
+    let lines = std::io::read_to_string(std::io::stdin())
+        .map_err(|e| Failure::Error(format!("reading standard input: {e}")))?;
     let table = table::markdown(&lines).map_err(Failure::Error)?;
     let Some(page) = &command.into else {
         show(&table)?;
@@ -354,7 +401,8 @@ pub(super) fn table(command: &TableCommand) -> Result<u8, Failure> {
     };
     let told = |e: &dyn std::fmt::Display| Failure::Error(format!("{}: {e}", page.display()));
     let text = std::fs::read_to_string(page).map_err(|e| told(&e))?;
-    let text = table::into_page(&text, &table).ok_or_else(|| told(&"it has no marks between which the table belongs"))?;
+    let text =
+        table::into_page(&text, &table).ok_or_else(|| told(&"it has no marks between which the table belongs"))?;
     std::fs::write(page, text).map_err(|e| told(&e))?;
     Ok(0)
 }

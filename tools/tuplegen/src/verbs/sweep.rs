@@ -90,7 +90,11 @@ fn set(load: &mut LoadArgs, name: &str, value: &str) -> Result<(), String> {
         "seed" => load.seed = value.parse().map_err(|e| told(&e))?,
         "wait" => load.wait = value.parse().map_err(|e| told(&e))?,
         "acks" => load.acks = value == "on" || value == "true",
-        _ => return Err(format!("`{name}` cannot be varied: rate, size, builtin, arrival, keys, closed, seed, wait and acks can")),
+        _ => {
+            return Err(format!(
+                "`{name}` cannot be varied: rate, size, builtin, arrival, keys, closed, seed, wait and acks can"
+            ));
+        }
     }
     Ok(())
 }
@@ -138,7 +142,8 @@ fn plan(command: &SweepCommand) -> Result<Vec<Planned>, Failure> {
 pub(super) fn sweep(command: &SweepCommand) -> Result<u8, Failure> {
     let planned = plan(command)?;
     let stop = stop_flag()?;
-    std::fs::create_dir_all(&command.out).map_err(|e| Failure::Error(format!("cannot make {}: {e}", command.out.display())))?;
+    std::fs::create_dir_all(&command.out)
+        .map_err(|e| Failure::Error(format!("cannot make {}: {e}", command.out.display())))?;
     let (mut failed, total) = (0, planned.len());
     for (i, Planned { name, job }) in planned.iter().enumerate() {
         let dir = command.out.join(name);
@@ -197,13 +202,21 @@ pub(super) fn read_all(dir: &Path) -> Result<Vec<(String, RunReport)>, String> {
 /// ThroughputVsLatency's columns: rate, mean, 99 %, 99.9 %, cores, and the verdict.
 fn table(runs: &[(String, RunReport)]) -> String {
     use squall_metrics::format::{duration_ns_or_none, rate};
-    let mut text = format!("{:<44}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}  verdict\n", "run", "rate", "mean", "99%ile", "99.9%ile", "max", "cores");
+    let mut text = format!(
+        "{:<44}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}  verdict\n",
+        "run", "rate", "mean", "99%ile", "99.9%ile", "max", "cores"
+    );
     for (name, r) in runs {
         let i = &r.intended;
         let mean = duration_ns_or_none(i.mean.map(|m| m as u64));
         text += &format!(
             "{name:<44}{:>10}{mean:>10}{:>10}{:>10}{:>10}{:>8.2}  {}\n",
-            rate(r.complete_rate), duration_ns_or_none(i.p99), duration_ns_or_none(i.p999), duration_ns_or_none(i.max), r.cpu_cores, r.verdict.word.text()
+            rate(r.complete_rate),
+            duration_ns_or_none(i.p99),
+            duration_ns_or_none(i.p999),
+            duration_ns_or_none(i.max),
+            r.cpu_cores,
+            r.verdict.word.text()
         );
     }
     text
