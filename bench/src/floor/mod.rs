@@ -25,7 +25,7 @@ pub(crate) use words::count_words;
 /// One round of the floor of a row.
 pub(crate) fn run(row: &Row, settings: &Settings, machine: &Machine) -> Result<Outcome, BenchError> {
     let core = || machine.cores.first().copied().ok_or(BenchError::Cores(0));
-    let pair = || machine.pair();
+    let pair = || crate::machine::pair(machine);
     if let Some(unacked) = row.unacked() {
         return squall_side::run(&unacked, settings, machine);
     }

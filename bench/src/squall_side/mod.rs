@@ -148,9 +148,9 @@ impl Job {
     fn new(row: &Row, settings: &Settings, machine: &Machine) -> Result<Job, BenchError> {
         let cores = match (row.scenario, row.link) {
             // The injector has the second one.
-            (Scenario::Idle, _) => machine.pair()?.into(),
+            (Scenario::Idle, _) => crate::machine::pair(machine)?.into(),
             (_, Link::Local) => vec![*machine.cores.first().ok_or(BenchError::Cores(0))?],
-            _ => machine.pair()?.into(),
+            _ => crate::machine::pair(machine)?.into(),
         };
         Ok(Job {
             row: row.clone(),
