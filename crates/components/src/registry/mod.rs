@@ -103,7 +103,7 @@ impl Described {
     /// fit the place: fields that the input has not, expressions that do not compile, more tasks than there can be.
     pub fn declare(&self, config: &Config, at: Span, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         let options = self.check(config, at)?;
-        (self.factory)(&options, place.at(at))
+        (self.factory)(&options, place.at(at).configured(config.digest(self.name)))
     }
 }
 
