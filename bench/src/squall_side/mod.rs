@@ -11,6 +11,7 @@ mod rtt;
 mod stamped;
 mod stream;
 pub(crate) mod words;
+mod yaml;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -178,7 +179,9 @@ impl Job {
             (Scenario::Idle, _) => idle::topology(t, self, tally, alarm),
             (Scenario::LowRate, _) => lowrate::topology(t, self, tally),
             (Scenario::Oversubscribed, _) => chain::topology(t, self, tally),
-            (Scenario::WordCount, _) => words::topology(t, self, tally),
+            (Scenario::WordCount, TupleKind::Typed) => words::topology(t, self, tally),
+            (Scenario::WordCount, TupleKind::Dynamic) => yaml::word_count(t, self, tally),
+            (Scenario::Filter, _) => yaml::filter(t, self, tally),
         }
     }
 

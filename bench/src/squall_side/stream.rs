@@ -59,7 +59,7 @@ impl<P: Payload> Bolt for Id<P> {
 }
 
 /// Reads each tuple and counts it.
-struct Null<P> {
+pub(super) struct Null<P> {
     executed: u64,
     meter: Meter,
     tally: Tallied,
@@ -67,11 +67,21 @@ struct Null<P> {
 }
 
 impl<P> Null<P> {
-    fn new(warmup_ns: u64, tally: Tallied) -> Self {
+    pub(super) fn new(warmup_ns: u64, tally: Tallied) -> Self {
         Null { executed: 0, meter: Meter::new(warmup_ns), tally, of: Default::default() }
     }
 
-    fn end(&mut self) {
+    /// One more was read.
+    #[inline]
+    pub(super) fn count(&mut self) {
+        self.executed += 1;
+    }
+
+    pub(super) fn batch(&mut self) {
+        self.meter.batch(self.executed);
+    }
+
+    pub(super) fn end(&mut self) {
         let rate = self.meter.rate(self.executed, now_ns());
         self.tally.note(|t| {
             t.executed += self.executed;
@@ -165,13 +175,13 @@ impl Bolt for NullRows {
     fn execute(&mut self, input: Input<'_, Row>, _: &mut ()) -> Result<(), BoltError> {
         if let [a, b, c, d, e] = input.get().values() {
             black_box((a.as_i64(), b.as_i64(), c.as_f64(), d.scalar(), e.as_str()));
-            self.0.executed += 1;
+            self.0.count();
         }
         Ok(())
     }
 
     fn batch_end(&mut self, _: &mut ()) -> Result<(), BoltError> {
-        self.0.meter.batch(self.0.executed);
+        self.0.batch();
         Ok(())
     }
 

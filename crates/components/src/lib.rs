@@ -45,6 +45,7 @@ pub use rows::OnError;
 pub use sinks::{FileSink, LogRows, Null, NullRows, Print, PrintRows, TcpSink};
 pub use sources::{Form, Generator, Interval, Keys, Stdin, TcpLines, Udp};
 pub use state::{Aggregate, Batch, Beyond, Dedup, Emitted, Keyed, RateLimit, TopK, Window, Windows};
+pub use stock::COUNTERS;
 pub use transform::{
     Code, Column, Enrich, Filter, FlatMap, Format, FormatTo, Map, Missing, Parse, ParseFrom, Route, Split, TableFormat,
 };

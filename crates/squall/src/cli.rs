@@ -17,12 +17,22 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 /// Ended by Ctrl-C or SIGTERM.
 const EXIT_INTERRUPTED: u8 = crate::run::parent::EXIT_INTERRUPTED as u8;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    all input was processed, no tuple failed, the results are right
-  1    the run, a tuple, the verification or a write failed; standard error says which and what to do
-  2    the command line was not understood
-  130  ended by Ctrl-C or SIGTERM; the report covers what was read until then";
+/// Each exit code and when a program ends with it.
+pub(crate) const EXIT_CODES: [(u8, &str); 4] = [
+    (0, "done; of a run: all input was processed, no tuple failed, the results are right"),
+    (
+        EXIT_FAILED,
+        "a topology is wrong, or its run, a tuple, the verification or a write failed; standard error says which and what to do",
+    ),
+    (EXIT_USAGE, "the command line was not understood"),
+    (EXIT_INTERRUPTED, "ended by Ctrl-C or SIGTERM; the report covers what was read until then"),
+];
+
+/// The exit codes as a part of a help text.
+pub(crate) fn exit_codes() -> String {
+    let lines = EXIT_CODES.iter().map(|(code, when)| format!("\n  {code:<3}  {when}"));
+    std::iter::once("Exit codes:".to_owned()).chain(lines).collect()
+}
 
 /// Who the program is, for help and version.
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +173,8 @@ pub(crate) fn parse<A: Args>(identity: Identity, args: &[OsString]) -> Result<Cl
     let Identity { name, version, about } = identity;
     let examples = format!(
         "Examples:\n  {name} plan --workers 2            what would run where\n  {name} run --workers 2             run it\n  \
-         {name} graph -o mermaid            draw it\n\n{EXIT_CODES}"
+         {name} graph -o mermaid            draw it\n\n{}",
+        exit_codes()
     );
     let command = Cli::<A>::command()
         .name(name)
@@ -172,7 +183,7 @@ pub(crate) fn parse<A: Args>(identity: Identity, args: &[OsString]) -> Result<Cl
         .subcommand_required(true)
         .arg_required_else_help(true)
         .after_help(examples)
-        .mut_subcommand("run", |run| run.after_help(EXIT_CODES));
+        .mut_subcommand("run", |run| run.after_help(exit_codes()));
     let mut matches = command.try_get_matches_from(args)?;
     Cli::from_arg_matches_mut(&mut matches)
 }

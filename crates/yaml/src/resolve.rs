@@ -222,11 +222,14 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    /// A bolt that reads nothing would never be called.
+    /// A bolt that reads nothing would never be called. Where a stream probably means it, but misspells it, that has been said.
     fn inputs(&mut self, components: &[Component<'_>], edges: &[Edge<'_>]) {
         for (at, component) in components.iter().enumerate().skip(self.model.spouts.len()) {
             let id = &component.def.id;
-            let named = || self.model.streams.iter().any(|stream| stream.to.value == id.value);
+            let known = || components.iter().map(|c| c.def.id.value.as_str());
+            let means =
+                |to: &str| to == id.value || known().all(|k| k != to) && closest(to, known()) == Some(&id.value);
+            let named = || self.model.streams.iter().any(|stream| means(&stream.to.value));
             if edges.iter().all(|edge| edge.to != at) && !named() {
                 let error = Diagnostic::error(id.span, format!("nothing leads to the bolt `{}`", id.value));
                 self.diagnostics.push(error.help(format!("add a stream with `to: {}`, or remove the bolt", id.value)));
