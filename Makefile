@@ -38,7 +38,7 @@ build: ## build everything (release profile)
 
 .PHONY: build-run
 build-run:
-	$(CARGO) build --release -p wordcount -p squall-textgen $(CARGOFLAGS)
+	$(CARGO) build --release -p squall-wordcount -p squall-textgen $(CARGOFLAGS)
 
 .PHONY: squall
 squall: ## build the `squall` program (topologies in YAML) and say where it is

@@ -11,7 +11,7 @@
 //! - bolts: [`Map`], [`Filter`], [`Route`], [`FlatMap`], [`Split`], [`Parse`], [`Format`], [`Enrich`], [`Keyed`], [`TopK`],
 //!   [`Window`], [`Dedup`], [`Batch`], [`RateLimit`];
 //! - sinks: [`PrintRows`], [`LogRows`], [`NullRows`], [`FileSink`], [`TcpSink`], [`LogAppend`];
-//! - with the feature `http`, `HttpPost` and `HttpSink`; with `sqlite`, `Sqlite`.
+//! - with the feature `http`, `HttpPost` and `HttpSink`; with `sqlite`, `Sqlite`; with `parquet`, `ParquetSink`.
 //!
 //! What a component cannot use it deals with by its [`OnError`] policy, which is counted and never silent. All memory has a
 //! bound, which is an option. Sources that threads feed (standard input, sockets) hold a bounded queue; the threads wait when it
@@ -54,5 +54,7 @@ pub use transform::{
 pub use sinks::HttpSink;
 #[cfg(feature = "sqlite")]
 pub use sinks::{Conflict, Sqlite};
+#[cfg(feature = "parquet")]
+pub use sinks::{ParquetKind, ParquetSink};
 #[cfg(feature = "http")]
 pub use sources::HttpPost;

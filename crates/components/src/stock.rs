@@ -16,6 +16,24 @@ pub(crate) fn all() -> Vec<Described> {
     groups.into_iter().flatten().collect()
 }
 
+/// The stock components that are not in this build: name, and the feature of the crate `squall` that has them.
+const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "http"))]
+    ("http-post", "http"),
+    #[cfg(not(feature = "http"))]
+    ("http-sink", "http"),
+    #[cfg(not(feature = "sqlite"))]
+    ("sqlite", "sqlite"),
+    #[cfg(not(feature = "parquet"))]
+    ("parquet-file", "parquet"),
+];
+
+/// What to do about a name that belongs to a stock component of another build.
+pub(crate) fn absent(name: &str) -> Option<String> {
+    let (_, feature) = ABSENT.iter().find(|(absent, _)| *absent == name)?;
+    Some(format!("it is not built in: build Squall with `--features {feature}`"))
+}
+
 /// The counters that stock components keep for the live view and the report: who has it, its name, what it counts.
 pub const COUNTERS: &[(&str, &str, &str)] = &[
     ("`lines`, `stdin` and the other sources of text", "lines", "lines, datagrams or posted rows that were read"),

@@ -111,7 +111,7 @@ fn a_graph_is_drawn_for_browsers_and_for_drawing_programs() {
     assert!(squall(dir.path(), "graph t.yaml").stdout.starts_with("digraph \"readings\" {"));
     assert!(squall(dir.path(), "graph t.yaml -o mermaid").stdout.starts_with("flowchart LR\n"));
     let svg = squall(dir.path(), "graph t.yaml -o svg").stdout;
-    for part in ["<svg ", "</svg>\n", ">readings<", ">4 tasks<", ">default fields(key)<", "marker-end"] {
+    for part in ["<svg ", "</svg>\n", ">readings<", ">4 tasks<", ">fields(key)<", "marker-end"] {
         assert!(svg.contains(part), "no `{part}` in {svg}");
     }
     let elsewhere = svg.replace("http://www.w3.org/2000/svg", "");
@@ -137,6 +137,22 @@ fn components_are_listed_as_a_table_a_page_and_one_shape_of_json() {
     let unknown = squall(dir.path(), "components cuont");
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("did you mean `count`?"), "{}", unknown.stderr);
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_component_of_another_build_is_not_listed_and_its_feature_is_named() {
+    let dir = folder();
+    assert!(!squall(dir.path(), "components").stdout.contains("parquet"));
+    let says = "it is not built in: build Squall with `--features parquet`";
+    let asked = squall(dir.path(), "components parquet-file");
+    assert_eq!(asked.code, Some(1));
+    assert!(asked.stderr.contains(says), "{}", asked.stderr);
+    std::fs::write(dir.path().join("t.yaml"), READINGS.replace("className: print", "className: parquet-file"))
+        .expect("written");
+    let refused = squall(dir.path(), "validate t.yaml");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("t.yaml:14:16") && refused.stderr.contains(says), "{}", refused.stderr);
 }
 
 #[test]

@@ -143,12 +143,13 @@ impl<'a> Resolver<'a, '_> {
             let error = Diagnostic::error(class.span, format!("no component is registered as `{name}`"));
             let listing =
                 "`squall components` lists what there is; what is missing is written in Rust (`squall new NAME`)";
-            self.diagnostics.push(match self.registry.suggest(name) {
-                Some(close) => error.label(format!("did you mean `{close}`?")),
-                None if name.contains('.') => {
+            self.diagnostics.push(match (self.registry.left_out(name), self.registry.suggest(name)) {
+                (Some(feature), _) => error.help(feature),
+                (None, Some(close)) => error.label(format!("did you mean `{close}`?")),
+                (None, None) if name.contains('.') => {
                     error.help(format!("Java classes cannot be run, and none here is known to do the same; {listing}"))
                 }
-                None => error.help(listing),
+                (None, None) => error.help(listing),
             });
             return None;
         };

@@ -171,6 +171,11 @@ impl Registry {
         self.all.iter()
     }
 
+    /// What to do about a name that is not registered because this build leaves its component out; `None` for any other.
+    pub fn left_out(&self, name: &str) -> Option<String> {
+        if self.get(name).is_some() { None } else { crate::stock::absent(name) }
+    }
+
     /// The name that `word` was probably meant to be. A class name with its package is taken by its last part.
     pub fn suggest(&self, word: &str) -> Option<&'static str> {
         let short = word.rsplit('.').next().unwrap_or(word);
