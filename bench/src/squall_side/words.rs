@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use squall::{
-    Bolt, BoltError, Context, DirectStream, Finish, Input, Next, Spout, SpoutError, Stream, TaskId, Topology, Tuple,
+    Bolt, BoltError, Context, DirectStream, Finish, Input, MessageId, Next, Spout, SpoutError, Stream, TaskId,
+    Topology, Tuple,
 };
 use squall_textgen::{GeneratorOptions, generate_text};
 
@@ -134,6 +135,8 @@ struct Pieces {
     share: Share,
     /// The split task beside this one.
     to: TaskId,
+    /// Pieces acknowledged, where they have message ids.
+    acked: Option<u64>,
 }
 
 /// The first white space from `at` on, or the end.
@@ -154,11 +157,33 @@ impl Spout for Pieces {
 
     #[inline]
     fn next(&mut self, out: &mut DirectStream<Piece>) -> Result<Next, SpoutError> {
+        let id = self.share.emitted;
         let Some(text) = self.share.next() else { return Ok(Next::End) };
-        if !out.emit_to(self.to, PieceRef { text }) {
+        let piece = PieceRef { text };
+        let emitted = match self.acked {
+            None => out.emit_to(self.to, piece),
+            Some(_) => out.emit_to_with_id(self.to, id, piece),
+        };
+        if !emitted {
             return Err(SpoutError::new("split does not read this stream"));
         }
         Ok(Next::Emitted)
+    }
+
+    fn ack(&mut self, _: MessageId) -> Result<(), SpoutError> {
+        self.acked = self.acked.map(|n| n + 1);
+        Ok(())
+    }
+
+    /// The pass has ended when the last piece is acknowledged.
+    fn cleanup(&mut self) {
+        let now = now_ns();
+        self.share.tally.note(|t| {
+            if let Some(acked) = self.acked {
+                t.acked = Some(t.acked.unwrap_or(0) + acked);
+                t.note_span(now, now);
+            }
+        });
     }
 }
 
@@ -210,7 +235,8 @@ impl Bolt for Count {
 
 pub(super) fn topology(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
     let (spouts, counts, text) = (tally.clone(), tally.clone(), text(job.text_bytes));
-    let pieces = move || Pieces { share: Share::of(text.clone(), spouts.clone()), to: 0 };
+    let acked = job.row.unacked().map(|_| 0);
+    let pieces = move || Pieces { share: Share::of(text.clone(), spouts.clone()), to: 0, acked };
     let pieces = t.spout("pieces", pieces).tasks(2);
     let words = t.bolt("split", || Split).tasks(2).on(pieces.direct());
     let count = move || Count { counts: AHashMap::new(), tally: counts.clone() };
