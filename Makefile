@@ -1,7 +1,7 @@
 # Squall's front door. `make` lists the targets.
 #
-# Needs Rust, make and a C compiler. Everything builds in one profile with one set of features, so
-# `make build`, `make run` and `make bench` share their work.
+# Needs Rust, make and a C compiler. Each target builds what it runs and no more (`make run` waits for neither expressions nor
+# databases), in one profile: what one has built, the next does not build again.
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
@@ -36,8 +36,17 @@ help: ## list the targets
 build: ## build everything (release profile)
 	$(CARGO) build --release --workspace $(CARGOFLAGS)
 
+.PHONY: build-run
+build-run:
+	$(CARGO) build --release -p squall-wordcount -p squall-textgen $(CARGOFLAGS)
+
+.PHONY: squall
+squall: ## build the `squall` program (topologies in YAML) and say where it is
+	$(CARGO) build --release -p squall $(CARGOFLAGS)
+	@echo "squall is $(TARGET_DIR)/release/squall; try: $(TARGET_DIR)/release/squall new first --yaml"
+
 .PHONY: run
-run: build ## count the words of the crates' source text, or of INPUT=path, in two worker processes
+run: build-run ## count the words of the crates' source text, or of INPUT=path, in two worker processes
 	@target='$(TARGET_DIR)'; input="$$INPUT"; \
 	if [ -z "$$input" ]; then \
 		mkdir -p "$$target/run"; \
@@ -69,15 +78,28 @@ check: ## check format, lints and documentation; warnings are errors
 	$(CARGO) clippy --workspace --all-targets $(CARGOFLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(CARGOFLAGS)
 
+# The book, below the target folder. Its reference, links, commands and code are checked by tests, which need no mdBook.
+.PHONY: docs
+docs: ## build the book under docs/ and check its reference, links, commands and code
+	$(CARGO) test -p squall --test docs $(CARGOFLAGS)
+	$(CARGO) test -p squall --doc $(CARGOFLAGS)
+	@command -v mdbook >/dev/null || { echo "the pages are right; to make a book of them, mdbook is missing: cargo install mdbook --no-default-features --features search" >&2; exit 1; }
+	mdbook build docs --dest-dir '$(TARGET_DIR)/book'
+	@echo "the book is $(TARGET_DIR)/book/index.html"
+
 # Everything, or what ARGS says: `make bench ARGS='const-null --link tcp --secs 2'`. Far rows run up to five times more.
 BENCH = '$(TARGET_DIR)/release/squall-bench'
 
+.PHONY: build-bench
+build-bench:
+	$(CARGO) build --release -p squall-bench $(CARGOFLAGS)
+
 .PHONY: bench
-bench: build ## measure each benchmark beside its floor; JSON lines on stdout
+bench: build-bench ## measure each benchmark beside its floor; JSON lines on stdout
 	@exec $(BENCH) run --repeat-far 5 --json $(ARGS)
 
 .PHONY: bench-page
-bench-page: build ## the same, and put the results into docs/performance.md
+bench-page: build-bench ## the same, and put the results into docs/performance.md
 	@lines='$(TARGET_DIR)/bench.jsonl'; \
 	$(BENCH) run --repeat-far 5 --json $(ARGS) > "$$lines"; code=$$?; \
 	$(BENCH) table --into docs/performance.md < "$$lines" && exit $$code

@@ -106,6 +106,7 @@ pub(crate) enum Scenario {
     LowRate,
     Oversubscribed,
     WordCount,
+    Filter,
     ConstNullAcked,
     ConstIdNullAcked,
     RttAcked,
@@ -192,7 +193,10 @@ const TABLE: &[Entry] = &[
         about: "a chain of four components on 4 reactors of 2 cores; \"floor\": the same chain on 2 reactors" },
     Entry { scenario: Scenario::WordCount, name: "wordcount", unit: WordsPerSecond, wait: Spin, links: &[Link::Ring], sizes: &[0],
         about: "200 MB of text in memory: spout → split → count with two executors each, one per reactor, words as tuple \
-                strings; floor: one thread, ahash map" },
+                strings; dynamic: the same as a topology in YAML, of the stock split and count; floor: one thread, ahash map" },
+    Entry { scenario: Scenario::Filter, name: "filter", unit: TuplesPerSecond, wait: Spin, links: &[Link::Local], sizes: &[32],
+        about: "a topology in YAML on one reactor: rows of an integer and a text through a filter whose expression is lowered \
+                and lets all of them pass; floor: the copy loop of const-null" },
     Entry { scenario: Scenario::ConstNullAcked, name: "const-null-acked", unit: TuplesPerSecond, wait: Spin, links: CONST_LINKS, sizes: ACKED_SIZES,
         about: "const-null with a message id for every tuple, counted when its ack has come back; \"floor\": const-null" },
     Entry { scenario: Scenario::ConstIdNullAcked, name: "const-id-null-acked", unit: TuplesPerSecond, wait: Spin, links: CONST_LINKS, sizes: ACKED_SIZES,
@@ -266,6 +270,8 @@ impl Scenario {
         let mut rows: Vec<Row> = links.iter().flat_map(|l| sizes.iter().map(move |s| typed(*l, *s))).collect();
         match self {
             Scenario::ConstNull => rows.push(Row { tuple: TupleKind::Dynamic, ..typed(Link::Ring, 32) }),
+            Scenario::WordCount => rows.push(Row { tuple: TupleKind::Dynamic, ..typed(Link::Ring, 0) }),
+            Scenario::Filter => rows.iter_mut().for_each(|row| row.tuple = TupleKind::Dynamic),
             Scenario::SmallBatches => {
                 rows = rows.iter().flat_map(|r| [1, 8].map(|cap| Row { cap: Some(cap), ..r.clone() })).collect();
             }
@@ -309,7 +315,8 @@ mod tests {
     fn every_scenario_has_one_entry_and_rows_and_is_found_by_its_name() {
         let rtt = Link::ALL.map(Scenario::Rtt);
         use Scenario::*;
-        let others = [ConstNull, ConstIdNull, SmallBatches, FanoutAll, Idle, LowRate, Oversubscribed, WordCount];
+        let others =
+            [ConstNull, ConstIdNull, SmallBatches, FanoutAll, Idle, LowRate, Oversubscribed, WordCount, Filter];
         let acked = [ConstNullAcked, ConstIdNullAcked, RttAcked, WordCountAcked, WordCount50kAcked];
         for scenario in rtt.into_iter().chain(others).chain(acked) {
             assert_eq!(TABLE.iter().filter(|e| e.scenario == scenario).count(), 1, "{scenario:?}");

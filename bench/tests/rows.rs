@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 const TESTED: &str = "rtt-local rtt-ring rtt-shm rtt-uds rtt-tcp const-null const-id-null small-batches fanout-all idle \
-                      lowrate oversubscribed wordcount const-null-acked const-id-null-acked rtt-acked wordcount-acked \
+                      lowrate oversubscribed wordcount filter const-null-acked const-id-null-acked rtt-acked wordcount-acked \
                       wordcount-50k-acked";
 
 /// The keys of a line and of its parts, all of them and no others. `machine` has more.
@@ -170,9 +170,18 @@ fn more_reactors_than_cores_have_a_rate_and_a_latency() {
 #[test]
 fn both_sides_count_the_same_words() {
     if two_cores() {
+        // Typed tuples, and rows in a topology in YAML: each compared with the floor's totals.
         let lines = run(&["wordcount", "--text", "300000"]);
-        assert_eq!(lines[0]["unit"], "words/s");
+        let rows: Vec<_> = lines.iter().map(|line| (line["unit"].as_str(), line["tuple"].as_str())).collect();
+        assert_eq!(rows, [(Some("words/s"), Some("typed")), (Some("words/s"), Some("dynamic"))]);
     }
+}
+
+#[test]
+fn a_filter_in_yaml_runs_lowered_on_one_reactor() {
+    let lines = run(&["filter"]);
+    assert_eq!((&lines[0]["link"], &lines[0]["tuple"]), (&"local".into(), &"dynamic".into()));
+    assert_eq!(count(&lines[0], "tuples_per_batch"), None, "nothing left the reactor: {}", lines[0]);
 }
 
 #[test]

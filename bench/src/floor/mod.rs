@@ -50,6 +50,7 @@ pub(crate) fn run(row: &Row, settings: &Settings, machine: &Machine) -> Result<O
         (Scenario::LowRate, _) => lowrate::run(settings, core()?),
         // Not a program of its own: the same topology where every reactor has a core.
         (Scenario::Oversubscribed, _) => squall_side::run_undersubscribed(row, settings, machine),
+        (Scenario::Filter, _) => with_words!(row.size, stream_local(settings, core()?)),
         (Scenario::WordCount, _) => words::run(machine, &squall_side::words::text(settings.text_bytes)),
         (Scenario::WordCount50kAcked, _) => squall_side::run_unacked(row, settings, machine),
         (Scenario::ConstNullAcked | Scenario::ConstIdNullAcked | Scenario::RttAcked | Scenario::WordCountAcked, _) => {

@@ -8,7 +8,9 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use squall_engine::{IoChoice, IoOptions, LinkTraffic, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats};
+use squall_engine::{
+    IoChoice, IoOptions, LinkTraffic, LogFilter, SocketLink, Worker, WorkerConfig, WorkerEvent, WorkerStats,
+};
 use squall_topology::Grouping;
 
 use super::{Deployed, Job, Tally};
@@ -113,6 +115,7 @@ fn start(deployed: &Deployed, job: &Job, worker: u32, sockets: Vec<SocketLink>) 
         io_options: IoOptions::default(),
         wait: job.wait.0.into(),
         pin: true,
+        log: LogFilter::default(),
     };
     Ok(Worker::start(config, deployed.built.registry.clone(), sockets)?)
 }

@@ -13,6 +13,7 @@ mod sentences;
 mod stamped;
 mod stream;
 pub(crate) mod words;
+mod yaml;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -188,8 +189,10 @@ impl Job {
             (Scenario::Idle, _) => idle::topology(t, self, tally, alarm),
             (Scenario::LowRate, _) => lowrate::topology(t, self, tally),
             (Scenario::Oversubscribed, _) => chain::topology(t, self, tally),
-            (Scenario::WordCount | Scenario::WordCountAcked, _) => words::topology(t, self, tally),
+            (Scenario::WordCount, TupleKind::Typed) | (Scenario::WordCountAcked, _) => words::topology(t, self, tally),
+            (Scenario::WordCount, TupleKind::Dynamic) => yaml::word_count(t, self, tally),
             (Scenario::WordCount50kAcked, _) => sentences::topology(t, self, tally),
+            (Scenario::Filter, _) => yaml::filter(t, self, tally),
             (Scenario::ConstNullAcked, _) => with_payload!(size, one_way_acked(t, self, tally)),
             (Scenario::ConstIdNullAcked, _) => with_payload!(size, through_id_acked(t, self, tally)),
             (Scenario::RttAcked, _) => with_payload!(size, rtt_acked(t, self, tally)),

@@ -68,7 +68,7 @@ pub(super) struct Null<P> {
 }
 
 impl<P> Null<P> {
-    fn new(warmup_ns: u64, tally: Tallied) -> Self {
+    pub(super) fn new(warmup_ns: u64, tally: Tallied) -> Self {
         Null { meter: Some(Meter::new(warmup_ns)), ..Null::counting(tally) }
     }
 
@@ -77,13 +77,19 @@ impl<P> Null<P> {
         Null { executed: 0, meter: None, tally, of: Default::default() }
     }
 
-    fn batch(&mut self) {
+    /// One more was read.
+    #[inline]
+    pub(super) fn count(&mut self) {
+        self.executed += 1;
+    }
+
+    pub(super) fn batch(&mut self) {
         if let Some(meter) = &mut self.meter {
             meter.batch(self.executed);
         }
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         let now_ns = now_ns();
         self.tally.note(|t| {
             t.executed += self.executed;
@@ -179,7 +185,7 @@ impl Bolt for NullRows {
     fn execute(&mut self, input: Input<'_, Row>, _: &mut ()) -> Result<(), BoltError> {
         if let [a, b, c, d, e] = input.get().values() {
             black_box((a.as_i64(), b.as_i64(), c.as_f64(), d.scalar(), e.as_str()));
-            self.0.executed += 1;
+            self.0.count();
         }
         Ok(())
     }

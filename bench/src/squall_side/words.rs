@@ -89,17 +89,54 @@ struct Word {
     word: String,
 }
 
-struct Pieces {
+/// A task's share of the text, in pieces.
+pub(super) struct Share {
     text: Arc<str>,
     at: usize,
     end: usize,
-    /// The split task beside this one.
-    to: TaskId,
     began_ns: u64,
     emitted: u64,
+    tally: Tallied,
+}
+
+impl Share {
+    pub(super) fn of(text: Arc<str>, tally: Tallied) -> Share {
+        Share { text, at: 0, end: 0, began_ns: 0, emitted: 0, tally }
+    }
+
+    pub(super) fn prepare(&mut self, ctx: &Context) {
+        let (index, count) = (ctx.task_index() as usize, ctx.task_count() as usize);
+        // Cut at the end of the word that an even share cuts.
+        let cut = |share: usize| word_end(&self.text, self.text.len() * share / count);
+        (self.at, self.end) = (if index == 0 { 0 } else { cut(index) }, cut(index + 1));
+    }
+
+    /// The next piece. Without one the tally knows of all that there were.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<&str> {
+        if self.emitted == 0 {
+            self.began_ns = now_ns();
+        }
+        if self.at >= self.end {
+            self.tally.note(|t| {
+                t.emitted += self.emitted;
+                t.note_span(self.began_ns, self.began_ns);
+            });
+            return None;
+        }
+        let from = self.at;
+        self.at = word_end(&self.text, (from + PIECE_BYTES).min(self.end));
+        self.emitted += 1;
+        Some(&self.text[from..self.at])
+    }
+}
+
+struct Pieces {
+    share: Share,
+    /// The split task beside this one.
+    to: TaskId,
     /// Pieces acknowledged, where they have message ids.
     acked: Option<u64>,
-    tally: Tallied,
 }
 
 /// The first white space from `at` on, or the end.
@@ -112,10 +149,7 @@ impl Spout for Pieces {
     type Out = DirectStream<Piece>;
 
     fn prepare(&mut self, ctx: &Context) -> Result<(), SpoutError> {
-        let (index, count) = (ctx.task_index() as usize, ctx.task_count() as usize);
-        // Cut at the end of the word that an even share cuts.
-        let cut = |share: usize| word_end(&self.text, self.text.len() * share / count);
-        (self.at, self.end) = (if index == 0 { 0 } else { cut(index) }, cut(index + 1));
+        self.share.prepare(ctx);
         let splits = ctx.peers("split").ok_or_else(|| SpoutError::new("there is no split"))?;
         self.to = splits.start + ctx.task_index();
         Ok(())
@@ -123,27 +157,16 @@ impl Spout for Pieces {
 
     #[inline]
     fn next(&mut self, out: &mut DirectStream<Piece>) -> Result<Next, SpoutError> {
-        if self.emitted == 0 {
-            self.began_ns = now_ns();
-        }
-        if self.at >= self.end {
-            self.tally.note(|t| {
-                t.emitted += self.emitted;
-                t.note_span(self.began_ns, self.began_ns);
-            });
-            return Ok(Next::End);
-        }
-        let end = word_end(&self.text, (self.at + PIECE_BYTES).min(self.end));
-        let piece = PieceRef { text: &self.text[self.at..end] };
+        let id = self.share.emitted;
+        let Some(text) = self.share.next() else { return Ok(Next::End) };
+        let piece = PieceRef { text };
         let emitted = match self.acked {
             None => out.emit_to(self.to, piece),
-            Some(_) => out.emit_to_with_id(self.to, self.at as u64, piece),
+            Some(_) => out.emit_to_with_id(self.to, id, piece),
         };
         if !emitted {
             return Err(SpoutError::new("split does not read this stream"));
         }
-        self.at = end;
-        self.emitted += 1;
         Ok(Next::Emitted)
     }
 
@@ -155,7 +178,7 @@ impl Spout for Pieces {
     /// The pass has ended when the last piece is acknowledged.
     fn cleanup(&mut self) {
         let now = now_ns();
-        self.tally.note(|t| {
+        self.share.tally.note(|t| {
             if let Some(acked) = self.acked {
                 t.acked = Some(t.acked.unwrap_or(0) + acked);
                 t.note_span(now, now);
@@ -213,16 +236,7 @@ impl Bolt for Count {
 pub(super) fn topology(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
     let (spouts, counts, text) = (tally.clone(), tally.clone(), text(job.text_bytes));
     let acked = job.row.unacked().map(|_| 0);
-    let pieces = move || Pieces {
-        text: text.clone(),
-        at: 0,
-        end: 0,
-        to: 0,
-        began_ns: 0,
-        emitted: 0,
-        acked,
-        tally: spouts.clone(),
-    };
+    let pieces = move || Pieces { share: Share::of(text.clone(), spouts.clone()), to: 0, acked };
     let pieces = t.spout("pieces", pieces).tasks(2);
     let words = t.bolt("split", || Split).tasks(2).on(pieces.direct());
     let count = move || Count { counts: AHashMap::new(), tally: counts.clone() };

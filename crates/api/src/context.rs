@@ -90,14 +90,15 @@ impl Context {
     }
 
     /// Writes a log line that carries component and task: `ctx.log(Level::Info, format_args!("…"))`. Never blocks; a
-    /// line that finds the log full is dropped and counted.
+    /// line that finds the log full is dropped and counted. A line that the run's `--log` leaves out is not even formatted.
     pub fn log(&self, level: Level, text: Arguments<'_>) {
         self.logger().log(level, text);
     }
 
     /// A handle to log with after `prepare`.
     pub fn logger(&self) -> Logger {
-        Logger { shared: self.env.shared.clone(), component: self.component().into(), task: self.task }
+        let most = self.env.shared.log().most(self.component());
+        Logger { shared: self.env.shared.clone(), component: self.component().into(), task: self.task, most }
     }
 
     /// The way of result rows to whoever started the run.
@@ -136,11 +137,21 @@ pub struct Logger {
     shared: Arc<WorkerShared>,
     component: Arc<str>,
     task: TaskId,
+    /// The least important level that is wanted of this component.
+    most: Option<Level>,
 }
 
 impl Logger {
+    /// Whether a line of this level is wanted: ask before work that only serves a log line.
+    pub fn enabled(&self, level: Level) -> bool {
+        self.most.is_some_and(|most| level <= most)
+    }
+
     /// See [`Context::log`].
     pub fn log(&self, level: Level, text: Arguments<'_>) {
+        if !self.enabled(level) {
+            return;
+        }
         self.shared.event(WorkerEvent::Log {
             level,
             component: self.component.to_string(),

@@ -60,7 +60,7 @@ pub use component::{Bolt, Failure, Next, Spout, TaskHook, Time};
 pub use context::{Clock, Context, Logger, Results, Waker};
 pub use error::{BoltError, Cause, SpoutError};
 pub use input::{Accepts, Input, InputPort, Inputs, PortDef};
-pub use squall_engine::{Anchor, FailKind, Finish, Level, MessageId, Port, ResultsFull};
+pub use squall_engine::{Anchor, FailKind, Finish, Level, MessageId, Port, ResultsFull, Way};
 pub use squall_macros::{Inputs, Outputs, Tuple};
 pub use squall_metrics::{Counter, Gauge, SharedHistogram};
 pub use squall_topology::{CustomGrouping, Placement, RouteKey, TopologyConfig};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use squall::prelude::*;
-use squall_engine::{IoChoice, IoOptions, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::{IoChoice, IoOptions, LogFilter, SocketLink, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
 use squall_topology::{Machine, ShmUse};
 
 #[derive(Tuple)]
@@ -64,6 +64,7 @@ fn start(shm: ShmUse) -> [Worker; 2] {
                 io_options: IoOptions::default(),
                 wait: wait.into(),
                 pin: false,
+                log: LogFilter::default(),
             };
             let (registry, links) = (built.registry.clone(), vec![SocketLink { a: 0, b: 1, fd: fd.into() }]);
             scope.spawn(move || Worker::start(config, registry, links).unwrap())

@@ -11,7 +11,7 @@
 //! - bolts: [`Map`], [`Filter`], [`Route`], [`FlatMap`], [`Split`], [`Parse`], [`Format`], [`Enrich`], [`Keyed`], [`TopK`],
 //!   [`Window`], [`Dedup`], [`Batch`], [`RateLimit`];
 //! - sinks: [`PrintRows`], [`LogRows`], [`NullRows`], [`FileSink`], [`TcpSink`], [`LogAppend`];
-//! - with the feature `http`, `HttpPost` and `HttpSink`; with `sqlite`, `Sqlite`.
+//! - with the feature `http`, `HttpPost` and `HttpSink`; with `sqlite`, `Sqlite`; with `parquet`, `ParquetSink`.
 //!
 //! What a component cannot use it deals with by its [`OnError`] policy, which is counted and never silent. All memory has a
 //! bound, which is an option. Sources that threads feed (standard input, sockets) hold a bounded queue; the threads wait when it
@@ -45,6 +45,7 @@ pub use rows::OnError;
 pub use sinks::{FileSink, LogRows, Null, NullRows, Print, PrintRows, TcpSink};
 pub use sources::{Form, Generator, Interval, Keys, Stdin, TcpLines, Udp};
 pub use state::{Aggregate, Batch, Beyond, Dedup, Emitted, Keyed, RateLimit, TopK, Window, Windows};
+pub use stock::COUNTERS;
 pub use transform::{
     Code, Column, Enrich, Filter, FlatMap, Format, FormatTo, Map, Missing, Parse, ParseFrom, Route, Split, TableFormat,
 };
@@ -53,5 +54,7 @@ pub use transform::{
 pub use sinks::HttpSink;
 #[cfg(feature = "sqlite")]
 pub use sinks::{Conflict, Sqlite};
+#[cfg(feature = "parquet")]
+pub use sinks::{ParquetKind, ParquetSink};
 #[cfg(feature = "http")]
 pub use sources::HttpPost;

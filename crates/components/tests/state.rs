@@ -179,6 +179,26 @@ fn a_batch_goes_on_when_it_is_full_or_old_or_the_run_ends_and_carries_its_rows_a
 }
 
 #[test]
+fn batches_that_overlap_share_rows_and_none_is_made_of_shared_rows_alone() {
+    let (mut batch, _) = bolt("batch", json!({ "rows": 3, "overlap": 1 }), &["n"]);
+    for n in 1..=6i64 {
+        batch.send(row![n]);
+    }
+    assert_eq!(out(&mut batch), ["[[{n: 1}, {n: 2}, {n: 3}], 3]", "[[{n: 3}, {n: 4}, {n: 5}], 3]"]);
+    batch.finish();
+    assert_eq!(out(&mut batch), ["[[{n: 5}, {n: 6}], 2]"]);
+    assert!(batch.balanced() && batch.failed().is_empty() && batch.acked().len() == 6);
+    let (mut batch, _) = bolt("batch", json!({ "rows": 2, "overlap": 1 }), &["n"]);
+    batch.send(row![1i64]);
+    batch.send(row![2i64]);
+    batch.finish();
+    assert_eq!(out(&mut batch), ["[[{n: 1}, {n: 2}], 2]"]);
+    let refused =
+        support::declare(&squall::Topology::new("t"), "b", "batch", json!({ "rows": 2, "overlap": 2 }), &["n"]);
+    assert!(refused.err().unwrap()[0].to_string().contains("make `overlap` less than `rows`"));
+}
+
+#[test]
 fn duplicates_are_dropped_and_counted_until_their_key_is_forgotten() {
     let (mut dedup, _) = bolt("dedup", json!({ "by": "id", "within": "10s" }), &["id", "n"]);
     for (id, n) in [("a", 1i64), ("b", 2), ("a", 3)] {

@@ -4,6 +4,15 @@
 
 use squall_tuple::ids::{StreamIx, TaskId};
 
+/// Which way a sampled tuple goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Into a task that is about to execute it.
+    In,
+    /// Out of the task that emits it.
+    Out,
+}
+
 /// Watches the tasks of one component on one reactor; every call comes from that reactor's thread.
 pub trait TaskHook {
     /// A task is about to be prepared.
@@ -29,6 +38,18 @@ pub trait TaskHook {
     /// A task failed an input tuple.
     fn on_fail(&mut self, task: TaskId, cause: &str) {
         let _ = (task, cause);
+    }
+
+    /// Whether [`TaskHook::on_sample`] is to be called with the text of the tuple that a task is about to execute or emit. Asked
+    /// for each tuple, so it should say `false` nearly always: the text costs more than the tuple.
+    fn samples(&mut self, way: Way) -> bool {
+        let _ = way;
+        false
+    }
+
+    /// A tuple of `stream` that a task executes or emits, as text (cut where it is long).
+    fn on_sample(&mut self, task: TaskId, stream: StreamIx, way: Way, text: String) {
+        let _ = (task, stream, way, text);
     }
 
     /// The cohort has ended.

@@ -15,13 +15,16 @@ use squall_tuple::{AckKind, AckRecord, AnchorEdge, BatchBuf, Frame, delivery_edg
 
 use crate::acks::AckFolds;
 use crate::anchor::{AckHome, Anchor, End};
+use crate::env::Registry;
 use crate::env::Wake;
 use crate::fault::{EmitRefused, FaultKind};
-use crate::hook::TaskHook;
+use crate::hook::{TaskHook, Way};
 use crate::input::InputRoots;
 use crate::ledger::{Ended, FailReason, Ledger, MessageId, Outcome};
 use crate::pool::BatchPool;
 
+/// Text of a sampled tuple is cut at so many bytes.
+const SAMPLE_BYTES_MAX: usize = 400;
 /// Causes of failed tuples that are kept for the report, per cohort.
 const CAUSES_KEPT: usize = 4;
 
@@ -75,6 +78,8 @@ pub(crate) struct OutboxParts {
     pub(crate) seed: u64,
     pub(crate) wake: Wake,
     pub(crate) hooks: Vec<Box<dyn TaskHook>>,
+    /// For the types of streams, where a hook wants to see tuples.
+    pub(crate) registry: Arc<Registry>,
     /// Shared by the reactor's cohorts.
     pub(crate) acks: Rc<AckFolds>,
     /// Spouts only.
@@ -114,6 +119,7 @@ pub struct Outbox {
     causes_kept: Cell<usize>,
     hooks: RefCell<Vec<Box<dyn TaskHook>>>,
     hooked: bool,
+    registry: Arc<Registry>,
     random: Cell<u64>,
     home: RefCell<Option<Arc<AckHome>>>,
     /// There are anchors that may end elsewhere.
@@ -123,8 +129,8 @@ pub struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(parts: OutboxParts) -> Self {
-        let OutboxParts { component, reactor, epoch, pool, burst_bytes, seed, wake, hooks, acks, ledger, acking } =
-            parts;
+        let OutboxParts { component, reactor, epoch, pool, burst_bytes, seed, wake, .. } = parts;
+        let OutboxParts { hooks, registry, acks, ledger, acking, .. } = parts;
         Outbox {
             component,
             reactor,
@@ -151,6 +157,7 @@ impl Outbox {
             causes_kept: Cell::new(0),
             hooked: !hooks.is_empty(),
             hooks: RefCell::new(hooks),
+            registry,
             random: Cell::new(seed | 1),
             home: RefCell::default(),
             has_home: Cell::new(false),
@@ -216,6 +223,9 @@ impl Outbox {
     pub fn begin_rare(&self, task: TaskId, stream: StreamIx, frame: &Frame<'_>) {
         for hook in self.hooks.borrow_mut().iter_mut() {
             hook.on_execute(task, stream, frame.source());
+            if hook.samples(Way::In) {
+                hook.on_sample(task, stream, Way::In, self.text(stream, frame.payload()));
+            }
         }
         debug_assert!(!self.input.any(), "the tuple before was not ended");
         self.input.begin(frame.anchors().map(|a| AnchorEdge { root: a.root, edge: delivery_edge(a.edge, task) }));
@@ -455,6 +465,25 @@ impl Outbox {
         for hook in self.hooks.borrow_mut().iter_mut() {
             hook.on_emit(self.source.get(), stream, &mut targets.clone());
         }
+    }
+
+    /// Shows a tuple that is being emitted to the hooks that want to see it; `write` makes the batch that it alone is in.
+    pub(crate) fn hook_samples(&self, stream: StreamIx, mut write: impl FnMut() -> Option<BatchBuf>) {
+        for hook in self.hooks.borrow_mut().iter_mut() {
+            if !hook.samples(Way::Out) {
+                continue;
+            }
+            let text = match write().as_ref().and_then(|batch| batch.view().iter().next()) {
+                Some(frame) => self.text(stream, frame.payload()),
+                None => "a tuple larger than a batch".to_owned(),
+            };
+            hook.on_sample(self.source.get(), stream, Way::Out, text);
+        }
+    }
+
+    fn text(&self, stream: StreamIx, archive: &[u8]) -> String {
+        let text = self.registry.types[stream as usize].text(archive, SAMPLE_BYTES_MAX);
+        text.unwrap_or_else(|invalid| invalid.to_string())
     }
 
     /// Tells the hooks that the cohort has ended.

@@ -328,6 +328,7 @@ impl Port {
     fn write_picked<T: Tuple, E: Emit<T> + ?Sized>(&mut self, value: &E, anchoring: Anchoring<'_>) {
         if self.outbox.hooked() {
             self.outbox.hook_emit(self.stream, self.picked.iter().map(|p| p.task));
+            self.outbox.hook_samples(self.stream, || self.alone::<T, E>(value));
         }
         self.picked.sort_unstable();
         let mut edges = std::mem::take(&mut self.edges);
@@ -359,6 +360,17 @@ impl Port {
             at = end;
         }
         self.edges = edges;
+    }
+
+    /// The tuple in a batch of its own, for a hook that wants to see it; `None` if it is larger than a batch.
+    #[cold]
+    fn alone<T: Tuple, E: Emit<T> + ?Sized>(&self, value: &E) -> Option<BatchBuf> {
+        // A stream that nobody reads has no lanes.
+        let bytes = self.lanes.iter().map(|l| l.batch_bytes).max().unwrap_or(self.max_tuple_bytes.min(1 << 16));
+        let mut batch = BatchBuf::with_capacity(bytes);
+        batch.open_as(&self.data);
+        batch.push::<T, E>(&TupleHead::plain(self.outbox.source(), 0, 0), value).ok()?;
+        Some(batch)
     }
 
     /// XOR of the edges of all deliveries of one archive.

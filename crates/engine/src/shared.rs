@@ -11,29 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde::{Deserialize, Serialize};
 use squall_io::Bell;
 use squall_metrics::{Counter, Gauge, Histogram, SharedHistogram};
 use squall_tuple::ids::{ReactorIx, TaskId, WorkerIx};
+
+use crate::log::{Level, LogFilter};
 
 /// Events that may wait for the main thread.
 const EVENTS_WAITING_MAX: usize = 4096;
 /// Result rows that may wait for the main thread.
 const RESULTS_WAITING_MAX: usize = 64;
-
-/// How important a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Something failed.
-    Error,
-    /// Something is off but the work goes on.
-    Warn,
-    /// What an operator wants to know.
-    Info,
-    /// What a developer wants to know.
-    Debug,
-}
 
 /// What a worker tells its main thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +77,7 @@ pub struct WorkerShared {
     events: Sender<WorkerEvent>,
     events_dropped: AtomicU64,
     results: Sender<WorkerEvent>,
+    log: LogFilter,
 }
 
 /// The main thread's ends of the channels.
@@ -106,8 +94,13 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl WorkerShared {
-    /// The shared part and the main thread's ends.
+    /// The shared part and the main thread's ends. Every log line is let through.
     pub fn new(worker: WorkerIx) -> (Arc<Self>, WorkerReceivers) {
+        Self::with_log(worker, LogFilter::all())
+    }
+
+    /// As [`WorkerShared::new`], with a filter of log lines.
+    pub fn with_log(worker: WorkerIx, log: LogFilter) -> (Arc<Self>, WorkerReceivers) {
         let (events, events_rx) = bounded(EVENTS_WAITING_MAX);
         let (results, results_rx) = bounded(RESULTS_WAITING_MAX);
         let shared = WorkerShared {
@@ -118,8 +111,14 @@ impl WorkerShared {
             events,
             events_dropped: AtomicU64::new(0),
             results,
+            log,
         };
         (Arc::new(shared), WorkerReceivers { events: events_rx, results: results_rx })
+    }
+
+    /// Which log lines are wanted.
+    pub fn log(&self) -> &LogFilter {
+        &self.log
     }
 
     /// Index of the worker.

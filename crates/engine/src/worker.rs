@@ -25,6 +25,7 @@ use crate::clock::MonotonicClock;
 use crate::env::{Registry, Wake};
 use crate::fault::Fault;
 use crate::hello::{PeerEnd, shake_hands};
+use crate::log::LogFilter;
 use crate::logic::{Core, CoreConfig};
 use crate::reactor::{Command, Reactor, ReactorSnapshot};
 use crate::shared::{WorkerEvent, WorkerReceivers, WorkerShared};
@@ -58,6 +59,8 @@ pub struct WorkerConfig {
     pub wait: WaitPlan,
     /// Pin reactors to the cores of the plan.
     pub pin: bool,
+    /// Which log lines of components are wanted.
+    pub log: LogFilter,
 }
 
 /// One end of the stream socket between two reactors in different workers. Where it is a Unix socket and the plan's `shm` is not `off`, the two
@@ -252,7 +255,7 @@ impl Worker {
         sockets: Vec<SocketLink>,
     ) -> Result<Worker, StartError> {
         let plan = config.plan.clone();
-        let (shared, receivers) = WorkerShared::new(config.worker);
+        let (shared, receivers) = WorkerShared::with_log(config.worker, config.log.clone());
         let reactors = plan.workers[config.worker as usize].reactors.clone();
         let unfinished = Arc::new(AtomicUsize::new(reactors.len()));
         // Asked here: the threads to come see only the core that they are pinned to.

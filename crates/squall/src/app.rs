@@ -17,7 +17,7 @@ use crate::plan_cmd;
 use crate::report::Verdict;
 use crate::report::file::ReportFile;
 use crate::run::dataplane::{Dataplane, Settings};
-use crate::run::engine::Program;
+use crate::run::engine::{Outline, Program};
 use crate::run::error::RunError;
 use crate::run::job::{AfterRun, Job, complain};
 use crate::run::live::Show;
@@ -169,10 +169,14 @@ impl<A: Args + Clone + 'static> App<A> {
             Ok(report) => report,
             Err(error) => return fail(&error),
         };
+        let named = named(&settings);
         let program = match self.load(command, settings, &system::usable_cores()) {
             Ok(program) => program,
             Err(cause) => return fail(&RunError::Topology(cause)),
         };
+        if let Some(usage) = unknown_component(&named, program.outline()) {
+            return refuse(&usage);
+        }
         let author = &command.author;
         let after_run: Option<Box<AfterRun<'_>>> = match &self.after_run {
             Some(hook) => Some(Box::new(move |outcome: &mut Outcome<'_>| hook(author, outcome))),
@@ -249,8 +253,26 @@ impl<A: Args + Clone + 'static> App<A> {
 
 fn settings<A: Args>(command: &RunCommand<A>) -> Result<Settings, String> {
     let io = command.run.io_choice(std::env::var_os("SQUALL_IO").as_deref())?;
-    let (io_options, wait) = (command.run.io_options(), command.run.wait.clone());
-    Ok(Settings { io, io_options, wait, pin: !command.run.no_pin })
+    let log = command.run.log_filter(std::env::var_os("SQUALL_LOG").as_deref())?;
+    let (io_options, wait, sample) = (command.run.io_options(), command.run.wait.clone(), command.run.sample.clone());
+    Ok(Settings { io, io_options, wait, pin: !command.run.no_pin, log, sample })
+}
+
+/// The components that `--log` and `--sample` name, with the flag.
+fn named(settings: &Settings) -> Vec<(&'static str, String)> {
+    let logged = settings.log.components().map(|name| ("--log", name.to_owned()));
+    logged.chain(settings.sample.iter().map(|name| ("--sample", name.clone()))).collect()
+}
+
+/// What is wrong with the command line, if it names a component that is not in the topology.
+fn unknown_component(named: &[(&'static str, String)], outline: &Outline) -> Option<String> {
+    let components: Vec<&str> = outline.components.iter().map(|c| c.name.as_str()).collect();
+    let (flag, name) = named.iter().find(|(_, name)| !components.contains(&name.as_str()))?;
+    let remedy = match squall_components::registry::suggest(name, components.iter().copied()) {
+        Some(close) => format!("did you mean `{close}`?"),
+        None => format!("there are {}", components.join(", ")),
+    };
+    Some(format!("{flag}: the topology has no component `{name}`; {remedy}"))
 }
 
 fn fail(error: &RunError) -> ExitCode {

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use squall_engine::{IoChoice, IoOptions, WaitPlan, WaitStrategy, ZeroCopy};
+use squall_engine::{IoChoice, IoOptions, LogFilter, WaitPlan, WaitStrategy, ZeroCopy};
 use squall_topology::ShmUse;
 
 /// Something failed: the run, a tuple, the verification, or a write.
@@ -17,12 +17,22 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 /// Ended by Ctrl-C or SIGTERM.
 const EXIT_INTERRUPTED: u8 = crate::run::parent::EXIT_INTERRUPTED as u8;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    all input was processed, no tuple failed, the results are right
-  1    the run, a tuple, the verification or a write failed; standard error says which and what to do
-  2    the command line was not understood
-  130  ended by Ctrl-C or SIGTERM; the report covers what was read until then";
+/// Each exit code and when a program ends with it.
+pub(crate) const EXIT_CODES: [(u8, &str); 4] = [
+    (0, "done; of a run: all input was processed, no tuple failed, the results are right"),
+    (
+        EXIT_FAILED,
+        "a topology is wrong, or its run, a tuple, the verification or a write failed; standard error says which and what to do",
+    ),
+    (EXIT_USAGE, "the command line was not understood"),
+    (EXIT_INTERRUPTED, "ended by Ctrl-C or SIGTERM; the report covers what was read until then"),
+];
+
+/// The exit codes as a part of a help text.
+pub(crate) fn exit_codes() -> String {
+    let lines = EXIT_CODES.iter().map(|(code, when)| format!("\n  {code:<3}  {when}"));
+    std::iter::once("Exit codes:".to_owned()).chain(lines).collect()
+}
 
 /// Who the program is, for help and version.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +134,14 @@ pub(crate) struct RunFlags {
     /// Write the report as JSON to FILE; checked before the run, replaced when it is complete
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Which log lines of components to show: off, error, warn, info or debug, for all or by component: warn,split=debug
+    /// [default: info] [env: SQUALL_LOG]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<LogFilter>,
+    /// Show a sample of the tuples that pass this component: per reactor and direction the first 10 of each second. Its tuples
+    /// take a slower way meanwhile
+    #[arg(long, value_name = "COMPONENT")]
+    pub sample: Option<String>,
     /// Show no progress, only errors, warnings, log lines and the report
     #[arg(short, long)]
     pub quiet: bool,
@@ -155,7 +173,8 @@ pub(crate) fn parse<A: Args>(identity: Identity, args: &[OsString]) -> Result<Cl
     let Identity { name, version, about } = identity;
     let examples = format!(
         "Examples:\n  {name} plan --workers 2            what would run where\n  {name} run --workers 2             run it\n  \
-         {name} graph -o mermaid            draw it\n\n{EXIT_CODES}"
+         {name} graph -o mermaid            draw it\n\n{}",
+        exit_codes()
     );
     let command = Cli::<A>::command()
         .name(name)
@@ -164,7 +183,7 @@ pub(crate) fn parse<A: Args>(identity: Identity, args: &[OsString]) -> Result<Cl
         .subcommand_required(true)
         .arg_required_else_help(true)
         .after_help(examples)
-        .mut_subcommand("run", |run| run.after_help(EXIT_CODES));
+        .mut_subcommand("run", |run| run.after_help(exit_codes()));
     let mut matches = command.try_get_matches_from(args)?;
     Cli::from_arg_matches_mut(&mut matches)
 }
@@ -187,6 +206,17 @@ impl RunFlags {
             (None, None) => Ok(IoChoice::default()),
             (None, Some(text)) => {
                 text.to_string_lossy().parse().map_err(|error| format!("SQUALL_IO in the environment: {error}"))
+            }
+        }
+    }
+
+    /// The filter of log lines: the flag, or else the environment, or else `info`. The error says which.
+    pub(crate) fn log_filter(&self, env: Option<&OsStr>) -> Result<LogFilter, String> {
+        match (&self.log, env) {
+            (Some(filter), _) => Ok(filter.clone()),
+            (None, None) => Ok(LogFilter::default()),
+            (None, Some(text)) => {
+                text.to_string_lossy().parse().map_err(|error| format!("SQUALL_LOG in the environment: {error}"))
             }
         }
     }
@@ -320,6 +350,20 @@ mod tests {
         assert_eq!(flags("wc run --io io_uring").io_choice(Some(OsStr::new("epoll"))), Ok(IoChoice::IoUring));
         let error = flags("wc run").io_choice(Some(OsStr::new("tcp"))).expect_err("no such driver");
         assert!(error.starts_with("SQUALL_IO in the environment: `tcp`"), "{error}");
+    }
+
+    #[test]
+    fn the_log_filter_is_the_flags_or_the_environments_or_info() {
+        let filter = |line: &str, env: Option<&str>| run(line).run.log_filter(env.map(OsStr::new));
+        let text = |line: &str, env: Option<&str>| filter(line, env).expect("it is right").to_string();
+        assert_eq!(text("wc run", None), "info");
+        assert_eq!(text("wc run", Some("debug")), "debug");
+        assert_eq!(text("wc run --log warn,count=off", Some("debug")), "warn,count=off");
+        assert!(
+            filter("wc run", Some("loud")).expect_err("no level").starts_with("SQUALL_LOG in the environment: `loud`")
+        );
+        assert_eq!(refused("wc run --log loud").0, i32::from(EXIT_USAGE));
+        assert!(refused("wc run --log count=loud").1.contains("`loud` is no level for `count`; write a level"));
     }
 
     #[test]

@@ -42,6 +42,8 @@
 
 mod app;
 mod cli;
+#[cfg(doctest)]
+mod docs;
 mod plan_cmd;
 mod report;
 mod run;
@@ -64,4 +66,4 @@ pub use run::outcome::{Outcome, Rows};
 pub use squall_yaml as yaml;
 #[cfg(feature = "yaml")]
 #[doc(hidden)]
-pub use stock::main as stock_main;
+pub use stock::{main as stock_main, reference as stock_reference};

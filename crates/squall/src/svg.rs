@@ -34,29 +34,46 @@ pub(crate) fn draw(spec: &TopologySpec) -> String {
     for edge in render::edges(spec) {
         let style = if edge.feedback { LineStyleKind::Dashed } else { LineStyleKind::Normal };
         let look = StyleAttr::new(Color::new(0x33_33_33_ff), 1, None, 0, FONT_PX);
-        let label = format!("{} {}", edge.stream, edge.grouping);
+        let label = match edge.stream {
+            "default" => edge.grouping.to_string(),
+            stream => format!("{stream}: {}", edge.grouping),
+        };
         let arrow = Arrow::new(LineEndKind::None, LineEndKind::Arrow, style, &label, &look, &None, &None);
         graph.add_edge(arrow, handles[edge.from as usize], handles[edge.to as usize]);
     }
-    let mut layers = Layers { svg: SVGWriter::new(), texts: Vec::new() };
+    let mut layers = Layers { svg: SVGWriter::new(), texts: Vec::new(), boxes: Vec::new() };
     graph.do_it(false, false, false, &mut layers);
     let mut text = layers.finish().replace("font-family: Times, serif;", TEXT_STYLE);
+    // Wider than the window it would be shown in part; so it shrinks to it.
+    text = text.replacen("<svg ", "<svg style=\"max-width: 100%; height: auto\" ", 1);
     text.push('\n');
     text
 }
 
-/// Labels stand on the lines that they name, so each has an edge of white around it.
+/// Width of a letter, about.
+const LETTER_PX: f64 = 7.5;
+
+/// Labels stand on lines, their own and others', so each has an edge of white around it.
 const TEXT_STYLE: &str = "font-family: sans-serif; paint-order: stroke; stroke: #fff; stroke-width: 4px;";
 
 /// Draws shapes at once and texts last, so that no line runs over a text.
 struct Layers {
     svg: SVGWriter,
     texts: Vec<(Point, String, StyleAttr)>,
+    /// Corners of the boxes, top left and bottom right.
+    boxes: Vec<(Point, Point)>,
 }
 
 impl Layers {
     fn finish(mut self) -> String {
         for (at, text, look) in &self.texts {
+            let inside = |(from, to): &(Point, Point)| from.x < at.x && at.x < to.x && from.y < at.y && at.y < to.y;
+            if !self.boxes.iter().any(inside) {
+                // Its line must not show between the words either.
+                let size = Point::new(text.chars().count() as f64 * LETTER_PX, FONT_PX as f64);
+                let white = StyleAttr::new(Color::new(0xff_ff_ff_ff), 0, Some(Color::new(0xff_ff_ff_ff)), 0, FONT_PX);
+                self.svg.draw_rect(at.sub(size.scale(0.5)), size, &white, None, None);
+            }
             self.svg.draw_text(*at, text, look);
         }
         self.svg.finalize()
@@ -72,6 +89,7 @@ impl RenderBackend for Layers {
         properties: Option<String>,
         clip: Option<ClipHandle>,
     ) {
+        self.boxes.push((at, at.add(size)));
         self.svg.draw_rect(at, size, look, properties, clip);
     }
 

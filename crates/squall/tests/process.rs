@@ -129,6 +129,68 @@ fn a_run_over_two_workers_is_verified_and_reported() {
 }
 
 #[test]
+fn what_components_count_is_in_the_report_and_in_the_live_view() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("report.json");
+    let ended = run(&format!("run --limit 1000 -q --report {}", path.display()));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report = report(dir.path());
+    // The sum over the two tasks: each has set its own to the last number it added.
+    let largest = report["gauges"]["sum"]["largest"].as_i64().expect("a gauge");
+    assert!((998..=1997).contains(&largest), "{largest}");
+    assert_eq!(report["histograms_ns"]["sum"]["added"]["count"], 1000);
+    assert!(ended.stdout.contains("\nsum.added ") && ended.stdout.contains("sum.largest "), "{}", ended.stdout);
+}
+
+#[test]
+fn log_lines_have_component_and_task_and_a_filter() {
+    let told = |flags: &str| {
+        let ended = run(&format!("run --limit 1000 --trouble log -q {flags}"));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let lines = |text: &str| ended.stderr.lines().filter(|line| line.contains(text)).count();
+        (lines("debug sum[2] ready to add"), lines("info  sum[2] a number worth telling"))
+    };
+    assert_eq!(told(""), (0, 1));
+    assert_eq!(told("--log debug"), (1, 1));
+    assert_eq!(told("--log off,sum=debug"), (1, 1));
+    assert_eq!(told("--log warn"), (0, 0));
+    assert_eq!(told("--log debug,sum=error"), (0, 0));
+    for (flags, says) in [
+        ("--log loud", "`loud` is no level; write a level"),
+        ("--log summ=debug", "error: --log: the topology has no component `summ`; did you mean `sum`?"),
+    ] {
+        let refused = run(&format!("run --limit 1 {flags}"));
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_sample_of_what_passes_a_component_is_shown_and_bounded() {
+    let sampled = |flags: &str| {
+        let ended = run(&format!("run --limit 100000 -q {flags}"));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let of = |text: &str| ended.stderr.lines().filter(|line| line.contains(text)).count() as u64;
+        (
+            of(" sample sum[2] in from numbers: {n: ") + of(" sample sum[3] in from numbers: {n: "),
+            of(" sample numbers["),
+            ended,
+        )
+    };
+    let (sums, numbers, _) = sampled("");
+    assert_eq!((sums, numbers), (0, 0), "nothing without the flag");
+    // Ten a second for each reactor: the first ten at least, and nowhere near all.
+    let (sums, numbers, ended) = sampled("--sample sum");
+    assert!((10..=1000).contains(&sums) && numbers == 0, "{}", ended.stderr);
+    let (sums, numbers, ended) = sampled("--sample numbers --workers 2");
+    assert!(sums == 0 && (10..=1000).contains(&numbers), "{}", ended.stderr);
+    assert!(ended.stderr.contains(" sample numbers[0] out: {n: 0}\n"), "{}", ended.stderr);
+    let refused = run("run --limit 1 --sample words");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no component `words`; there are numbers, sum"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_run_on_one_core_ends() {
     let cores = std::fs::read_to_string("/proc/self/status").expect("/proc is there");
     let list = cores.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("it is there");

@@ -1,8 +1,16 @@
 //! The `squall` binary as its users have it: YAML topologies run, checked, drawn; components listed; first topologies made.
 #![cfg(feature = "yaml")]
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::Value;
 
@@ -104,6 +112,187 @@ fn validate_says_what_is_right_and_what_only_a_plan_finds() {
     assert!(greedy.stderr.starts_with("error: t.yaml: ") && greedy.stderr.contains("900"), "{}", greedy.stderr);
 }
 
+fn started(folder: &Path, line: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
+    command.args(line.split_whitespace()).current_dir(folder).env_remove("SQUALL_IO").stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("it starts")
+}
+
+fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).expect("it runs");
+}
+
+const TWO_FLOWS: &str = "\
+name: two-flows
+spouts:
+  - { id: events, className: generator }
+  - { id: numbers, className: generator, config: { count: 20000 } }
+bolts:
+  - { id: post, className: http-sink, config: { url: \"${URL}\", rows: 500, concurrency: 1, timeout: 1h } }
+  - { id: file, className: json-file, config: { folder: out } }
+streams:
+  - { from: events, to: post }
+  - { from: numbers, to: file }
+";
+
+/// The server answers the first post only when the other flow is at its end: so that one has not waited.
+#[test]
+fn a_slow_http_sink_slows_its_spout_and_nothing_else() {
+    let dir = folder();
+    fs::write(dir.path().join("t.yaml"), TWO_FLOWS).expect("written");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    let (open, opened) = channel::<()>();
+    let server = std::thread::spawn(move || {
+        let mut rows = 0_usize;
+        for (at, connection) in listener.incoming().enumerate() {
+            let mut connection = BufReader::new(connection.expect("a connection"));
+            let mut line = String::new();
+            while connection.read_line(&mut line).is_ok_and(|n| n > 0) {
+                if line == "stop\n" {
+                    return rows;
+                }
+                // The end of a head; the body's length is in it.
+                if line.ends_with("\r\n\r\n") {
+                    let length = line.to_lowercase();
+                    let length = length.split("content-length: ").nth(1).expect("a length");
+                    let mut body = vec![0; length.lines().next().and_then(|n| n.parse().ok()).expect("a number")];
+                    connection.read_exact(&mut body).expect("the body");
+                    if at == 0 && rows == 0 {
+                        opened.recv().expect("the other flow ends");
+                    }
+                    rows += body.iter().filter(|b| **b == b'\n').count();
+                    connection.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("answered");
+                    line.clear();
+                }
+            }
+        }
+        rows
+    });
+    let mut run = started(dir.path(), &format!("run t.yaml -q -D URL={url} --report r.json"));
+    let done = dir.path().join("out/rows-0-0.jsonl");
+    while !done.exists() {
+        assert!(run.try_wait().expect("looked").is_none(), "it ended before the other flow did");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    interrupt(&run);
+    open.send(()).expect("the server waits");
+    let end = run.wait().expect("it ends");
+    std::net::TcpStream::connect(&url["http://".len()..url.len() - 1])
+        .and_then(|mut stop| stop.write_all(b"stop\n"))
+        .expect("the server listens");
+    let posted = server.join().expect("the server ends");
+    assert_eq!(end.code(), Some(130));
+    assert_eq!(fs::read_to_string(&done).expect("it is there").lines().count(), 20_000);
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(dir.path().join("r.json")).expect("a report")).expect("JSON");
+    let emitted = report["components"]["events"]["emitted"].as_u64().expect("a count");
+    // What the buffers between the two hold and no more, of a source without an end.
+    assert!((1..100_000).contains(&emitted), "{emitted}");
+    assert_eq!(posted as u64, emitted, "the drain has posted all of it");
+    let waits = report["back_pressure"].as_array().expect("a list");
+    assert!(waits.iter().all(|wait| wait["waiting"] == "events"), "{waits:?}");
+}
+
+/// `ulimit -f` stands for the disk: beyond it a write fails, for every user.
+#[test]
+fn a_full_disk_ends_the_run_with_the_place_to_go_on_from() {
+    let dir = folder();
+    let topology = |sink: &str| {
+        let (spout, streams) = ("generator, config: { count: 100000 }", "[{ from: n, to: s }]");
+        format!(
+            "name: full\nspouts: [{{ id: n, className: {spout} }}]\nbolts: [{{ id: s, {sink} }}]\nstreams: {streams}\n"
+        )
+    };
+    let full = |sink: &str| {
+        fs::write(dir.path().join("t.yaml"), topology(sink)).expect("written");
+        let run = format!("ulimit -f 64; exec '{}' run t.yaml -q", env!("CARGO_BIN_EXE_squall"));
+        let ended = ended(Command::new("sh").args(["-c", &run]).current_dir(dir.path()));
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        ended.stderr
+    };
+    let number = |text: &str, before: &str| -> usize {
+        let rest = text.split(before).nth(1).unwrap_or_else(|| panic!("no `{before}` in {text}"));
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
+    };
+    let said = full("className: json-file, config: { folder: out }");
+    let whole = number(&said, "rows-0-0.jsonl.part: File too large (os error 27); its first ");
+    let part = fs::read(dir.path().join("out/rows-0-0.jsonl.part")).expect("what was written stays");
+    let rows = part[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    let numbers: Vec<u64> =
+        rows.map(|line| serde_json::from_slice::<Value>(line).expect("a row")["n"].as_u64().expect("n")).collect();
+    assert!(numbers.len() > 100 && numbers.iter().copied().eq(0..numbers.len() as u64), "{}", numbers.len());
+
+    let said = full("className: log-append, config: { folder: log, segment_size: 1 MiB }");
+    let offset = number(&said, "the log is whole up to offset ");
+    assert!(offset > 100, "{said}");
+    // It is read to there, and goes on there once there is room.
+    let read = "name: read\nspouts: [{ id: r, className: log-read, config: { folder: log, fields: [n, key, value] } }]\n\
+                bolts: [{ id: p, className: print, config: { format: text } }]\nstreams: [{ from: r, to: p }]\n";
+    fs::write(dir.path().join("r.yaml"), read).expect("written");
+    let rows = |text: &str| text.lines().filter(|line| line.contains("\tkey-")).count();
+    let before = squall(dir.path(), "run r.yaml -q");
+    assert_eq!((before.code, rows(&before.stdout)), (Some(0), offset), "{}", before.stderr);
+    assert_eq!(squall(dir.path(), "run t.yaml -q").code, Some(0));
+    let after = squall(dir.path(), "run r.yaml -q");
+    assert_eq!(rows(&after.stdout), offset + 100_000, "{}", after.stderr);
+}
+
+#[test]
+fn a_tail_of_files_that_grow_are_rotated_and_truncated_loses_and_doubles_nothing() {
+    let dir = folder();
+    let tail = "name: tail\nspouts: [{ id: l, className: lines, parallelism: 2, config: { paths: logs, follow: true, look_every: 5ms } }]\n\
+                bolts: [{ id: p, className: print, config: { format: text } }]\nstreams: [{ from: l, to: p }]\n";
+    fs::write(dir.path().join("t.yaml"), tail).expect("written");
+    let logs = dir.path().join("logs");
+    fs::create_dir(&logs).expect("made");
+    let mut run = started(dir.path(), "run t.yaml -q");
+    let mut printed = BufReader::new(run.stdout.take().expect("it is piped"));
+    let (mut seen, mut written) = (BTreeMap::<String, u32>::new(), 0_u64);
+    let mut line = String::new();
+    for round in 0..30 {
+        let file = logs.join(format!("log-{}", round % 3));
+        let mut out = fs::File::options().append(true).create(true).open(&file).expect("opened");
+        for _ in 0..20 {
+            // Half a line, then the rest: it is read when it is whole.
+            write!(out, "line ").and_then(|()| out.flush()).expect("written");
+            writeln!(out, "{written}").expect("written");
+            written += 1;
+        }
+        match round % 5 {
+            // Rotated with the last lines perhaps unread: the file is read to its end under its new name.
+            1 => fs::rename(&file, logs.join(format!("old-{round}"))).expect("renamed"),
+            // What is truncated away unread is gone, so everything is read first.
+            3 => {
+                while (seen.len() as u64) < written {
+                    line.clear();
+                    printed.read_line(&mut line).expect("it runs");
+                    *seen.entry(line.trim_end().to_owned()).or_default() += 1;
+                }
+                out.set_len(0).expect("truncated");
+            }
+            _ => {}
+        }
+    }
+    while (seen.len() as u64) < written {
+        line.clear();
+        assert_ne!(
+            printed.read_line(&mut line).expect("it runs"),
+            0,
+            "it ended with {} of {written} lines",
+            seen.len()
+        );
+        *seen.entry(line.trim_end().to_owned()).or_default() += 1;
+    }
+    interrupt(&run);
+    let mut rest = String::new();
+    printed.read_to_string(&mut rest).expect("it ends");
+    assert_eq!(run.wait().expect("it ends").code(), Some(130));
+    assert!(!rest.lines().any(|line| line.starts_with("line ")), "more came: {rest}");
+    let expected: BTreeMap<String, u32> = (0..written).map(|n| (format!("line {n}"), 1)).collect();
+    assert_eq!(seen, expected);
+}
+
 #[test]
 fn a_graph_is_drawn_for_browsers_and_for_drawing_programs() {
     let dir = folder();
@@ -111,7 +300,7 @@ fn a_graph_is_drawn_for_browsers_and_for_drawing_programs() {
     assert!(squall(dir.path(), "graph t.yaml").stdout.starts_with("digraph \"readings\" {"));
     assert!(squall(dir.path(), "graph t.yaml -o mermaid").stdout.starts_with("flowchart LR\n"));
     let svg = squall(dir.path(), "graph t.yaml -o svg").stdout;
-    for part in ["<svg ", "</svg>\n", ">readings<", ">4 tasks<", ">default fields(key)<", "marker-end"] {
+    for part in ["<svg ", "</svg>\n", ">readings<", ">4 tasks<", ">fields(key)<", "marker-end"] {
         assert!(svg.contains(part), "no `{part}` in {svg}");
     }
     let elsewhere = svg.replace("http://www.w3.org/2000/svg", "");
@@ -137,6 +326,22 @@ fn components_are_listed_as_a_table_a_page_and_one_shape_of_json() {
     let unknown = squall(dir.path(), "components cuont");
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("did you mean `count`?"), "{}", unknown.stderr);
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_component_of_another_build_is_not_listed_and_its_feature_is_named() {
+    let dir = folder();
+    assert!(!squall(dir.path(), "components").stdout.contains("parquet"));
+    let says = "it is not built in: build Squall with `--features parquet`";
+    let asked = squall(dir.path(), "components parquet-file");
+    assert_eq!(asked.code, Some(1));
+    assert!(asked.stderr.contains(says), "{}", asked.stderr);
+    std::fs::write(dir.path().join("t.yaml"), READINGS.replace("className: print", "className: parquet-file"))
+        .expect("written");
+    let refused = squall(dir.path(), "validate t.yaml");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("t.yaml:14:16") && refused.stderr.contains(says), "{}", refused.stderr);
 }
 
 #[test]

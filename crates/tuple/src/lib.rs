@@ -72,6 +72,7 @@ pub mod key;
 #[doc(hidden)]
 pub mod sample;
 pub mod schema;
+mod show;
 pub mod value;
 pub mod view;
 

@@ -26,6 +26,7 @@ use rkyv::{Archive, Place, Portable, Serialize};
 
 use crate::emit::{Full, TupleWriter};
 use crate::key::Key;
+use crate::show::{self, Show, Text};
 
 /// How deep relative pointers may nest in an archive that is accepted: the root counts one, each list, out-of-line string
 /// or map one more. Deeper archives are refused, because checking them would use stack by the depth that a peer chooses.
@@ -553,6 +554,7 @@ pub struct TupleType {
     schema_id: u64,
     dynamic: bool,
     validate: fn(&[u8]) -> Result<(), InvalidTuple>,
+    show: Show,
 }
 
 impl TupleType {
@@ -564,6 +566,7 @@ impl TupleType {
             schema_id: T::ID,
             dynamic: T::DYNAMIC,
             validate: T::validate,
+            show: if T::DYNAMIC { show::row } else { show::typed::<T> },
         }
     }
 
@@ -580,6 +583,7 @@ impl TupleType {
             schema_id: hash.text("}").finish(),
             dynamic: true,
             validate: <crate::Row as Tuple>::validate,
+            show: show::row,
         }
     }
 
@@ -610,6 +614,18 @@ impl TupleType {
     /// [`InvalidTuple`] with the cause.
     pub fn validate(&self, bytes: &[u8]) -> Result<(), InvalidTuple> {
         (self.validate)(bytes)
+    }
+
+    /// One archive as text for people, cut at `bytes_max` bytes: `{word: "the", n: 3}`. Of typed tuples, fields that cannot be
+    /// keys are shown by their type. Checks the archive first, so it is nothing for each tuple.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTuple`] with the cause.
+    pub fn text(&self, bytes: &[u8], bytes_max: usize) -> Result<String, InvalidTuple> {
+        let mut text = Text::new(bytes_max);
+        (self.show)(bytes, &self.fields, &mut text)?;
+        Ok(text.into_string())
     }
 }
 

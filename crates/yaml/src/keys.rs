@@ -196,7 +196,7 @@ pub(crate) const STORM_CONFIG: [StormConfig; 17] = [
         "topology.acker.executors",
         "there are no acker executors: each spout's reactor keeps its own ledger; remove the key",
     ),
-    ignored("topology.debug", "see what passes a component with `squall run --log`; remove the key"),
+    ignored("topology.debug", "see what passes a component with `squall run --sample COMPONENT`; remove the key"),
     ignored("topology.max.task.parallelism", "set `numTasks` of each component; remove the key"),
     ignored("topology.executor.receive.buffer.size", "buffers are sized in bytes: `ring_bytes` and `credit_bytes`"),
     ignored("topology.transfer.buffer.size", "buffers are sized in bytes: `ring_bytes` and `credit_bytes`"),

@@ -27,6 +27,7 @@ mod keys;
 mod model;
 mod names;
 mod read;
+mod reference;
 mod resolve;
 mod schema;
 mod source;
@@ -41,6 +42,7 @@ use squall_components::registry::Registry;
 
 pub use build::ExpressionNote;
 pub use diag::{Diagnostic, Diagnostics, Severity};
+pub use reference::reference;
 pub use schema::schema;
 pub use source::{FileIx, Source, Sources, Span};
 pub use squall_expr::Way;

@@ -2,10 +2,7 @@
 
 /// The known name that `word` was probably meant to be.
 pub(crate) fn closest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    // Of very short names any two are near; without a letter in common one is not meant by the other.
-    let letters = word.to_lowercase();
     squall_components::registry::suggest(word, known)
-        .filter(|name| name.to_lowercase().chars().any(|c| letters.contains(c)))
 }
 
 /// A count and its noun: `1 task`, `3 tasks`.

@@ -143,12 +143,13 @@ impl<'a> Resolver<'a, '_> {
             let error = Diagnostic::error(class.span, format!("no component is registered as `{name}`"));
             let listing =
                 "`squall components` lists what there is; what is missing is written in Rust (`squall new NAME`)";
-            self.diagnostics.push(match self.registry.suggest(name) {
-                Some(close) => error.label(format!("did you mean `{close}`?")),
-                None if name.contains('.') => {
+            self.diagnostics.push(match (self.registry.left_out(name), self.registry.suggest(name)) {
+                (Some(feature), _) => error.help(feature),
+                (None, Some(close)) => error.label(format!("did you mean `{close}`?")),
+                (None, None) if name.contains('.') => {
                     error.help(format!("Java classes cannot be run, and none here is known to do the same; {listing}"))
                 }
-                None => error.help(listing),
+                (None, None) => error.help(listing),
             });
             return None;
         };
@@ -222,11 +223,14 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    /// A bolt that reads nothing would never be called.
+    /// A bolt that reads nothing would never be called. Where a stream probably means it, but misspells it, that has been said.
     fn inputs(&mut self, components: &[Component<'_>], edges: &[Edge<'_>]) {
         for (at, component) in components.iter().enumerate().skip(self.model.spouts.len()) {
             let id = &component.def.id;
-            let named = || self.model.streams.iter().any(|stream| stream.to.value == id.value);
+            let known = || components.iter().map(|c| c.def.id.value.as_str());
+            let means =
+                |to: &str| to == id.value || known().all(|k| k != to) && closest(to, known()) == Some(&id.value);
+            let named = || self.model.streams.iter().any(|stream| means(&stream.to.value));
             if edges.iter().all(|edge| edge.to != at) && !named() {
                 let error = Diagnostic::error(id.span, format!("nothing leads to the bolt `{}`", id.value));
                 self.diagnostics.push(error.help(format!("add a stream with `to: {}`, or remove the bolt", id.value)));

@@ -217,3 +217,17 @@ fn deep_and_multiplied_values_are_refused_before_they_cost_anything() {
     }
     assert!(refused(&bomb).contains("more than 200000 values"));
 }
+
+#[test]
+fn options_that_changed_between_two_reads_make_another_plan() {
+    let plan = |text: &str| right(text).1.plan(&Default::default()).expect("it can be planned");
+    let bolt = "{ id: least, className: min, config: { field: n, by: key } }";
+    let text = format!("{SPOUT}bolts:\n  - {bolt}\nstreams:\n  - {{ from: numbers, to: least }}\n");
+    let (one, same) = (plan(&text), plan(&format!("# moved by a line\n{text}")));
+    assert_eq!(one.hash(), same.hash());
+    for changed in [text.replace("by: key", "by: value"), text.replace("className: min", "className: max")] {
+        let (one, other) = (one.canonical(), plan(&changed).canonical());
+        let differ = one.lines().zip(other.lines()).find(|(a, b)| a != b).expect("they differ");
+        assert!(differ.0.trim().starts_with("\"options\": "), "{differ:?}");
+    }
+}

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use squall_api::Topology;
 use squall_engine::{
-    ComponentStats, IoChoice, IoOptions, LinkCounters, LinkStats, PeerLinks, SocketLink, WaitStrategy, Worker,
-    WorkerConfig, WorkerEvent,
+    ComponentStats, IoChoice, IoOptions, LinkCounters, LinkStats, LogFilter, PeerLinks, SocketLink, WaitStrategy,
+    Worker, WorkerConfig, WorkerEvent,
 };
 use squall_topology::{LinkKind, Machine, Plan};
 
@@ -67,6 +67,7 @@ pub(crate) fn start_workers_over(
                     io_options: IoOptions::default(),
                     wait: wait.into(),
                     pin: false,
+                    log: LogFilter::default(),
                 };
                 let mine = sockets.remove(&worker).unwrap_or_default();
                 let registry = built.registry.clone();

@@ -4,6 +4,7 @@
 //! wrong with a configuration is a [`ConfigError`] that carries such a span back.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use squall::Value;
 
@@ -102,6 +103,38 @@ impl Config {
         Config::here(Node::Map(Vec::new()))
     }
 
+    /// A number that two configurations share if, and only if (but for chance), they are the same, wherever they stand: what a
+    /// plan has of a component's options, so that processes of one run agree on them.
+    pub(crate) fn digest(&self, component: &str) -> u64 {
+        // Equal in every process of this build: the hasher has no seed of its own.
+        let mut hasher = DefaultHasher::new();
+        component.hash(&mut hasher);
+        self.hash_into(&mut hasher);
+        hasher.finish()
+    }
+
+    fn hash_into(&self, hasher: &mut DefaultHasher) {
+        std::mem::discriminant(&self.node).hash(hasher);
+        match &self.node {
+            Node::Null => {}
+            Node::Bool(b) => b.hash(hasher),
+            Node::Int(n) => n.hash(hasher),
+            Node::Float(x) => x.to_bits().hash(hasher),
+            Node::Text(s) => s.hash(hasher),
+            Node::List(items) => {
+                items.len().hash(hasher);
+                items.iter().for_each(|item| item.hash_into(hasher));
+            }
+            Node::Map(pairs) => {
+                pairs.len().hash(hasher);
+                for (key, value) in pairs {
+                    key.value.hash(hasher);
+                    value.hash_into(hasher);
+                }
+            }
+        }
+    }
+
     /// The value as one of a tuple. Maps are sorted by key.
     pub fn to_value(&self) -> Value {
         match &self.node {
@@ -179,12 +212,18 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The name among `known` that `word` was probably meant to be: equal but for case and separators, or at most a third of
-/// its letters away.
+/// its letters away. Of names of one or two letters any two are near, so such a word must have the letters of the name in
+/// another order, or lack its last.
 pub fn suggest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let fold = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let word = fold(word);
-    let near = known.into_iter().map(|name| (distance(&word, &fold(name)), name));
-    let (away, name) = near.min_by_key(|(away, _)| *away)?;
+    let likely = |name: &str| {
+        let name = fold(name);
+        let swapped = name.len() == word.len() && word.chars().rev().eq(name.chars());
+        word.len() > 2 || name == word || swapped || (!word.is_empty() && name[..name.len() - 1] == word)
+    };
+    let near = known.into_iter().filter(|name| !fold(name).is_empty() && likely(name));
+    let (away, name) = near.map(|name| (distance(&word, &fold(name)), name)).min_by_key(|(away, _)| *away)?;
     (away <= word.len().max(3) / 3).then_some(name)
 }
 
@@ -234,9 +273,31 @@ mod tests {
             ("on_error", Some("on-error")),
             ("onEror", Some("on-error")),
             ("colour", None),
+            ("yb", Some("by")),
+            ("b", Some("by")),
+            ("of", None),
+            ("x", None),
+            ("", None),
         ] {
             assert_eq!(suggest(word, known), meant, "{word}");
         }
+        assert_eq!(suggest("a", ["b", "of"]), None, "any two short names are near");
+    }
+
+    #[test]
+    fn configurations_have_one_digest_if_they_say_the_same() {
+        let digest = |json: serde_json::Value| Config::from(&json).digest("count");
+        let one = digest(serde_json::json!({ "by": ["a", "b"], "max": 3 }));
+        assert_eq!(one, digest(serde_json::json!({ "by": ["a", "b"], "max": 3 })));
+        for other in [
+            serde_json::json!({ "by": ["a", "b"], "max": 4 }),
+            serde_json::json!({ "by": ["ab"], "max": 3 }),
+            serde_json::json!({ "by": ["a", "b"], "max": "3" }),
+            serde_json::json!({ "by": ["a", "b"] }),
+        ] {
+            assert_ne!(one, digest(other.clone()), "{other}");
+        }
+        assert_ne!(one, Config::from(&serde_json::json!({ "by": ["a", "b"], "max": 3 })).digest("sum"));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Described {
     /// fit the place: fields that the input has not, expressions that do not compile, more tasks than there can be.
     pub fn declare(&self, config: &Config, at: Span, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         let options = self.check(config, at)?;
-        (self.factory)(&options, place.at(at))
+        (self.factory)(&options, place.at(at).configured(config.digest(self.name)))
     }
 }
 
@@ -169,6 +169,11 @@ impl Registry {
     /// All components: spouts, bolts, sinks, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &Described> {
         self.all.iter()
+    }
+
+    /// What to do about a name that is not registered because this build leaves its component out; `None` for any other.
+    pub fn left_out(&self, name: &str) -> Option<String> {
+        if self.get(name).is_some() { None } else { crate::stock::absent(name) }
     }
 
     /// The name that `word` was probably meant to be. A class name with its package is taken by its last part.

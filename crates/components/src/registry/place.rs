@@ -7,6 +7,9 @@ use squall::{Bolt, BoltDecl, Row, RowStream, RowStreams, Spout, SpoutDecl, Strea
 use super::config::{ConfigError, Given, Span, meant};
 use crate::expression::{Compiler, ExpressionFactory, field_expression};
 
+/// Key of a component's configuration in the plan under which the digest of its options is.
+const OPTIONS: &str = "options";
+
 /// A place in a topology that a component is about to take.
 ///
 /// ```
@@ -33,6 +36,8 @@ pub struct Place<'t> {
     tasks: Option<u32>,
     fields: Vec<String>,
     compiler: Option<&'t dyn Compiler>,
+    /// Stands for the component's name and options in the plan.
+    digest: Option<u64>,
 }
 
 /// A stream of rows of a declared component.
@@ -56,7 +61,16 @@ impl<'t> Place<'t> {
     /// A place in `topology` for a component named `id`: one task, no input fields, no expressions but names of fields.
     pub fn new(topology: &'t Topology, id: &str) -> Place<'t> {
         let id = id.to_owned();
-        Place { topology, id, at: Span::NONE, executors: 1, tasks: None, fields: Vec::new(), compiler: None }
+        Place {
+            topology,
+            id,
+            at: Span::NONE,
+            executors: 1,
+            tasks: None,
+            fields: Vec::new(),
+            compiler: None,
+            digest: None,
+        }
     }
 
     /// Where the component was written: errors that have no option of their own are there.
@@ -86,6 +100,12 @@ impl<'t> Place<'t> {
     /// The language of expressions.
     pub fn compiler(mut self, compiler: &'t dyn Compiler) -> Self {
         self.compiler = Some(compiler);
+        self
+    }
+
+    /// What stands for the component and its options in the plan: workers whose own differ refuse to run.
+    pub(crate) fn configured(mut self, digest: u64) -> Self {
+        self.digest = Some(digest);
         self
     }
 
@@ -163,7 +183,10 @@ impl<'t> Place<'t> {
         factory: impl Fn() -> S + Send + Sync + 'static,
         settings: impl FnOnce(SpoutDecl<RowStreams>) -> SpoutDecl<RowStreams>,
     ) -> Declared {
-        let decl = self.topology.row_spout(&self.id, &streams, factory).tasks(self.task_count());
+        let mut decl = self.topology.row_spout(&self.id, &streams, factory).tasks(self.task_count());
+        if let Some(digest) = self.digest {
+            decl = decl.config(OPTIONS, format!("{digest:016x}"));
+        }
         let handles = settings(decl.executors(self.executors)).streams();
         Declared { streams: named(streams, handles), subscribe: None }
     }
@@ -186,7 +209,10 @@ impl<'t> Place<'t> {
         factory: impl Fn() -> B + Send + Sync + 'static,
         settings: impl FnOnce(BoltDecl<B>) -> BoltDecl<B>,
     ) -> Declared {
-        let decl = self.topology.row_bolt(&self.id, &streams, factory).tasks(self.task_count());
+        let mut decl = self.topology.row_bolt(&self.id, &streams, factory).tasks(self.task_count());
+        if let Some(digest) = self.digest {
+            decl = decl.config(OPTIONS, format!("{digest:016x}"));
+        }
         let mut decl = settings(decl.executors(self.executors));
         if let Some(period) = tick {
             decl = decl.tick_every(period.max(Duration::from_millis(1)));

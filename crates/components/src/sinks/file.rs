@@ -104,6 +104,18 @@ impl FileSink {
     }
 }
 
+/// The name of a file before it is done.
+pub(super) fn part(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(PART);
+    name.into()
+}
+
+/// The name of a file when it is done.
+pub(super) fn file_name(stem: &str, number: u64, extension: &str) -> String {
+    format!("{stem}-{number}.{extension}")
+}
+
 struct Writing {
     settings: Arc<FileSink>,
     writer: Writer,
@@ -127,17 +139,11 @@ struct OpenFile {
 }
 
 impl OpenFile {
-    fn part(path: &Path) -> PathBuf {
-        let mut name = path.as_os_str().to_owned();
-        name.push(PART);
-        name.into()
-    }
-
     fn failed(&self, cause: &io::Error) -> BoltError {
         BoltError::fatal(format!(
             "cannot write {}: {cause}; its first {} bytes are whole lines. Free the disk or choose another folder, and go on \
              behind them",
-            OpenFile::part(&self.path).display(),
+            part(&self.path).display(),
             self.whole
         ))
     }
@@ -154,7 +160,7 @@ impl OpenFile {
     fn commit(mut self) -> Result<(), BoltError> {
         self.flush()?;
         let done = self.file.get_ref().sync_all().and_then(|()| {
-            fs::rename(OpenFile::part(&self.path), &self.path)?;
+            fs::rename(part(&self.path), &self.path)?;
             // The name is on the disk when its folder is.
             File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
         });
@@ -171,9 +177,8 @@ impl Writing {
     /// The file being written; a new one if there is none.
     fn open(&mut self) -> Result<&mut OpenFile, BoltError> {
         if self.open.is_none() {
-            let name = format!("{}-{}.{}", self.stem, self.number, self.settings.extension);
-            let path = self.settings.folder.join(name);
-            let file = File::options().write(true).create_new(true).open(OpenFile::part(&path));
+            let path = self.settings.folder.join(file_name(&self.stem, self.number, &self.settings.extension));
+            let file = File::options().write(true).create_new(true).open(part(&path));
             let file = file.map_err(|cause| self.cannot("make a file", &cause))?;
             self.number += 1;
             let began_ns = self.kit.as_ref().expect("prepared").0.now().as_nanos();
@@ -200,7 +205,7 @@ impl Writing {
 }
 
 /// The number behind the highest one among a folder's files `STEM-NUMBER.…`, done or not.
-fn next_number(folder: &Path, stem: &str) -> io::Result<u64> {
+pub(super) fn next_number(folder: &Path, stem: &str) -> io::Result<u64> {
     let mut next = 0;
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
@@ -262,7 +267,7 @@ impl Bolt for Writing {
     }
 }
 
-fn common(name: &'static str) -> Vec<OptionSpec> {
+pub(super) fn common(name: &'static str) -> Vec<OptionSpec> {
     vec![
         OptionSpec::required(
             "folder",
@@ -283,12 +288,18 @@ fn common(name: &'static str) -> Vec<OptionSpec> {
     ]
 }
 
-fn declare(options: &Options, mut sink: FileSink, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
+/// What names begin with, if it can.
+pub(super) fn checked_name(options: &Options) -> Result<Given<String>, Vec<ConfigError>> {
     let name = options.text("name");
     if name.is_empty() || name.contains('/') {
         let what = format!("`name` is `{}`, which cannot begin a file's name", name.value);
         return Err(vec![ConfigError::new(name.at, what, "write a name without a slash; folders go to `folder`")]);
     }
+    Ok(name)
+}
+
+fn declare(options: &Options, mut sink: FileSink, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
+    let name = checked_name(options)?;
     if let Some(bytes) = options.maybe_size("rotate_size") {
         sink = sink.rotate_bytes(bytes.value);
     }

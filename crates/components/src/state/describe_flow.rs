@@ -165,13 +165,19 @@ fn batch() -> Described {
                 OptionType::duration(),
                 "Emits a batch that is not full when its first row has waited so long. Left out: only at the end of the run.",
             ),
+            OptionSpec::with_default(
+                "overlap",
+                OptionType::integer(0, 100_000),
+                "0",
+                "So many rows are the last of one batch and the first of the next: for what compares neighbours.",
+            ),
             OptionSpec::with_default("as", OptionType::Text, "rows", "The list's field."),
         ],
         outputs: "`default`: the list (`rows`, or as `as` says) of maps from the input's fields to values, and `count`.",
         example: "id: hundreds\nclassName: batch\nconfig:\n  rows: 100\n  within: 1s\n",
         example_fields: &["word", "n"],
         factory: Box::new(|options, place| {
-            let batch = Batch::of(options.count("rows")).name(options.text("as"));
+            let batch = Batch::of(options.count("rows")).overlap(options.count("overlap")).name(options.text("as"));
             match options.maybe_duration("within") {
                 Some(within) => batch.within(within.value).declare(place),
                 None => batch.declare(place),

@@ -15,6 +15,7 @@ use crate::rows::stream;
 #[derive(Debug, Clone)]
 pub struct Batch {
     count: usize,
+    overlap: usize,
     within: Option<Duration>,
     name: Given<String>,
 }
@@ -22,7 +23,13 @@ pub struct Batch {
 impl Batch {
     /// Of so many rows, at least 1.
     pub fn of(count: usize) -> Batch {
-        Batch { count: count.max(1), within: None, name: "rows".into() }
+        Batch { count: count.max(1), overlap: 0, within: None, name: "rows".into() }
+    }
+
+    /// So many rows, less than a batch has, are the last of one batch and the first of the next: for what compares neighbours.
+    /// They belong to the trees of the first. Default 0.
+    pub fn overlap(self, rows: usize) -> Batch {
+        Batch { overlap: rows, ..self }
     }
 
     /// Goes on when its first row has waited so long.
@@ -38,17 +45,22 @@ impl Batch {
     /// Declares it at a place.
     ///
     /// # Errors
-    /// When the list would be named `count`.
+    /// When the list would be named `count`, and when batches would consist of what overlaps.
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         let fields = vec![self.name.value.clone(), "count".to_owned()];
         super::distinct_names(&fields, self.name.at)?;
+        if self.overlap >= self.count {
+            let what = format!("batches of {} rows cannot share {} with the next", self.count, self.overlap);
+            return Err(vec![ConfigError::new(place.span(), what, "make `overlap` less than `rows`")]);
+        }
         let input = place.fields().to_vec();
-        let (count, within) = (self.count, self.within);
+        let (count, overlap, within) = (self.count, self.overlap, self.within);
         // Ticks come a quarter of the time apart, so a batch waits at most a quarter longer.
         let tick = within.map(|time| (time / 4).clamp(Duration::from_millis(1), Duration::from_secs(1)));
         let make = move || Batching {
             fields: input.clone(),
             count,
+            overlap,
             within,
             rows: Vec::new(),
             anchors: Vec::new(),
@@ -62,8 +74,10 @@ impl Batch {
 struct Batching {
     fields: Vec<String>,
     count: usize,
+    overlap: usize,
     within: Option<Duration>,
     rows: Vec<Value>,
+    /// Of the rows that no batch had before: the last of them.
     anchors: Vec<Anchor>,
     began_ns: u64,
     clock: Option<Clock>,
@@ -75,11 +89,12 @@ impl Batching {
     }
 
     fn flush(&mut self, out: &mut RowStreams) {
-        if self.rows.is_empty() {
+        if self.anchors.is_empty() {
             return;
         }
         let count = Value::I64(self.rows.len() as i64);
-        let row = Row(vec![Value::List(std::mem::take(&mut self.rows)), count]);
+        let next = self.rows[self.rows.len().saturating_sub(self.overlap)..].to_vec();
+        let row = Row(vec![Value::List(std::mem::replace(&mut self.rows, next)), count]);
         let anchors: Vec<&Anchor> = self.anchors.iter().collect();
         out[0].anchored(&anchors, row);
         self.anchors.drain(..).for_each(Anchor::ack);
@@ -96,7 +111,7 @@ impl Bolt for Batching {
     }
 
     fn execute(&mut self, input: Input<'_, Row>, out: &mut RowStreams) -> Result<(), BoltError> {
-        if self.rows.is_empty() && self.within.is_some() {
+        if self.anchors.is_empty() && self.within.is_some() {
             self.began_ns = self.now_ns();
         }
         let (row, anchor) = input.keep();

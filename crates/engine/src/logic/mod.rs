@@ -37,10 +37,11 @@ use crate::env::{CohortEnv, Registry, Wake};
 use crate::fault::{Fault, FaultKind};
 use crate::inbox::{EndTracker, Inbox};
 use crate::ledger::{Ended, Ledger, LedgerConfig};
+use crate::log::Level;
 use crate::net::Net;
 use crate::outbox::{Outbox, OutboxParts};
 use crate::pool::BatchPool;
-use crate::shared::{Level, WorkerEvent, WorkerShared};
+use crate::shared::{WorkerEvent, WorkerShared};
 use crate::stats::{CohortStats, LinkBooks, LinkStats};
 
 pub use receive::ReceiveError;
@@ -159,6 +160,7 @@ impl Core {
                 seed: plan.hash() ^ u64::from(cohort.tasks[0]) << 20,
                 wake: wake.clone(),
                 hooks: hooks.map_or_else(Vec::new, |h| h.iter().map(|f| f()).collect()),
+                registry: registry.clone(),
                 acks: acks.clone(),
                 ledger: spout.then(|| Ledger::new(ledger_config(&plan, cohort.tasks.len()), &cohort.tasks)),
                 acking: plan.spec.config.acking(),

@@ -12,36 +12,6 @@ use crate::run::stats::{LinkCounters, LinkStats};
 /// Version of the report's shape: a field that goes or changes its meaning raises it, a new one does not.
 const REPORT_VERSION: u32 = 1;
 
-/// The runner's fields: an app's section cannot have such a name.
-pub(crate) const FIELDS: &[&str] = &[
-    "report_version",
-    "topology",
-    "workers",
-    "end",
-    "error",
-    "processing_ms",
-    "elapsed_ms",
-    "components",
-    "latency_ns",
-    "rate",
-    "cores",
-    "rss_bytes",
-    "startup_ms",
-    "io",
-    "wait",
-    "verified",
-    "warnings",
-    "back_pressure",
-    "counters",
-    "gauges",
-    "histograms_ns",
-    "links",
-    "by_link",
-    "per_tuple",
-    "worker_links",
-    "left_over",
-];
-
 /// The whole report as one object.
 pub(crate) fn value(report: &Report) -> Value {
     let end = match report.end {
@@ -157,6 +127,7 @@ fn thousandths(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::{self, Field};
     use super::super::tests::sample;
     use super::*;
 
@@ -194,16 +165,30 @@ mod tests {
         assert_eq!(value["lines"], 5_123_456, "the app's section");
     }
 
+    fn names(value: &Value) -> Vec<&str> {
+        let mut names: Vec<_> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn told(tables: &[&[Field]]) -> Vec<&'static str> {
+        let mut names: Vec<_> = tables.iter().copied().flatten().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names
+    }
+
     #[test]
-    fn every_field_of_the_runner_is_reserved_and_nothing_else_is() {
+    fn every_field_is_in_the_reference_and_reserved_and_nothing_else_is() {
         let mut report = sample();
         report.sections = Default::default();
         let value = value(&report);
-        let mut names: Vec<_> = value.as_object().expect("an object").keys().map(String::as_str).collect();
-        let mut reserved = FIELDS.to_vec();
-        names.sort_unstable();
-        reserved.sort_unstable();
-        assert_eq!(names, reserved);
+        assert_eq!(names(&value), told(&[fields::REPORT]));
+        assert_eq!(names(&value["components"]["count"]), told(&[fields::COMPONENT]));
+        assert_eq!(names(&value["by_link"][0]), told(&[fields::LINK]));
+        let ends = |name: &&str| ["from", "to", "kind"].contains(name);
+        let sums: Vec<_> = told(&[fields::LINK, fields::LINKS]).into_iter().filter(|name| !ends(name)).collect();
+        assert_eq!(names(&value["links"]), sums);
+        assert_eq!(names(&value["latency_ns"]), told(&[fields::PERCENTILES]));
     }
 
     #[test]

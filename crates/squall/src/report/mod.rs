@@ -3,6 +3,7 @@
 //! An app adds its own parts through [`Sections`]. Invariants: the text and the JSON are made of the same [`Report`], so
 //! they never disagree; numbers that are not known are `None` (`–`, `null`), never 0.
 
+pub(crate) mod fields;
 pub(crate) mod file;
 pub(crate) mod json;
 pub(crate) mod text;
@@ -41,7 +42,7 @@ impl Sections {
     /// # Panics
     /// If `name` is a field of the runner (`components`, `latency_ns`, …): the report would be ambiguous.
     pub fn section(&mut self, name: &str, value: impl Into<Value>) {
-        assert!(!json::FIELDS.contains(&name), "`{name}` is a field of every report; choose another name");
+        assert!(!fields::is_reserved(name), "`{name}` is a field of every report; choose another name");
         self.fields.insert(name.to_owned(), value.into());
     }
 

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, select};
-use squall_engine::{IoChoice, IoOptions, Level, Registry, SocketLink, WaitPlan, Worker, WorkerConfig, WorkerEvent};
+use crossbeam_channel::{Receiver, never, select};
+use squall_engine::{
+    IoChoice, IoOptions, Level, LogFilter, Registry, SocketLink, WaitPlan, Worker, WorkerConfig, WorkerEvent,
+};
 use squall_topology::{ComponentKind, Grouping, LinkKind, Machine, Plan};
 
 use super::engine::{ComponentOutline, Engine, Event, Events, InputOutline, Outline, Program, SocketEnd, SocketPair};
+use super::sample;
 use super::stats::WorkerStats;
 
 /// How workers run a plan; the same in all of them, from the same arguments.
@@ -18,6 +21,9 @@ pub(crate) struct Settings {
     pub io_options: IoOptions,
     pub wait: WaitPlan,
     pub pin: bool,
+    pub log: LogFilter,
+    /// Component whose tuples are sampled; one of the plan's.
+    pub sample: Option<String>,
 }
 
 /// A planned topology with its code.
@@ -45,11 +51,16 @@ impl Program for Dataplane {
     }
 
     fn start(self: Box<Self>, worker: u32, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
-        let Settings { io, io_options, wait, pin } = self.settings;
-        let config = WorkerConfig { plan: self.plan, worker, io, io_options, wait, pin };
+        let Settings { io, io_options, wait, pin, log, sample } = self.settings;
+        let mut registry = self.registry;
+        let samples = match sample.and_then(|name| self.plan.spec.component(&name)) {
+            Some(component) => sample::attach(component, &self.plan, &mut registry),
+            None => never(),
+        };
+        let config = WorkerConfig { plan: self.plan, worker, io, io_options, wait, pin, log };
         let link = |end: SocketEnd| SocketLink { a: end.reactors.0, b: end.reactors.1, fd: end.fd };
-        let worker = Worker::start(config, self.registry, sockets.into_iter().map(link).collect());
-        worker.map(|worker| Box::new(Running(worker)) as Box<dyn Engine>).map_err(|error| error.to_string())
+        let worker = Worker::start(config, registry, sockets.into_iter().map(link).collect());
+        worker.map(|worker| Box::new(Running { worker, samples }) as Box<dyn Engine>).map_err(|error| error.to_string())
     }
 }
 
@@ -106,41 +117,49 @@ fn inputs(plan: &Plan, component: u32) -> Option<Vec<InputOutline>> {
         .collect()
 }
 
-struct Running(Worker);
+struct Running {
+    worker: Worker,
+    samples: Receiver<Event>,
+}
 
 impl Engine for Running {
     fn events(&self) -> Box<dyn Events> {
-        let receivers = self.0.receivers();
-        Box::new(Channels { events: receivers.events.clone(), results: receivers.results.clone(), finished: false })
+        let receivers = self.worker.receivers();
+        let (events, results) = (receivers.events.clone(), receivers.results.clone());
+        Box::new(Channels { events, results, samples: self.samples.clone(), finished: false })
     }
 
     fn begin(&self) {
-        self.0.begin();
+        self.worker.begin();
     }
 
     fn stop_spouts(&self) {
-        self.0.stop_spouts();
+        self.worker.stop_spouts();
     }
 
     fn snapshot(&self) -> WorkerStats {
-        self.0.snapshot()
+        self.worker.snapshot()
     }
 
     fn join(self: Box<Self>) -> WorkerStats {
-        self.0.join()
+        self.worker.join()
     }
 }
 
-/// The two channels out of a worker as one sequence of events.
+/// The channels out of a worker as one sequence of events.
 struct Channels {
     events: Receiver<WorkerEvent>,
     results: Receiver<WorkerEvent>,
+    samples: Receiver<Event>,
     /// `Finished` came; it is passed on once the rows pushed before it are.
     finished: bool,
 }
 
 impl Events for Channels {
     fn next(&mut self, timeout: Duration, results: bool) -> Option<Event> {
+        if let Ok(sample) = self.samples.try_recv() {
+            return Some(sample);
+        }
         let event = match (self.finished, results) {
             (true, true) => match self.results.try_recv() {
                 Ok(row) => row,
@@ -155,11 +174,13 @@ impl Events for Channels {
             (false, true) => select! {
                 recv(self.events) -> event => event.ok()?,
                 recv(self.results) -> row => row.ok()?,
+                recv(self.samples) -> sample => return sample.ok(),
                 default(timeout) => return None,
             },
-            (false, false) => match self.events.recv_timeout(timeout) {
-                Ok(event) => event,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            (false, false) => select! {
+                recv(self.events) -> event => event.ok()?,
+                recv(self.samples) -> sample => return sample.ok(),
+                default(timeout) => return None,
             },
         };
         match event {
@@ -193,7 +214,7 @@ mod tests {
     fn channels() -> (crossbeam_channel::Sender<WorkerEvent>, crossbeam_channel::Sender<WorkerEvent>, Channels) {
         let (tell, events) = crossbeam_channel::bounded(8);
         let (push, results) = crossbeam_channel::bounded(8);
-        (tell, push, Channels { events, results, finished: false })
+        (tell, push, Channels { events, results, samples: never(), finished: false })
     }
 
     fn row(task: u32) -> WorkerEvent {

@@ -1,9 +1,10 @@
-//! What a run shows while it goes: one updating line on a terminal, a plain line every few seconds otherwise.
+//! What a run shows while it goes: a line that updates itself on a terminal, with the components' own counters, gauges and histograms
+//! below it; plain lines every few seconds otherwise.
 //!
 //! It goes to standard error: standard output is for results. Errors of writing are ignored, since a run does not
 //! depend on being watched.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 use squall_metrics::format;
@@ -12,6 +13,8 @@ const TERMINAL_EVERY_NS: u64 = 250_000_000;
 const PLAIN_EVERY_NS: u64 = 5_000_000_000;
 /// Chains of waiting components that fit a line.
 const CHAINS_MAX: usize = 3;
+/// The components' own metrics that are shown live; the report has all.
+const METRICS_MAX: usize = 8;
 
 /// How much to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub(crate) enum Show {
     Quiet,
     /// Whole lines.
     Plain,
-    /// One line, rewritten in place.
+    /// A few lines, rewritten in place.
     Terminal,
 }
 
@@ -49,6 +52,40 @@ pub(crate) struct View {
     pub back_pressure: Vec<(String, String)>,
     /// The spouts were told to stop.
     pub draining: bool,
+    /// The components' own metrics, by name.
+    pub metrics: Vec<(String, Metric)>,
+}
+
+/// The value of a component's own metric.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Metric {
+    /// The count, and how much it grew in a second since the last line.
+    Counter {
+        count: u64,
+        rate: f64,
+    },
+    Gauge(i64),
+    /// Nanoseconds.
+    Histogram {
+        p50_ns: Option<u64>,
+        p99_ns: Option<u64>,
+        count: u64,
+    },
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Metric::Counter { count, rate } => {
+                write!(f, "{} ({}/s)", format::count(count), format::count_short(rate as u64))
+            }
+            Metric::Gauge(value) => write!(f, "{value}"),
+            Metric::Histogram { p50_ns, p99_ns, count } => {
+                let [p50, p99] = [p50_ns, p99_ns].map(format::duration_ns_or_none);
+                write!(f, "p50 {p50}  p99 {p99}  of {}", format::count(count))
+            }
+        }
+    }
 }
 
 impl View {
@@ -75,6 +112,18 @@ impl View {
             let _ = write!(line, "  back-pressure: {}", chains.join("; "));
         }
         line
+    }
+
+    /// A line for each of the components' own metrics, at most eight and one that counts the others.
+    pub(crate) fn metric_lines(&self) -> Vec<String> {
+        let shown = &self.metrics[..self.metrics.len().min(METRICS_MAX)];
+        let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let mut lines: Vec<String> = shown.iter().map(|(name, value)| format!("  {name:<width$}  {value}")).collect();
+        match self.metrics.len() - shown.len() {
+            0 => {}
+            more => lines.push(format!("  … and {more} more, which the report will show")),
+        }
+        lines
     }
 }
 
@@ -131,13 +180,14 @@ fn follow<'a>(waits: &'a [(String, String)], path: Vec<&'a str>, joint: &str, fo
 pub(crate) struct Screen {
     show: Show,
     due_ns: u64,
-    dirty: bool,
+    /// Lines of the live view that stand on the terminal; the cursor is at the end of the last.
+    lines: usize,
 }
 
 impl Screen {
     /// Nothing shown yet; the first line is due one interval after `now_ns`.
     pub(crate) fn new(show: Show, now_ns: u64) -> Self {
-        let mut screen = Screen { show, due_ns: 0, dirty: false };
+        let mut screen = Screen { show, due_ns: 0, lines: 0 };
         screen.skip(now_ns);
         screen
     }
@@ -163,15 +213,26 @@ impl Screen {
     /// Shows a live line and sets the next due time.
     pub(crate) fn update(&mut self, view: &View, now_ns: u64) {
         self.skip(now_ns);
-        let mut err = io::stderr().lock();
-        let _ = match self.show {
-            Show::Quiet => Ok(()),
-            Show::Plain => writeln!(err, "{}", view.line(" waits for ")),
+        let text = match self.show {
+            Show::Quiet => return,
+            Show::Plain => {
+                let line = view.line(" waits for ");
+                std::iter::once(line).chain(view.metric_lines()).map(|line| line + "\n").collect()
+            }
             Show::Terminal => {
-                self.dirty = true;
-                write!(err, "\r\x1b[K{}", fit(&view.line(" ← "), columns())).and_then(|()| err.flush())
+                let (columns, rows) = size();
+                let mut lines = vec![view.line(" ← ")];
+                lines.extend(view.metric_lines());
+                // What scrolls off the top cannot be rewritten.
+                lines.truncate(rows.saturating_sub(1).max(1));
+                let lines: Vec<String> = lines.iter().map(|line| fit(line, columns)).collect();
+                let text = format!("{}{}", back_over(self.lines), lines.join("\r\n"));
+                self.lines = lines.len();
+                text
             }
         };
+        let mut err = io::stderr().lock();
+        let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
     }
 
     /// Prints a line that stays, whatever the mode.
@@ -187,19 +248,29 @@ impl Screen {
         }
     }
 
-    /// Takes the live line off the terminal.
+    /// Takes the live view off the terminal.
     pub(crate) fn clear(&mut self) {
-        if std::mem::take(&mut self.dirty) {
+        let lines = std::mem::take(&mut self.lines);
+        if lines > 0 {
             let mut err = io::stderr().lock();
-            let _ = write!(err, "\r\x1b[K").and_then(|()| err.flush());
+            let _ = err.write_all(back_over(lines).as_bytes()).and_then(|()| err.flush());
         }
     }
 }
 
-fn columns() -> usize {
+/// Moves to the start of the live view of so many lines and clears the terminal from there.
+fn back_over(lines: usize) -> String {
+    match lines {
+        0 | 1 => "\r\x1b[J".to_owned(),
+        more => format!("\r\x1b[{}A\x1b[J", more - 1),
+    }
+}
+
+/// Columns and rows of the terminal.
+fn size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stderr()) {
-        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
-        _ => 80,
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (usize::from(size.ws_col), usize::from(size.ws_row)),
+        _ => (80, 24),
     }
 }
 
@@ -231,6 +302,7 @@ mod tests {
             input: Some((84_200_000, Some(200_000_000))),
             back_pressure: waits(&[("split", "count"), ("lines", "split")]),
             draining: false,
+            metrics: Vec::new(),
         };
         assert_eq!(
             view.line(" ← "),
@@ -244,6 +316,29 @@ mod tests {
         view.draining = true;
         assert_eq!(view.line(" ← "), " 3.2 s   12.3 M tuples/s  p50 8.4 µs  p99 –  1.0 MB  draining");
         assert_eq!(View::default().line(" ← "), " 0.0 s        0 tuples/s  p50 –  p99 –");
+    }
+
+    #[test]
+    fn the_components_own_metrics_stand_below_the_line_aligned_and_bounded() {
+        let mut view = View::default();
+        view.metrics = vec![
+            ("lines.bytes".into(), Metric::Counter { count: 84_200_000, rate: 12_345_678.0 }),
+            ("count.keys".into(), Metric::Gauge(-3)),
+            ("split.line".into(), Metric::Histogram { p50_ns: Some(8_400), p99_ns: None, count: 1_000 }),
+        ];
+        let want =
+            ["  lines.bytes  84,200,000 (12.3 M/s)", "  count.keys   -3", "  split.line   p50 8.4 µs  p99 –  of 1,000"];
+        assert_eq!(view.metric_lines(), want);
+        view.metrics = (0..METRICS_MAX + 2).map(|i| (format!("c.g{i}"), Metric::Gauge(0))).collect();
+        let lines = view.metric_lines();
+        assert_eq!(lines.len(), METRICS_MAX + 1);
+        assert_eq!(lines.last().map(String::as_str), Some("  … and 2 more, which the report will show"));
+    }
+
+    #[test]
+    fn a_view_of_several_lines_is_rewritten_from_its_first() {
+        assert_eq!((back_over(0).as_str(), back_over(1).as_str()), ("\r\x1b[J", "\r\x1b[J"));
+        assert_eq!(back_over(3), "\r\x1b[2A\x1b[J");
     }
 
     #[test]

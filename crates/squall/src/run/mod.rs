@@ -13,6 +13,7 @@ pub(crate) mod job;
 pub(crate) mod live;
 pub(crate) mod outcome;
 pub(crate) mod parent;
+pub(crate) mod sample;
 pub(crate) mod sockets;
 pub(crate) mod stats;
 pub(crate) mod system;

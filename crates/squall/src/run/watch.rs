@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use squall_metrics::Percentiles;
+
 use super::course::Course;
-use super::live::{Screen, View};
-use super::stats::{Total, Usage, WorkerStats};
+use super::live::{Metric, Screen, View};
+use super::stats::{ByComponent, Total, Usage, WorkerStats};
 use super::system;
 
 /// Different warnings kept for the report; more are counted.
@@ -39,6 +41,8 @@ pub(crate) struct Watch {
     /// CPU time of this process while input was processed.
     cpu_ns: u64,
     last_shown: (u64, u64),
+    /// The components' own counters as they were shown last.
+    counters_shown: ByComponent<u64>,
 }
 
 /// Shares of the looks in which a component waited for another.
@@ -68,6 +72,7 @@ impl Watch {
             cpu_from_ns: 0,
             cpu_ns: 0,
             last_shown: (0, 0),
+            counters_shown: BTreeMap::new(),
         }
     }
 
@@ -156,9 +161,29 @@ impl Watch {
             input: self.input_bytes(&total).map(|read| (read, self.total_bytes)),
             back_pressure: total.stats.back_pressure.clone(),
             draining,
+            metrics: self.metrics(&total.stats, now_ns.saturating_sub(then_ns)),
         };
+        self.counters_shown = total.stats.counters;
         self.last_shown = (now_ns, executed);
         self.screen.update(&view, now_ns);
+    }
+
+    /// The components' own metrics, without the counter that is in the line already.
+    fn metrics(&self, stats: &WorkerStats, since_ns: u64) -> Vec<(String, Metric)> {
+        let counters = each(&stats.counters).filter(|(component, name, _)| {
+            self.progress.counter.as_ref().is_none_or(|(c, n)| (c, n) != (*component, *name))
+        });
+        let counters = counters.map(|(component, name, &count)| {
+            let before = self.counters_shown.get(component).and_then(|c| c.get(name)).copied().unwrap_or(0);
+            let rate = rate(count.saturating_sub(before), since_ns);
+            (format!("{component}.{name}"), Metric::Counter { count, rate })
+        });
+        let gauges = each(&stats.gauges).map(|(c, name, &value)| (format!("{c}.{name}"), Metric::Gauge(value)));
+        let histograms = each(&stats.histograms).map(|(component, name, histogram)| {
+            let Percentiles { p50, p99, count, .. } = histogram.percentiles();
+            (format!("{component}.{name}"), Metric::Histogram { p50_ns: p50, p99_ns: p99, count })
+        });
+        counters.chain(gauges).chain(histograms).collect()
     }
 
     fn input_bytes(&self, total: &Total) -> Option<u64> {
@@ -231,6 +256,11 @@ impl Watch {
     }
 }
 
+/// Component, name and value of all.
+fn each<T>(of: &ByComponent<T>) -> impl Iterator<Item = (&String, &String, &T)> {
+    of.iter().flat_map(|(component, values)| values.iter().map(move |(name, value)| (component, name, value)))
+}
+
 /// A count over a time, a second; 0 for no time.
 pub(crate) fn rate(count: u64, ns: u64) -> f64 {
     if ns == 0 { 0.0 } else { count as f64 * 1e9 / ns as f64 }
@@ -261,6 +291,26 @@ mod tests {
         watch.on_stats(0, waiting);
         watch.on_stats(1, WorkerStats::default());
         assert_eq!(watch.waits(), [Wait { waiting: "lines".into(), on: "count".into(), share: 0.5 }]);
+    }
+
+    #[test]
+    fn the_live_view_has_every_counter_gauge_and_histogram_but_the_one_in_its_line() {
+        let mut watch = watch();
+        watch.progress.counter = Some(("lines".into(), "bytes".into()));
+        let mut stats = WorkerStats::default();
+        let counters = [("bytes".to_owned(), 5_000), ("skipped".to_owned(), 300)];
+        stats.counters.insert("lines".into(), counters.into());
+        stats.gauges.insert("count".into(), [("keys".to_owned(), 7)].into());
+        let mut histogram = squall_metrics::Histogram::new();
+        histogram.record(900);
+        stats.histograms.insert("split".into(), [("line".to_owned(), histogram)].into());
+        watch.counters_shown.insert("lines".into(), [("skipped".to_owned(), 100)].into());
+        let metrics = watch.metrics(&stats, 2_000_000_000);
+        let names: Vec<&str> = metrics.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["lines.skipped", "count.keys", "split.line"]);
+        assert_eq!(metrics[0].1, Metric::Counter { count: 300, rate: 100.0 });
+        assert_eq!(metrics[1].1, Metric::Gauge(7));
+        assert!(matches!(metrics[2].1, Metric::Histogram { count: 1, .. }));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use super::channel::{Reader, Received, Writer, split};
 use super::control::{FRAME_BYTES_MAX, Frame, FromWorker, Hello, ToWorker, encode_message, encode_result};
@@ -82,6 +82,8 @@ impl Worker {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // Ctrl-C reaches the whole process group; the parent decides what it means.
         signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
+        // A file beyond `ulimit -f` is an error of its write, which names it, not the end of the process.
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let (terminate, handler) = std::os::unix::net::UnixStream::pair()?;
         signal_hook::low_level::pipe::register(SIGTERM, handler)?;
         terminate.set_nonblocking(true)?;

@@ -50,9 +50,10 @@ pub(crate) fn components(command: &ComponentsCommand) -> ExitCode {
 }
 
 fn unknown(name: &str, registry: &Registry) -> String {
-    let remedy = match registry.suggest(name) {
-        Some(close) => format!("did you mean `{close}`?"),
-        None => "`squall components` lists what there is".into(),
+    let remedy = match (registry.left_out(name), registry.suggest(name)) {
+        (Some(feature), _) => feature,
+        (None, Some(close)) => format!("did you mean `{close}`?"),
+        (None, None) => "`squall components` lists what there is".into(),
     };
     format!("no component is registered as `{name}`; {remedy}")
 }

@@ -5,6 +5,7 @@ mod components;
 mod doctor;
 mod file;
 mod new;
+mod reference;
 mod validate;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use crate::run::job::complain;
 use components::ComponentsCommand;
 use file::TopologyFile;
 use new::NewCommand;
+pub use reference::reference;
 use validate::ValidateCommand;
 
 /// Squall: stream topologies as a microsecond dataplane
@@ -55,19 +57,18 @@ Examples:
   squall validate topology.yaml        what is wrong with it, all at once
   squall run topology.yaml             run it
   squall graph topology.yaml -o svg    draw it
-  squall components filter             what `filter` can be told
+  squall components filter             what `filter` can be told";
 
-Exit codes:
-  0    done; all input was processed, no tuple failed
-  1    a topology is wrong, or its run, a tuple or a write failed; standard error says which and what to do
-  2    the command line was not understood
-  130  ended by Ctrl-C or SIGTERM; the report covers what was read until then";
+/// The whole command line.
+fn command() -> clap::Command {
+    Cli::command().after_help(format!("{EXAMPLES}\n\n{}", cli::exit_codes()))
+}
 
 /// The `squall` binary.
 pub fn main() -> ExitCode {
     let app = App::new("squall", file::declare);
     let args: Vec<OsString> = std::env::args_os().collect();
-    let matches = Cli::command().after_help(EXAMPLES).try_get_matches_from(&args);
+    let matches = command().try_get_matches_from(&args);
     let command = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli.command,
         Err(error) => {

@@ -85,6 +85,8 @@ struct Sum {
     finished: bool,
     results: Option<Results>,
     log: Option<squall::Logger>,
+    largest: Option<squall::Gauge>,
+    added: Option<squall::SharedHistogram>,
     logged: bool,
 }
 
@@ -95,12 +97,19 @@ impl Bolt for Sum {
     fn prepare(&mut self, ctx: &Context) -> Result<(), BoltError> {
         self.results = Some(ctx.results());
         self.log = Some(ctx.logger());
+        self.largest = Some(ctx.gauge("largest"));
+        self.added = Some(ctx.histogram("added"));
+        ctx.log(Level::Debug, format_args!("ready to add"));
         Ok(())
     }
 
     fn execute(&mut self, input: Input<'_, Number>, _: &mut ()) -> Result<(), BoltError> {
         let n = input.n.to_native();
         self.sum += n;
+        if let (Some(largest), Some(added)) = (&self.largest, &self.added) {
+            largest.set(n as i64);
+            added.record(n);
+        }
         if self.options.slow_us > 0 {
             sleep(Duration::from_micros(self.options.slow_us));
         }
@@ -153,6 +162,8 @@ fn topology(t: &mut Topology, options: &Options) -> Result<(), Box<dyn Error>> {
         finished: false,
         results: None,
         log: None,
+        largest: None,
+        added: None,
         logged: false,
     };
     t.bolt("sum", sum).tasks(2).executors(2).on(numbers.streams().shuffle());
