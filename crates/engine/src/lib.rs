@@ -12,6 +12,7 @@
 
 mod acks;
 mod anchor;
+mod board;
 mod clock;
 mod cohort;
 mod credit;
@@ -35,6 +36,7 @@ mod wires;
 mod worker;
 
 pub use anchor::Anchor;
+pub use board::{Board, BoardLayout, Pulse};
 pub use clock::{Clock, MonotonicClock, VirtualClock};
 pub use cohort::{BatchEnd, Cohort, Finish, SpoutTurn};
 pub use env::{CohortEnv, CohortFactory, GroupingFactory, Registry, Wake};
@@ -51,4 +53,4 @@ pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared}
 pub use squall_io::{IoChoice, IoKind, IoOptions, ZeroCopy};
 pub use stats::{CohortStats, ComponentStats, DropReason, LinkCounters, LinkStats, LinkTraffic};
 pub use wait::{WaitPlan, WaitStrategy};
-pub use worker::{PeerLinks, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};
+pub use worker::{PeerLinks, Membership, Rejoiner, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::inbox::{Held, Item};
 use crate::net::{Net, Offered};
 use crate::outbox::Sealed;
-use crate::stats::bump;
+use crate::stats::Count;
 
 impl Core {
     /// Sends what the cohort sealed, in order per destination; what a link refuses stays in `pending` and pauses the
@@ -126,7 +126,7 @@ impl Core {
             return Some(sealed);
         }
         let dropped = self.fail_tuples(&sealed.batch.view(), self.slots[at].component, |_| true);
-        bump(&self.slots[at].stats.feedback_full, dropped);
+        self.slots[at].stats.bump(Count::FeedbackFull, dropped);
         self.books.dropped(sealed.to(), u64::from(sealed.batch.count()));
         self.pool.give(sealed.batch);
         None
