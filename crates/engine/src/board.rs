@@ -42,13 +42,19 @@ impl BoardLayout {
     /// The layout for a plan.
     pub fn of(plan: &Plan) -> BoardLayout {
         let reactors = 0..plan.reactors.len() as ReactorIx;
-        let cohorts = reactors.flat_map(|r| plan.cohorts_of(r).into_iter().map(move |c| (c.component, r)));
+        let cohorts = reactors.flat_map(|r| plan.cohorts_of(r).iter().map(move |c| (c.component, r)));
         let spout = |c: ComponentIx| plan.spec.components[c as usize].kind == ComponentKind::Spout;
         BoardLayout {
             workers: plan.workers.len(),
             reactors: plan.reactors.iter().map(|r| (r.worker, r.side)).collect(),
             cohorts: cohorts.map(|(c, r)| (c, r, spout(c))).collect(),
         }
+    }
+
+    /// A layout by hand: the number of workers; by reactor its worker and whether it is a side reactor; the cohorts, each with component, reactor,
+    /// and whether it is a spout.
+    pub fn new(workers: u32, reactors: Vec<(WorkerIx, bool)>, cohorts: Vec<(ComponentIx, ReactorIx, bool)>) -> Self {
+        BoardLayout { workers: workers as usize, reactors, cohorts }
     }
 
     fn words(&self) -> usize {
@@ -89,7 +95,7 @@ impl Board {
         Ok((Board { layout, words }, fd))
     }
 
-    /// The board that the parent made.
+    /// The board that the parent of a run made.
     ///
     /// # Errors
     /// The kernel's, or that it is too small for this plan.
@@ -152,7 +158,7 @@ impl Pulse {
 
     /// The thread calls a component.
     #[inline]
-    pub(crate) fn calls(&self, component: ComponentIx) {
+    pub fn calls(&self, component: ComponentIx) {
         self.words.store(self.at + BUSY, u64::from(component) + 1);
     }
 

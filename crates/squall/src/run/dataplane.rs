@@ -5,10 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, select};
-use squall_engine::{IoChoice, IoOptions, Level, Registry, SocketLink, WaitPlan, Worker, WorkerConfig, WorkerEvent};
+use std::cell::Cell;
+
+use squall_engine::{
+    Board, BoardLayout, IoChoice, IoOptions, Level, Membership, Pulse, Registry, SocketLink, WaitPlan, Worker,
+    WorkerConfig, WorkerEvent,
+};
 use squall_topology::{ComponentKind, Grouping, LinkKind, Machine, Plan};
 
-use super::engine::{ComponentOutline, Engine, Event, Events, InputOutline, Outline, Program, SocketEnd, SocketPair};
+use super::engine::{
+    ComponentOutline, Engine, Event, Events, InputOutline, Join, Outline, Program, Role, SocketEnd, SocketPair,
+};
 use super::stats::WorkerStats;
 
 /// How workers run a plan; the same in all of them, from the same arguments.
@@ -44,13 +51,20 @@ impl Program for Dataplane {
         Plan::first_difference(canonical, &self.outline.canonical)
     }
 
-    fn start(self: Box<Self>, worker: u32, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
+    fn start(self: Box<Self>, role: Role, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
         let Settings { io, io_options, wait, pin } = self.settings;
+        let Role { worker, epochs, heals, board } = role;
+        let board = Board::open(&self.plan, board).map_err(|e| format!("the board of the run cannot be used: {e}"))?;
+        let pulse = board.main(worker);
         let config = WorkerConfig { plan: self.plan, worker, io, io_options, wait, pin };
-        let link = |end: SocketEnd| SocketLink { a: end.reactors.0, b: end.reactors.1, fd: end.fd };
-        let worker = Worker::start(config, self.registry, sockets.into_iter().map(link).collect());
-        worker.map(|worker| Box::new(Running(worker)) as Box<dyn Engine>).map_err(|error| error.to_string())
+        let membership = Membership { epochs, board, heals };
+        let worker = Worker::start_in(config, membership, self.registry, links(sockets)).map_err(|e| e.to_string())?;
+        Ok(Box::new(Running { worker, pulse, beats: Cell::new(0) }))
     }
+}
+
+fn links(sockets: Vec<SocketEnd>) -> Vec<SocketLink> {
+    sockets.into_iter().map(|end| SocketLink { a: end.reactors.0, b: end.reactors.1, fd: end.fd }).collect()
 }
 
 fn outline(plan: &Plan, machine: &Machine) -> Outline {
@@ -60,6 +74,7 @@ fn outline(plan: &Plan, machine: &Machine) -> Outline {
         tasks: component.tasks,
         spout: component.kind == ComponentKind::Spout,
         inputs: inputs(plan, ix),
+        execute_timeout_ms: component.execute_timeout_ms,
     };
     Outline {
         name: spec.name.clone(),
@@ -72,6 +87,7 @@ fn outline(plan: &Plan, machine: &Machine) -> Outline {
         memory_bytes: plan.memory.total,
         tasks: plan.tasks.len() as u32,
         reactors: plan.reactors.len() as u32,
+        board: BoardLayout::of(plan),
     }
 }
 
@@ -106,28 +122,47 @@ fn inputs(plan: &Plan, component: u32) -> Option<Vec<InputOutline>> {
         .collect()
 }
 
-struct Running(Worker);
+struct Running {
+    worker: Worker,
+    pulse: Pulse,
+    beats: Cell<u64>,
+}
 
 impl Engine for Running {
     fn events(&self) -> Box<dyn Events> {
-        let receivers = self.0.receivers();
+        let receivers = self.worker.receivers();
         Box::new(Channels { events: receivers.events.clone(), results: receivers.results.clone(), finished: false })
     }
 
     fn begin(&self) {
-        self.0.begin();
+        self.worker.begin();
     }
 
     fn stop_spouts(&self) {
-        self.0.stop_spouts();
+        self.worker.stop_spouts();
+    }
+
+    fn lose(&self, worker: u32) {
+        self.worker.lose_worker(worker);
+    }
+
+    fn rejoin(&self, worker: u32, epoch: u32, sockets: Vec<SocketEnd>) -> Join {
+        let rejoiner = self.worker.rejoiner();
+        // `false`: it died meanwhile, and will come again.
+        Box::new(move || rejoiner.rejoin(worker, epoch, links(sockets)).map(|_| ()).map_err(|e| e.to_string()))
+    }
+
+    fn beat(&self) {
+        self.beats.set(self.beats.get() + 1);
+        self.pulse.beat(self.beats.get());
     }
 
     fn snapshot(&self) -> WorkerStats {
-        self.0.snapshot()
+        self.worker.snapshot()
     }
 
     fn join(self: Box<Self>) -> WorkerStats {
-        self.0.join()
+        self.worker.join()
     }
 }
 
@@ -173,6 +208,7 @@ impl Events for Channels {
             WorkerEvent::Result { key, task, bytes } => Some(Event::Result { key, task, bytes }),
             WorkerEvent::Warning(text) => Some(Event::Warning(text)),
             WorkerEvent::Failed(cause) => Some(Event::Failed(cause)),
+            WorkerEvent::LinkLost { worker, .. } => Some(Event::LinkLost(worker)),
         }
     }
 }
