@@ -98,9 +98,8 @@ impl Board {
     /// The board that the parent of a run made.
     ///
     /// # Errors
-    /// The kernel's, or that it is too small for this plan.
-    pub fn open(plan: &Plan, fd: OwnedFd) -> io::Result<Board> {
-        let layout = BoardLayout::of(plan);
+    /// The kernel's, or that it is too small for this layout.
+    pub fn open(layout: BoardLayout, fd: OwnedFd) -> io::Result<Board> {
         Ok(Board { words: Words::open(fd, layout.words())?, layout })
     }
 

@@ -76,8 +76,10 @@ struct Member {
     cause: Option<String>,
     /// Since when it is prepared.
     up_ns: Option<u64>,
-    /// When it is to be started again.
+    /// When it is to be started again; until it is.
     due_ns: Option<u64>,
+    /// It is being started.
+    starting: bool,
     epoch: u32,
     budget: Budget,
 }
@@ -160,7 +162,7 @@ impl Course {
             Phase::Draining { until_ns } | Phase::Closing { until_ns } | Phase::Aborting { until_ns } => Some(until_ns),
             _ => None,
         };
-        let starts = self.members.iter().filter_map(|m| m.due_ns);
+        let starts = self.members.iter().filter(|m| !m.starting).filter_map(|m| m.due_ns);
         phase.into_iter().chain(starts).chain(self.broken.iter().map(|(_, at)| *at)).min()
     }
 
@@ -314,7 +316,8 @@ impl Course {
     fn start_due(&mut self, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         for (worker, member) in (0..).zip(&mut self.members) {
-            if member.due_ns.take_if(|at| *at <= now_ns).is_some() {
+            if !member.starting && member.due_ns.is_some_and(|at| at <= now_ns) {
+                member.starting = true;
                 actions.push(Action::Start(worker));
             }
         }

@@ -54,7 +54,8 @@ impl Program for Dataplane {
     fn start(self: Box<Self>, role: Role, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
         let Settings { io, io_options, wait, pin } = self.settings;
         let Role { worker, epochs, heals, board } = role;
-        let board = Board::open(&self.plan, board).map_err(|e| format!("the board of the run cannot be used: {e}"))?;
+        let layout = BoardLayout::of(&self.plan);
+        let board = Board::open(layout, board).map_err(|e| format!("the board of the run cannot be used: {e}"))?;
         let pulse = board.main(worker);
         let config = WorkerConfig { plan: self.plan, worker, io, io_options, wait, pin };
         let membership = Membership { epochs, board, heals };

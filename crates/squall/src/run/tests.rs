@@ -5,11 +5,13 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use squall_engine::{Board, BoardLayout, Pulse};
 
 use super::control::{RESULT_CREDIT_BYTES, ResultRow};
 use super::course::Phase;
@@ -33,6 +35,7 @@ fn outline() -> Outline {
         hash: 7,
         cores: vec![0],
         socket_pairs: vec![SocketPair { reactors: (0, 1), workers: (0, 1) }],
+        board: BoardLayout::new(2, vec![(0, false), (1, false)], vec![]),
         ..Outline::default()
     }
 }
@@ -52,14 +55,23 @@ impl Program for FakeProgram {
     }
 
     fn start(self: Box<Self>, role: Role, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
-        let Role { worker, epochs, .. } = role;
+        let Role { worker, epochs, board, .. } = role;
+        let pulse = Board::open(self.outline.board, board).expect("it is large enough").main(worker);
         let life = epochs[worker as usize];
         if self.scenario == "unprepared" && worker == 1 {
             return Err("component `x` cannot be prepared; mend it".into());
         }
         let (tell, events) = channel();
         let events = Arc::new(Mutex::new(Some(events)));
-        Ok(Box::new(FakeEngine { scenario: self.scenario, worker, life, sockets: Mutex::new(sockets), tell, events }))
+        Ok(Box::new(FakeEngine {
+            scenario: self.scenario,
+            worker,
+            life,
+            sockets: Mutex::new(sockets),
+            pulse: (pulse, 0.into()),
+            tell,
+            events,
+        }))
     }
 }
 
@@ -68,6 +80,7 @@ struct FakeEngine {
     worker: u32,
     life: u32,
     sockets: Mutex<Vec<SocketEnd>>,
+    pulse: (Pulse, AtomicU64),
     tell: Sender<Event>,
     events: Arc<Mutex<Option<Receiver<Event>>>>,
 }
@@ -133,7 +146,9 @@ impl Engine for FakeEngine {
         Box::new(|| Ok(()))
     }
 
-    fn beat(&self) {}
+    fn beat(&self) {
+        self.pulse.0.beat(self.pulse.1.fetch_add(1, Ordering::Relaxed));
+    }
 
     fn snapshot(&self) -> WorkerStats {
         let count = ComponentStats { name: "count".into(), executed: 10, ..ComponentStats::default() };
