@@ -146,8 +146,9 @@ impl Ledger {
     }
 
     /// The root of this record may be in this ledger: its task is one of the ledger's.
-    pub fn is_for(&self, root: RootId) -> bool {
-        (root.task().wrapping_sub(self.first_task) as usize) < self.held.len()
+    #[inline]
+    pub fn is_for(&self, root: u64) -> bool {
+        (RootId::from_u64(root).task().wrapping_sub(self.first_task) as usize) < self.held.len()
     }
 
     /// Takes what a reactor says of a root.

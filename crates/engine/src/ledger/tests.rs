@@ -155,7 +155,7 @@ proptest! {
                     message += 1;
                     let task = TASKS[task];
                     let root = ledger.begin(task, message.into(), xor, workers, now);
-                    prop_assert!(ledger.is_for(root));
+                    prop_assert!(ledger.is_for(root.as_u64()));
                     let new = Root { message, task, xor, workers, born_ns: now, progress_ns: now };
                     prop_assert!(model.live.insert(root, new).is_none(), "a live root's id was given again");
                     prop_assert!(!model.over.contains(&root), "an id was used again");
