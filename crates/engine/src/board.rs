@@ -122,9 +122,7 @@ impl Board {
     fn cohorts_of(&self, worker: WorkerIx) -> impl Iterator<Item = (ComponentIx, bool, CohortStats)> + '_ {
         let all = self.layout.cohorts.iter().enumerate();
         let here = all.filter(move |(_, (_, r, _))| self.layout.reactors[*r as usize].0 == worker);
-        here.map(|(at, (c, _, spout))| {
-            (*c, *spout, CohortStats::at(self.words.clone(), self.layout.cohort_at(at)))
-        })
+        here.map(|(at, (c, _, spout))| (*c, *spout, CohortStats::at(self.words.clone(), self.layout.cohort_at(at))))
     }
 
     /// The counts of a worker's cohorts, added to those of their components.

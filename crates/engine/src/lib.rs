@@ -54,4 +54,4 @@ pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared}
 pub use squall_io::{IoChoice, IoKind, IoOptions, ZeroCopy};
 pub use stats::{CohortStats, ComponentStats, DropReason, LinkCounters, LinkStats, LinkTraffic};
 pub use wait::{WaitPlan, WaitStrategy};
-pub use worker::{PeerLinks, Membership, Rejoiner, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};
+pub use worker::{Membership, PeerLinks, Rejoiner, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

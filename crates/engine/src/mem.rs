@@ -321,7 +321,9 @@ impl MemCluster {
 
     /// Every cohort has finished and nothing is on its way.
     pub fn finished(&self) -> bool {
-        self.gone().is_empty() && self.cores.iter().all(Core::finished) && self.nets.iter().all(|n| n.out.iter().all(VecDeque::is_empty))
+        self.gone().is_empty()
+            && self.cores.iter().all(Core::finished)
+            && self.nets.iter().all(|n| n.out.iter().all(VecDeque::is_empty))
     }
 
     /// Runs in plain order until everything has finished, or nothing happens any more: then `Ok(false)`. Time moves on

@@ -1,12 +1,12 @@
 //! Counts that leave the reactor: plain numbers its thread writes once per turn, read by the worker's main thread, and
 //! those of its links, which it hands over when asked. Links count per batch, never per tuple.
 
-use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use squall_metrics::SizeHistogram;
 use squall_ring::Words;
 use squall_topology::{LinkKind, Plan};
 use squall_tuple::ids::ReactorIx;
+use std::collections::BTreeMap;
 
 use crate::ledger::FailKind;
 

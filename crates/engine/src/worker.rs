@@ -353,7 +353,9 @@ impl Worker {
         let bells: Vec<_> = peers.iter().map(|(r, peer)| (*r, peer.bell.clone())).collect();
         let due: Vec<(ReactorIx, ReactorIx)> = sockets.iter().map(|link| (link.a, link.b)).collect();
         let mut ends = shake_hands(&plan, sockets, &bells, Instant::now() + HELLO_WAIT, mortal)?;
-        let has = |(a, b): (ReactorIx, ReactorIx)| ends.iter().any(|e| (e.mine, e.peer) == (a, b) || (e.mine, e.peer) == (b, a));
+        let has = |(a, b): (ReactorIx, ReactorIx)| {
+            ends.iter().any(|e| (e.mine, e.peer) == (a, b) || (e.mine, e.peer) == (b, a))
+        };
         let worker_of = |reactor: ReactorIx| plan.reactors[reactor as usize].worker;
         let missed = due.iter().filter(|pair| !has(**pair)).flat_map(|(a, b)| [worker_of(*a), worker_of(*b)]);
         let mut missed: Vec<WorkerIx> = missed.filter(|w| *w != config.worker).collect();

@@ -170,9 +170,10 @@ impl<A: Args + Clone + 'static> App<A> {
             Ok(report) => report,
             Err(error) => return fail(&error),
         };
-        let record = command.run.record.as_deref().map(|path| {
-            Record::create(path).map_err(|source| RunError::RecordPath { path: path.to_owned(), source })
-        });
+        let record =
+            command.run.record.as_deref().map(|path| {
+                Record::create(path).map_err(|source| RunError::RecordPath { path: path.to_owned(), source })
+            });
         let record = match record.transpose() {
             Ok(record) => record.unwrap_or_default(),
             Err(error) => return fail(&error),

@@ -149,7 +149,8 @@ fn topology(t: &mut Topology, options: &Options) {
     let options = options.clone();
     let other_build = options.other_build && std::env::args().nth(1).as_deref() == Some("worker");
     let timeout = Duration::from_millis(options.execute_timeout_ms);
-    let work = t.bolt("work", move || Work(options.clone())).execute_timeout(timeout).tasks(if other_build { 3 } else { 2 });
+    let work =
+        t.bolt("work", move || Work(options.clone())).execute_timeout(timeout).tasks(if other_build { 3 } else { 2 });
     let worked = work.on(numbers.shuffle()).streams();
     t.bolt("sum", Sum::default).tasks(2).on(worked.fields([Number::N]));
 }

@@ -59,12 +59,17 @@ pub fn check(record: &Record, spout: &str) -> io::Result<Checked> {
             wrong(format!("input {input} was acked, but the sink has not seen all of it: {seen:?}"));
         }
     }
-    for (note, what) in [(Note::Disorder, "tuples came out of order"), (Note::Strange, "acks or fails were for nothing pending")] {
+    for (note, what) in
+        [(Note::Disorder, "tuples came out of order"), (Note::Strange, "acks or fails were for nothing pending")]
+    {
         if record.note(note) > 0 {
             wrong(format!("{} {what}", record.note(note)));
         }
     }
-    match over(record)?.as_ref().and_then(|over| over["components"].as_array()?.iter().find(|c| c["name"] == spout).cloned()) {
+    match over(record)?
+        .as_ref()
+        .and_then(|over| over["components"].as_array()?.iter().find(|c| c["name"] == spout).cloned())
+    {
         None => wrong(format!("the run has not told its last counts of {spout}")),
         Some(counts) => {
             let number = |name: &str| counts[name].as_u64().unwrap_or(0);
@@ -126,7 +131,8 @@ mod tests {
     }
 
     fn write_counts(record: &Record, roots: u64, acked: u64, failed: u64, why: &str) {
-        let counts = format!(r#"{{"name":"s","roots":{roots},"acked":{acked},"failed":{failed},"roots_failed":{why}}}"#);
+        let counts =
+            format!(r#"{{"name":"s","roots":{roots},"acked":{acked},"failed":{failed},"roots_failed":{why}}}"#);
         let line = format!("{{\"event\":\"up\"}}\n{{\"event\":\"over\",\"components\":[{counts}]}}\n");
         std::fs::write(record.run_log(), line).expect("it can be written");
     }

@@ -23,7 +23,10 @@ fn main() -> ExitCode {
     let checked = match Record::existing(&options.dir).and_then(|record| check(&record, &options.spout)) {
         Ok(checked) => checked,
         Err(error) => {
-            eprintln!("error: the record in {} cannot be read: {error}; name the folder that a run wrote", options.dir.display());
+            eprintln!(
+                "error: the record in {} cannot be read: {error}; name the folder that a run wrote",
+                options.dir.display()
+            );
             return ExitCode::FAILURE;
         }
     };

@@ -56,7 +56,11 @@ pub(crate) enum Action {
     Send(u32, ToWorker),
     Kill(u32),
     /// A worker is dead and will be replaced: why, and how long that waits.
-    Lose { worker: u32, why: String, wait_ns: u64 },
+    Lose {
+        worker: u32,
+        why: String,
+        wait_ns: u64,
+    },
     /// Start a worker again.
     Start(u32),
     /// Make the link between two workers anew.
@@ -541,7 +545,9 @@ mod tests {
     fn a_killed_worker_is_started_again_and_begins_when_it_is_prepared() {
         let mut course = healing(3);
         let actions = course.on_exit(1, Exit::Signal(9), 5 * SEC);
-        let [Action::Lose { worker: 1, why, wait_ns: 0 }, Action::Start(1)] = &actions[..] else { panic!("{actions:?}") };
+        let [Action::Lose { worker: 1, why, wait_ns: 0 }, Action::Start(1)] = &actions[..] else {
+            panic!("{actions:?}")
+        };
         assert!(why.contains("SIGKILL"), "{why}");
         assert_eq!((course.phase(), course.is_up(1), course.epochs()), (Phase::Running, false, vec![0, 0]));
         course.on_started(1, 102);

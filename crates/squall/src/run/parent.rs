@@ -459,7 +459,8 @@ impl Parent {
         self.watch.on_lost(worker, counts);
         self.policy.record.lost(worker, self.course.epochs()[worker as usize], why, spout_lost);
         let when = if wait_ns == 0 { String::new() } else { format!(" in {} ms", wait_ns / 1_000_000) };
-        let roots = if spout_lost == 0 { String::new() } else { format!("; {spout_lost} roots of its spouts are lost") };
+        let roots =
+            if spout_lost == 0 { String::new() } else { format!("; {spout_lost} roots of its spouts are lost") };
         self.watch.on_warning(format!("{why}; it is started again{when}, without the state of its components{roots}"));
     }
 

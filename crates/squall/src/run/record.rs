@@ -46,9 +46,7 @@ impl Record {
 
     /// A worker is dead. `spout_lost`: roots of its spouts that were pending.
     pub(crate) fn lost(&mut self, worker: u32, epoch: u32, why: &str, spout_lost: u64) {
-        self.write(
-            json!({"event": "lost", "worker": worker, "epoch": epoch, "why": why, "spout_lost": spout_lost}),
-        );
+        self.write(json!({"event": "lost", "worker": worker, "epoch": epoch, "why": why, "spout_lost": spout_lost}));
     }
 
     /// The link between two workers was made anew.

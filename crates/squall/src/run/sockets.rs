@@ -59,7 +59,11 @@ impl Sockets {
     }
 
     /// A worker begins a life: its ends, and for each worker that is there the other ends.
-    pub(crate) fn begin(&mut self, worker: u32, is_there: impl Fn(u32) -> bool) -> io::Result<(Ends, Vec<(u32, Ends)>)> {
+    pub(crate) fn begin(
+        &mut self,
+        worker: u32,
+        is_there: impl Fn(u32) -> bool,
+    ) -> io::Result<(Ends, Vec<(u32, Ends)>)> {
         let (mut own, mut others): (Ends, Vec<(u32, Ends)>) = Default::default();
         for at in 0..self.pairs.len() {
             let SocketPair { reactors, workers: (a, b) } = self.pairs[at];

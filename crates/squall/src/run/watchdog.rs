@@ -86,7 +86,8 @@ impl Watchdog {
                 findings.push(Finding::Stopped { worker });
                 continue;
             }
-            for (reactor, _, still) in reactors.iter_mut().filter(|(_, watched, s)| *watched && s.still_ns >= STILL_NS) {
+            for (reactor, _, still) in reactors.iter_mut().filter(|(_, watched, s)| *watched && s.still_ns >= STILL_NS)
+            {
                 let (reactor, Some(component)) = (*reactor, board.reactor(*reactor).read().1) else { continue };
                 let timeout_ms = self.timeouts_ms.get(component as usize).copied().unwrap_or(0);
                 if timeout_ms > 0 && still.still_ns >= (timeout_ms * 1_000_000).max(STILL_NS) {
