@@ -128,8 +128,9 @@ fn a_killed_worker_is_replaced_and_the_run_goes_on() {
         let emitted = json["components"]["numbers"]["emitted"].as_u64().unwrap();
         // A task that is not reliable begins again in its next life; what it had emitted in the one before is still counted.
         assert!(emitted > 50_000, "{json:#}");
+        // What was under way is lost, since nothing is tracked here, and the report says how much at most.
         let executed = json["components"]["sum"]["executed"].as_u64().unwrap();
-        assert!((50_000..=emitted).contains(&executed), "{json:#}");
+        assert!((25_000..=emitted).contains(&executed), "{json:#}");
     }
 }
 

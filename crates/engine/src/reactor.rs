@@ -40,6 +40,8 @@ pub(crate) enum Command {
 pub(crate) struct Rejoin {
     pub(crate) worker: WorkerIx,
     pub(crate) epoch: u32,
+    /// How often the links to it have been made anew, with this time.
+    pub(crate) joins: u32,
     pub(crate) links: Vec<PeerEnd>,
 }
 
@@ -75,6 +77,8 @@ pub(crate) struct Reactor {
     pub(crate) beats: u64,
     /// Workers to which a link has ended and of which nobody has said that they are gone: since when, and the error.
     pub(crate) suspects: Vec<(Instant, LinkError)>,
+    /// By worker: how often the links to it were made anew.
+    pub(crate) joins: Vec<u32>,
 }
 
 /// What the loop does after the commands.
@@ -215,7 +219,8 @@ impl Reactor {
     #[cold]
     fn suspect(&mut self, error: LinkError, now_ns: u64) -> Result<(), ReceiveError> {
         let LinkError::PeerLost { peer, worker, ref cause } = error else { return Err(error.into()) };
-        self.shared.event_certain(WorkerEvent::LinkLost { worker, cause: cause.clone() });
+        let joins = self.joins[worker as usize];
+        self.shared.event_certain(WorkerEvent::LinkLost { worker, joins, cause: cause.clone() });
         self.suspects.push((Instant::now(), error));
         self.wires.cut(&mut self.core, peer, now_ns)
     }
@@ -232,10 +237,11 @@ impl Reactor {
     }
 
     fn rejoin(&mut self, rejoin: Rejoin) -> Result<(), ReceiveError> {
-        let Rejoin { worker, epoch, links } = rejoin;
+        let Rejoin { worker, epoch, joins, links } = rejoin;
         for link in links {
             self.wires.join(link).map_err(LinkError::Driver)?;
         }
+        self.joins[worker as usize] = joins;
         self.core.rejoin_worker(worker, epoch);
         Ok(())
     }

@@ -68,6 +68,8 @@ pub enum WorkerEvent {
     LinkLost {
         /// The worker at the other end.
         worker: WorkerIx,
+        /// How often the link had been made anew.
+        joins: u32,
         /// What the kernel said.
         cause: String,
     },

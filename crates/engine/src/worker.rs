@@ -562,12 +562,19 @@ pub struct Rejoiner {
 }
 
 impl Rejoiner {
-    /// Agrees with `worker`, in its life `epoch`, on the links over these sockets, and hands them to the reactors. Waits for the other end.
+    /// Agrees with `worker`, in its life `epoch`, on the links over these sockets, and hands them to the reactors. `joins`: how often that was done,
+    /// with this time; told again when the link ends ([`WorkerEvent::LinkLost`]). Waits for the other end.
     /// Returns `false` if that has ended meanwhile: it will come again.
     ///
     /// # Errors
     /// The other end runs another build, hangs, or a socket cannot be used.
-    pub fn rejoin(self, worker: WorkerIx, epoch: u32, sockets: Vec<SocketLink>) -> Result<bool, StartError> {
+    pub fn rejoin(
+        self,
+        worker: WorkerIx,
+        epoch: u32,
+        joins: u32,
+        sockets: Vec<SocketLink>,
+    ) -> Result<bool, StartError> {
         let bells: Vec<_> = self.reactors.iter().map(|(r, peer, _)| (*r, peer.bell.clone())).collect();
         let due = sockets.len();
         let mut ends = shake_hands(&self.plan, sockets, &bells, Instant::now() + HELLO_WAIT, true)?;
@@ -576,7 +583,7 @@ impl Rejoiner {
         }
         for (reactor, peer, commands) in &self.reactors {
             let links = ends.extract_if(.., |end| end.mine == *reactor).collect();
-            push(commands, peer, Command::Rejoin(Box::new(Rejoin { worker, epoch, links })));
+            push(commands, peer, Command::Rejoin(Box::new(Rejoin { worker, epoch, joins, links })));
         }
         Ok(true)
     }
@@ -716,5 +723,20 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     let _ = hello.send(Hello::Ready(core.stats().collect()));
     let pulse: Pulse = membership.board.reactor(reactor);
     let suspects = Vec::new();
-    Ok(Reactor { plan, core, wires, commands, sleep, waiter, shared, unfinished, sleeps: 0, pulse, beats: 0, suspects })
+    let joins = vec![0; plan.workers.len()];
+    Ok(Reactor {
+        plan,
+        core,
+        wires,
+        commands,
+        sleep,
+        waiter,
+        shared,
+        unfinished,
+        sleeps: 0,
+        pulse,
+        beats: 0,
+        suspects,
+        joins,
+    })
 }

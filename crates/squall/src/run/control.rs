@@ -55,6 +55,8 @@ pub(crate) enum ToWorker {
         worker: u32,
         /// Its life.
         epoch: u32,
+        /// How often this worker was told so of that one, with this time.
+        joins: u32,
         /// The reactors that the sockets beside this message join, the lower one first.
         sockets: Vec<(u32, u32)>,
         /// More of them follow in another message.
@@ -95,7 +97,12 @@ pub(crate) enum FromWorker {
     /// Threads are up and components prepared.
     Prepared,
     /// The link to another worker has ended.
-    LinkLost(u32),
+    LinkLost {
+        /// Index of the other one.
+        worker: u32,
+        /// The `joins` that it was linked with: tells the end of this link from that of an earlier one.
+        joins: u32,
+    },
     /// Counts so far.
     Stats(Box<WorkerStats>),
     /// A component's log line.
@@ -280,7 +287,7 @@ mod tests {
         vec![
             FromWorker::Loaded,
             FromWorker::Prepared,
-            FromWorker::LinkLost(1),
+            FromWorker::LinkLost { worker: 1, joins: 2 },
             log,
             FromWorker::Warning("w".into()),
             FromWorker::Failed("cause; remedy".into()),
@@ -297,7 +304,7 @@ mod tests {
             hello(),
             ToWorker::Become { worker: 1, epochs: vec![0, 3], sockets: 2 },
             ToWorker::Lost(1),
-            ToWorker::Rejoin { worker: 1, epoch: 3, sockets: vec![(0, 1)], more: false },
+            ToWorker::Rejoin { worker: 1, epoch: 3, joins: 1, sockets: vec![(0, 1)], more: false },
             ToWorker::Sockets(vec![(0, 2), (1, 2)]),
             ToWorker::Begin,
             ToWorker::StopSpouts,

@@ -147,10 +147,10 @@ impl Engine for Running {
         self.worker.lose_worker(worker);
     }
 
-    fn rejoin(&self, worker: u32, epoch: u32, sockets: Vec<SocketEnd>) -> Join {
+    fn rejoin(&self, worker: u32, epoch: u32, joins: u32, sockets: Vec<SocketEnd>) -> Join {
         let rejoiner = self.worker.rejoiner();
         // `false`: it died meanwhile, and will come again.
-        Box::new(move || rejoiner.rejoin(worker, epoch, links(sockets)).map(|_| ()).map_err(|e| e.to_string()))
+        Box::new(move || rejoiner.rejoin(worker, epoch, joins, links(sockets)).map(|_| ()).map_err(|e| e.to_string()))
     }
 
     fn beat(&self) {
@@ -209,7 +209,7 @@ impl Events for Channels {
             WorkerEvent::Result { key, task, bytes } => Some(Event::Result { key, task, bytes }),
             WorkerEvent::Warning(text) => Some(Event::Warning(text)),
             WorkerEvent::Failed(cause) => Some(Event::Failed(cause)),
-            WorkerEvent::LinkLost { worker, .. } => Some(Event::LinkLost(worker)),
+            WorkerEvent::LinkLost { worker, joins, .. } => Some(Event::LinkLost { worker, joins }),
         }
     }
 }

@@ -88,8 +88,11 @@ pub(crate) enum Event {
     Warning(String),
     /// Cause and remedy.
     Failed(String),
-    /// The link to this worker has ended.
-    LinkLost(u32),
+    /// The link to another worker has ended, after it had been made anew so many times.
+    LinkLost {
+        worker: u32,
+        joins: u32,
+    },
     /// All components are done and every result row has been given out.
     Finished,
 }
@@ -129,8 +132,8 @@ pub(crate) trait Engine {
     fn stop_spouts(&self);
     /// Another worker is gone.
     fn lose(&self, worker: u32);
-    /// Another worker begins the life `epoch`: what links to it over these sockets.
-    fn rejoin(&self, worker: u32, epoch: u32, sockets: Vec<SocketEnd>) -> Join;
+    /// Another worker begins the life `epoch`: what links to it over these sockets, for the `joins`-th time.
+    fn rejoin(&self, worker: u32, epoch: u32, joins: u32, sockets: Vec<SocketEnd>) -> Join;
     /// Shows that the main thread lives.
     fn beat(&self);
     /// Counts so far.

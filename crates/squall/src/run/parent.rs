@@ -10,7 +10,7 @@
 //!
 //! Result rows wait here, within the credit given to each worker, until the app takes them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -80,6 +80,8 @@ struct Process {
     exited: bool,
     /// The program is loaded.
     loaded: bool,
+    /// By other worker: how often it was told that the links to it are made anew.
+    joins: BTreeMap<u32, u32>,
     owed_credit: u64,
 }
 
@@ -362,8 +364,11 @@ impl Parent {
                 self.processes[worker as usize].loaded = true;
                 Vec::new()
             }
-            FromWorker::LinkLost(peer) => {
-                self.course.on_link_lost(worker, peer, now_ns);
+            FromWorker::LinkLost { worker: peer, joins } => {
+                // Of a link that has been made anew since, it is no news.
+                if joins == self.processes[worker as usize].joins.get(&peer).copied().unwrap_or(0) {
+                    self.course.on_link_lost(worker, peer, now_ns);
+                }
                 Vec::new()
             }
             FromWorker::Prepared => {
@@ -634,8 +639,17 @@ impl Process {
         let pid = Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
         let (reader, writer) = split(ours);
-        let mut process =
-            Process { child, pidfd, reader, writer, open: true, exited: false, loaded: false, owed_credit: 0 };
+        let mut process = Process {
+            child,
+            pidfd,
+            reader,
+            writer,
+            open: true,
+            exited: false,
+            loaded: false,
+            joins: BTreeMap::new(),
+            owed_credit: 0,
+        };
         let hello = Hello {
             parent: rustix::process::getpid().as_raw_pid(),
             cores: outline.cores.clone(),
@@ -659,9 +673,12 @@ impl Process {
 
     /// Another worker begins the life `epoch` at the other end of these sockets.
     fn rejoin(&mut self, worker: u32, epoch: u32, ends: Ends) {
+        let joins = self.joins.entry(worker).or_default();
+        *joins += 1;
+        let joins = *joins;
         let mut parts = sockets::parts(ends).into_iter().peekable();
         while let Some((sockets, fds)) = parts.next() {
-            self.tell(&ToWorker::Rejoin { worker, epoch, sockets, more: parts.peek().is_some() }, fds);
+            self.tell(&ToWorker::Rejoin { worker, epoch, joins, sockets, more: parts.peek().is_some() }, fds);
         }
     }
 

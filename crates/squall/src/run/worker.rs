@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::channel::{Reader, Received, Writer, split};
 use super::control::{FRAME_BYTES_MAX, Frame, FromWorker, Hello, ToWorker, encode_message, encode_result};
-use super::engine::{Engine, Event, Events, Program, Role, SocketEnd};
+use super::engine::{Engine, Event, Events, Join, Program, Role, SocketEnd};
 use super::stats::Usage;
 use super::system;
 
@@ -154,8 +154,8 @@ impl Worker {
     }
 
     /// Links to a worker that begins another life, beside everything else: that one may take its time.
-    fn join(&self, engine: &dyn Engine, worker: u32, epoch: u32, sockets: Vec<SocketEnd>) -> Result<(), End> {
-        let (join, writer) = (engine.rejoin(worker, epoch, sockets), self.writer.clone());
+    fn join(&self, join: Join) -> Result<(), End> {
+        let writer = self.writer.clone();
         std::thread::Builder::new().name("rejoin".into()).spawn(move || {
             if let Err(cause) = join() {
                 // If this does not arrive, the parent is gone and nobody is left to tell.
@@ -190,10 +190,11 @@ impl Worker {
                     }
                     ToWorker::Exit => return Ok(cpu.end()),
                     ToWorker::Lost(worker) => engine.lose(worker),
-                    ToWorker::Rejoin { worker, epoch, sockets, more } => {
+                    ToWorker::Rejoin { worker, epoch, joins, sockets, more } => {
                         self.take_sockets(sockets, &mut joining)?;
                         if !more {
-                            self.join(engine, worker, epoch, std::mem::take(&mut joining))?;
+                            let sockets = std::mem::take(&mut joining);
+                            self.join(engine.rejoin(worker, epoch, joins, sockets))?;
                         }
                     }
                     ToWorker::Hello(_) | ToWorker::Become { .. } | ToWorker::Sockets(_) => {
@@ -387,7 +388,7 @@ impl Carrier {
                 }
                 Some(Event::Warning(text)) => FromWorker::Warning(cut(text)),
                 Some(Event::Failed(cause)) => FromWorker::Failed(cut(cause)),
-                Some(Event::LinkLost(worker)) => FromWorker::LinkLost(worker),
+                Some(Event::LinkLost { worker, joins }) => FromWorker::LinkLost { worker, joins },
             };
             send(&self.writer, &message)?;
         }
