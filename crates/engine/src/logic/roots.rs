@@ -42,10 +42,7 @@ impl Core {
         let slot = &mut self.slots[at];
         let outbox = slot.outbox.clone();
         let ledger = outbox.ledger().expect("only spouts have roots");
-        {
-            let mut ledger = ledger.borrow_mut();
-            ended.extend(std::iter::from_fn(|| ledger.next_ended()));
-        }
+        ledger.borrow_mut().take_ended(&mut ended);
         outbox.count_roots(&ended, |reason| reason.text(&self.plan));
         for root in &ended {
             if let Outcome::Failed(reason) = root.outcome {

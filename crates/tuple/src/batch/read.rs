@@ -259,27 +259,31 @@ impl<'a> Batch<'a> {
         &self.bytes[at.pos as usize..]
     }
 
-    fn records<R>(
+    #[inline]
+    fn records<R, D: Fn(&[u8]) -> Result<R, u32>>(
         &self,
         kind: BatchKind,
         bytes: usize,
-        decode: fn(&[u8]) -> Result<R, u32>,
-    ) -> impl Iterator<Item = R> + use<'a, R> {
+        decode: D,
+    ) -> impl Iterator<Item = R> + use<'a, R, D> {
         let content = if self.kind == kind { &self.bytes[HEADER_BYTES..] } else { &[] };
         content.chunks_exact(bytes).filter_map(move |record| decode(record).ok())
     }
 
     /// The marks; none if the batch is of another kind.
+    #[inline]
     pub fn marks(&self) -> impl Iterator<Item = MarkRecord> + use<'a> {
         self.records(BatchKind::Mark, MarkRecord::BYTES, MarkRecord::decode)
     }
 
     /// The acks; none if the batch is of another kind.
+    #[inline]
     pub fn acks(&self) -> impl Iterator<Item = AckRecord> + use<'a> {
         self.records(BatchKind::Ack, AckRecord::BYTES, AckRecord::decode)
     }
 
     /// The credits; none if the batch is of another kind.
+    #[inline]
     pub fn credits(&self) -> impl Iterator<Item = CreditRecord> + use<'a> {
         self.records(BatchKind::Control, CreditRecord::BYTES, CreditRecord::decode)
     }
