@@ -28,6 +28,8 @@ pub(crate) enum Command {
     StopSpouts,
     /// A worker is gone.
     Lose(WorkerIx),
+    /// A worker that had done its part is gone.
+    Leave(WorkerIx),
     /// It is there again.
     Rejoin(Box<Rejoin>),
     /// Report.
@@ -225,14 +227,14 @@ impl Reactor {
         self.wires.cut(&mut self.core, peer, now_ns)
     }
 
-    fn lose(&mut self, worker: WorkerIx, now_ns: u64) -> Result<(), ReceiveError> {
+    /// Cuts the links to a worker of which is known that it is gone.
+    fn cut(&mut self, worker: WorkerIx, now_ns: u64) -> Result<(), ReceiveError> {
         let of = |e: &LinkError| matches!(e, LinkError::PeerLost { worker: w, .. } if *w == worker);
         self.suspects.retain(|(_, error)| !of(error));
         let plan = self.plan.clone();
         for reactor in &plan.workers[worker as usize].reactors {
             self.wires.cut(&mut self.core, *reactor, now_ns)?;
         }
-        self.core.lose_worker(worker);
         Ok(())
     }
 
@@ -255,7 +257,11 @@ impl Reactor {
                 Command::StopSpouts => self.core.set_gate(SpoutGate::Stopped),
                 // The asker may have stopped waiting.
                 Command::Snapshot(to) => drop(to.try_send(self.snapshot())),
-                Command::Lose(worker) => self.lose(worker, now_ns)?,
+                Command::Lose(worker) => {
+                    self.cut(worker, now_ns)?;
+                    self.core.lose_worker(worker);
+                }
+                Command::Leave(worker) => self.cut(worker, now_ns)?,
                 Command::Rejoin(rejoin) => self.rejoin(*rejoin)?,
                 Command::Exit => {
                     self.wires.closing = true;
@@ -297,7 +303,9 @@ impl Reactor {
             match self.commands.pop() {
                 Some(Command::Exit) => return,
                 Some(Command::Snapshot(to)) => drop(to.try_send(self.snapshot())),
-                Some(Command::Begin | Command::StopSpouts | Command::Lose(_) | Command::Rejoin(_)) => {}
+                Some(
+                    Command::Begin | Command::StopSpouts | Command::Lose(_) | Command::Leave(_) | Command::Rejoin(_),
+                ) => {}
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         }

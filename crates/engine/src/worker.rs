@@ -392,6 +392,11 @@ impl Worker {
         self.command(|| Command::Lose(worker));
     }
 
+    /// Another worker, of which all components had finished, is gone: nothing is missing, and it will not come again.
+    pub fn leave_worker(&self, worker: WorkerIx) {
+        self.command(|| Command::Leave(worker));
+    }
+
     /// Another worker is there again: what links to it anew, on any thread, since that waits for it.
     pub fn rejoiner(&self) -> Rejoiner {
         let reactors = &self.plan.workers[self.shared.worker() as usize].reactors;

@@ -49,6 +49,8 @@ pub(crate) enum ToWorker {
     Sockets(Vec<(u32, u32)>),
     /// A worker is gone.
     Lost(u32),
+    /// A worker that had done its part is gone, and will not come again.
+    Left(u32),
     /// A worker is being started again, or the link to it made anew.
     Rejoin {
         /// Index of the worker.
@@ -304,6 +306,7 @@ mod tests {
             hello(),
             ToWorker::Become { worker: 1, epochs: vec![0, 3], sockets: 2 },
             ToWorker::Lost(1),
+            ToWorker::Left(0),
             ToWorker::Rejoin { worker: 1, epoch: 3, joins: 1, sockets: vec![(0, 1)], more: false },
             ToWorker::Sockets(vec![(0, 2), (1, 2)]),
             ToWorker::Begin,

@@ -287,7 +287,9 @@ impl Course {
         match &self.failure {
             _ if !by_itself => {}
             // All that it was to do is done, and what it sent has left: the others go on without it.
-            _ if self.heals && self.is_open() && self.members[worker as usize].finished => {}
+            _ if self.heals && self.is_open() && self.members[worker as usize].finished => {
+                actions = self.tell_all(&ToWorker::Left(worker));
+            }
             // Ctrl-C reaches the whole group: this worker was not listening yet.
             _ if exit == Exit::Signal(signal_hook::consts::SIGINT) => {
                 self.signalled_ns.get_or_insert(now_ns);
@@ -583,7 +585,7 @@ mod tests {
     fn a_worker_that_has_done_its_part_is_not_missed() {
         let mut course = healing(2);
         course.on_finished(1, SEC);
-        assert_eq!(course.on_exit(1, Exit::Signal(9), SEC), []);
+        assert_eq!(course.on_exit(1, Exit::Signal(9), SEC), [Action::Send(0, ToWorker::Left(1))]);
         assert_eq!(course.on_finished(0, SEC), [Action::Send(0, ToWorker::Exit)]);
         course.on_report(0);
         course.on_exit(0, Exit::Code(0), SEC);

@@ -147,6 +147,10 @@ impl Engine for Running {
         self.worker.lose_worker(worker);
     }
 
+    fn leave(&self, worker: u32) {
+        self.worker.leave_worker(worker);
+    }
+
     fn rejoin(&self, worker: u32, epoch: u32, joins: u32, sockets: Vec<SocketEnd>) -> Join {
         let rejoiner = self.worker.rejoiner();
         // `false`: it died meanwhile, and will come again.

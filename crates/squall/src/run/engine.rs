@@ -132,6 +132,8 @@ pub(crate) trait Engine {
     fn stop_spouts(&self);
     /// Another worker is gone.
     fn lose(&self, worker: u32);
+    /// Another worker, which had done its part, is gone.
+    fn leave(&self, worker: u32);
     /// Another worker begins the life `epoch`: what links to it over these sockets, for the `joins`-th time.
     fn rejoin(&self, worker: u32, epoch: u32, joins: u32, sockets: Vec<SocketEnd>) -> Join;
     /// Shows that the main thread lives.

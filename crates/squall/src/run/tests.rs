@@ -138,6 +138,10 @@ impl Engine for FakeEngine {
         self.row(vec![b'l', worker as u8]);
     }
 
+    fn leave(&self, worker: u32) {
+        self.row(vec![b'g', worker as u8]);
+    }
+
     fn rejoin(&self, worker: u32, epoch: u32, _: u32, sockets: Vec<SocketEnd>) -> Join {
         self.row(vec![b'r', worker as u8, epoch as u8, sockets.len() as u8]);
         if self.scenario == "heals" && epoch == 2 {

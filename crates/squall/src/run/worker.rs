@@ -190,6 +190,7 @@ impl Worker {
                     }
                     ToWorker::Exit => return Ok(cpu.end()),
                     ToWorker::Lost(worker) => engine.lose(worker),
+                    ToWorker::Left(worker) => engine.leave(worker),
                     ToWorker::Rejoin { worker, epoch, joins, sockets, more } => {
                         self.take_sockets(sockets, &mut joining)?;
                         if !more {
