@@ -59,20 +59,29 @@ pub struct FaultDetails {
     pub cause: String,
     /// Where in its input it happened: stream, source task and position in the batch.
     pub at: Option<String>,
+    /// How often its executor had been restarted before, where that is why it is not again.
+    pub restarts: u32,
+}
+
+impl Fault {
+    /// What happened, for a line that names component and task.
+    pub(crate) fn short(&self) -> String {
+        let FaultDetails { cause, at, .. } = &**self;
+        let at = at.as_ref().map_or_else(String::new, |at| format!(" (at {at})"));
+        match self.kind {
+            FaultKind::Fatal => format!("ended with a fatal error: {cause}{at}"),
+            FaultKind::Panic => format!("panicked: {cause}{at}"),
+            FaultKind::Burst | FaultKind::TupleTooLarge => format!("{cause}{at}"),
+            FaultKind::Prepare => format!("could not be prepared: {cause}{at}"),
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FaultDetails { component, task, cause, .. } = &**self;
-        match self.kind {
-            FaultKind::Fatal => write!(f, "{component} (task {task}) ended with a fatal error: {cause}")?,
-            FaultKind::Panic => write!(f, "{component} (task {task}) panicked: {cause}")?,
-            FaultKind::Burst => write!(f, "{component} (task {task}) {cause}")?,
-            FaultKind::TupleTooLarge => write!(f, "{component} (task {task}) {cause}")?,
-            FaultKind::Prepare => write!(f, "{component} (task {task}) could not be prepared: {cause}")?,
-        }
-        if let Some(at) = &self.at {
-            write!(f, " (at {at})")?;
+        write!(f, "{} (task {}) {}", self.component, self.task, self.short())?;
+        if self.restarts > 0 {
+            write!(f, "; it had been restarted {} times in a row", self.restarts)?;
         }
         match self.kind {
             FaultKind::Fatal | FaultKind::Prepare => {
@@ -80,7 +89,8 @@ impl fmt::Display for Fault {
             }
             FaultKind::Panic => write!(
                 f,
-                "; this is a bug in {component}: its message and place are on stderr, RUST_BACKTRACE=1 shows the way there"
+                "; this is a bug in {}: its message and place are on stderr, RUST_BACKTRACE=1 shows the way there",
+                self.component
             ),
             FaultKind::Burst => write!(
                 f,

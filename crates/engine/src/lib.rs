@@ -36,7 +36,7 @@ mod worker;
 
 pub use anchor::Anchor;
 pub use clock::{Clock, MonotonicClock, VirtualClock};
-pub use cohort::{BatchEnd, Cohort, Finish, SpoutTurn};
+pub use cohort::{BatchEnd, Cohort, DeadLetter, Finish, SpoutTurn};
 pub use env::{CohortEnv, CohortFactory, GroupingFactory, Registry, Wake};
 pub use fault::{Fault, FaultDetails, FaultKind, LinkError};
 pub use hook::{HookFactory, TaskHook};

@@ -114,6 +114,12 @@ pub struct Outbox {
     emitted: Cell<u64>,
     acked: Cell<u64>,
     failed: Cell<u64>,
+    /// Of those: without roots, so that nobody emits them again.
+    lost: Cell<u64>,
+    /// A tuple is being executed, so that a panic is its.
+    in_tuple: Cell<bool>,
+    /// A waker of a bolt's task was used.
+    woken: Cell<bool>,
     acks: Rc<AckFolds>,
     ledger: Option<RefCell<Ledger>>,
     /// A root has begun in the ledger.
@@ -153,6 +159,9 @@ impl Outbox {
             emitted: Cell::new(0),
             acked: Cell::new(0),
             failed: Cell::new(0),
+            lost: Cell::new(0),
+            in_tuple: Cell::new(false),
+            woken: Cell::new(false),
             acks,
             ledger: ledger.map(RefCell::new),
             has_roots: Cell::new(false),
@@ -166,6 +175,11 @@ impl Outbox {
             has_home: Cell::new(false),
             wake,
         }
+    }
+
+    /// Incarnation of the worker.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Task whose emits follow.
@@ -287,10 +301,63 @@ impl Outbox {
         if self.kept.replace(false) {
             return;
         }
+        let input = self.input.take();
+        self.fail_taken(&input, cause);
+    }
+
+    /// Fails a tuple whose roots were taken.
+    pub(crate) fn fail_taken(&self, input: &InputRoots, cause: &dyn std::fmt::Display) {
         self.count_failed(cause);
-        let input = &mut *self.input.borrow_mut();
+        self.count_lost(&input.roots);
         self.fail(&input.roots);
-        input.roots.clear();
+    }
+
+    /// The call on the current tuple broke off: takes its roots, with what its emits added to them. `None`: it was kept, and
+    /// its anchor ends it.
+    #[cold]
+    pub(crate) fn take_input(&self) -> Option<InputRoots> {
+        self.anchored.set(false);
+        let input = self.input.take();
+        (!self.kept.replace(false)).then_some(input)
+    }
+
+    /// Makes a tuple that broke off the current one again.
+    #[cold]
+    pub(crate) fn restore_input(&self, input: InputRoots) {
+        self.anchored.set(!input.roots.is_empty());
+        self.input.replace(input);
+    }
+
+    /// Whether what is called is on a tuple, or on none (`batch_end` …): said by the cohort, once per batch.
+    #[inline]
+    pub fn set_in_tuple(&self, is: bool) {
+        self.in_tuple.set(is);
+    }
+
+    pub(crate) fn take_in_tuple(&self) -> bool {
+        self.in_tuple.replace(false)
+    }
+
+    fn count_lost(&self, roots: &[AnchorEdge]) {
+        if roots.is_empty() {
+            self.lost.set(self.lost.get() + 1);
+        }
+    }
+
+    /// Failed tuples without roots, so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.get()
+    }
+
+    /// Whether a waker of a bolt's task was used since the last call.
+    pub(crate) fn take_woken(&self) -> bool {
+        self.woken.replace(false)
+    }
+
+    /// A waker for the tasks of a bolt here: the cohort's `woken` is called after it was used, from any thread.
+    pub fn bolt_waker(&self) -> impl Fn() + Send + Sync + use<> {
+        let home = self.ack_home();
+        move || home.wake_cohort()
     }
 
     /// The clocks of the current input tuple's roots start anew.
@@ -354,6 +421,7 @@ impl Outbox {
             match &report.end {
                 End::Failed(cause) => {
                     self.count_failed(cause);
+                    self.count_lost(&report.roots);
                     self.fail(&report.roots);
                 }
                 End::Acked => {
@@ -361,6 +429,7 @@ impl Outbox {
                     self.settle(&report.roots, AckKind::Ack, report.workers);
                 }
                 End::NotYet => self.settle(&report.roots, AckKind::Reset, 0),
+                End::Woken => self.woken.set(true),
             }
         }
         n
@@ -382,6 +451,8 @@ impl Outbox {
         // One tuple larger than the burst memory passes, as it passes the credit of a link.
         let first = self.sealed_bytes.get() == self.call_base.get();
         if bytes > self.burst_bytes + self.open_bytes.get() && !first {
+            // It holds tuples of the calls before, too.
+            self.seal_own(sealed);
             EmitRefused::throw(
                 FaultKind::Burst,
                 format!("emitted more than its burst memory of {} bytes in one call", self.burst_bytes),

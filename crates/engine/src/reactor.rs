@@ -45,6 +45,8 @@ pub(crate) struct ReactorSnapshot {
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 /// How long the loss of a link waits for the news of what caused it.
 const PEER_NEWS_WAIT: Duration = Duration::from_secs(1);
+/// A turn of this length is too long: calls on batches end after 1 ms, as those of spouts do.
+const LONG_TURN_NS: u64 = 8_000_000;
 
 pub(crate) struct Reactor {
     pub(crate) core: Core,
@@ -87,6 +89,7 @@ impl Reactor {
             if self.obey() == Go::Exit {
                 return Ok(());
             }
+            let start = now;
             let mut progress = self.wires.poll(&mut self.core, now)?;
             // What arrived was executed in place, which may have taken a while: the spouts' turn begins now.
             let began = if progress && self.core.has_spouts() { clock.now_ns() } else { now };
@@ -104,6 +107,9 @@ impl Reactor {
             if progress {
                 self.waiter.busy(began);
                 now = clock.now_ns();
+                if now - start > LONG_TURN_NS {
+                    self.core.watch(now);
+                }
                 continue;
             }
             now = match self.waiter.idle(began) {

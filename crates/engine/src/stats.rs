@@ -35,10 +35,23 @@ pub struct CohortStats {
     /// Of those: failed, by kind of reason.
     pub(crate) roots_failed: [AtomicU64; FailKind::COUNT],
     pub(crate) late_acks: AtomicU64,
+    /// Failed tuples that belonged to no root.
+    pub(crate) lost: AtomicU64,
+    pub(crate) dead_letters: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    /// Longest time from a fault to the restart after it.
+    pub(crate) down_ns_max: AtomicU64,
+    /// Calls that held the reactor for longer than is right, and the longest.
+    pub(crate) long_calls: AtomicU64,
+    pub(crate) long_call_ns_max: AtomicU64,
 }
 
 pub(crate) fn bump(cell: &AtomicU64, by: u64) {
     cell.store(cell.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
+pub(crate) fn raise(cell: &AtomicU64, to: u64) {
+    cell.store(cell.load(Ordering::Relaxed).max(to), Ordering::Relaxed);
 }
 
 impl CohortStats {
@@ -52,6 +65,12 @@ impl CohortStats {
         c.moved_bytes += get(&self.moved_bytes);
         c.roots += get(&self.roots);
         c.late_acks += get(&self.late_acks);
+        c.lost += get(&self.lost);
+        c.dead_letters += get(&self.dead_letters);
+        c.restarts += get(&self.restarts);
+        c.down_ns_max = c.down_ns_max.max(get(&self.down_ns_max));
+        c.long_calls += get(&self.long_calls);
+        c.long_call_ns_max = c.long_call_ns_max.max(get(&self.long_call_ns_max));
         for (kind, n) in FailKind::ALL.iter().zip(&self.roots_failed) {
             if get(n) > 0 {
                 *c.roots_failed.entry(kind.word().to_owned()).or_default() += get(n);
@@ -87,6 +106,24 @@ pub struct ComponentStats {
     /// Of a spout: acks and fails that came for roots that had failed already.
     #[serde(default)]
     pub late_acks: u64,
+    /// Of the failed input tuples: those that belonged to no root, so that no spout emits them again.
+    #[serde(default)]
+    pub lost: u64,
+    /// Of the acknowledged input tuples: those that it could not process and that went to its stream of dead letters.
+    #[serde(default)]
+    pub dead_letters: u64,
+    /// Times that an executor was restarted after a panic or a fatal error, its state lost.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Longest time in nanoseconds from such an end until the executor was prepared again.
+    #[serde(default)]
+    pub down_ns_max: u64,
+    /// Calls seen to hold a reactor for longer than 5 ms; not all are seen (see `docs/semantics.md`).
+    #[serde(default)]
+    pub long_calls: u64,
+    /// The longest of them, in nanoseconds.
+    #[serde(default)]
+    pub long_call_ns_max: u64,
     /// Tuples dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Bytes copied out of links because the component was paused.

@@ -74,6 +74,8 @@ pub enum FailReason {
     WorkerLost,
     /// It has reached `max_root_age`.
     TooOld,
+    /// The executor of its spout, or its worker, ended: nobody is told.
+    SpoutLost,
 }
 
 /// The kinds of [`FailReason`], for counts.
@@ -90,14 +92,22 @@ pub enum FailKind {
     WorkerLost = 3,
     /// See [`FailReason::TooOld`].
     TooOld = 4,
+    /// See [`FailReason::SpoutLost`].
+    SpoutLost = 5,
 }
 
 impl FailKind {
     /// Number of kinds.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// All kinds, in the order of their numbers.
-    pub const ALL: [FailKind; Self::COUNT] =
-        [FailKind::Failed, FailKind::Dropped, FailKind::TimedOut, FailKind::WorkerLost, FailKind::TooOld];
+    pub const ALL: [FailKind; Self::COUNT] = [
+        FailKind::Failed,
+        FailKind::Dropped,
+        FailKind::TimedOut,
+        FailKind::WorkerLost,
+        FailKind::TooOld,
+        FailKind::SpoutLost,
+    ];
 
     /// As reports write it.
     pub fn word(self) -> &'static str {
@@ -107,6 +117,7 @@ impl FailKind {
             FailKind::TimedOut => "timed out",
             FailKind::WorkerLost => "worker lost",
             FailKind::TooOld => "too old",
+            FailKind::SpoutLost => "spout lost",
         }
     }
 }
@@ -123,6 +134,7 @@ impl FailReason {
             FailReason::TimedOut => FailKind::TimedOut,
             FailReason::WorkerLost => FailKind::WorkerLost,
             FailReason::TooOld => FailKind::TooOld,
+            FailReason::SpoutLost => FailKind::SpoutLost,
         }
     }
 
@@ -162,6 +174,7 @@ impl FailReason {
             2 => FailReason::TimedOut,
             3 => FailReason::WorkerLost,
             4 => FailReason::TooOld,
+            5 => FailReason::SpoutLost,
             _ => FailReason::Failed(component),
         }
     }
@@ -186,6 +199,7 @@ mod tests {
             FailReason::TimedOut,
             FailReason::WorkerLost,
             FailReason::TooOld,
+            FailReason::SpoutLost,
         ];
         for reason in all {
             assert_eq!(FailReason::from_detail(reason.detail()), reason);

@@ -118,7 +118,7 @@ impl World {
             FailKind::Dropped => self.scenario.subscriptions.iter().any(|s| s.feedback),
             FailKind::TimedOut => age_ns >= ms(acking.timeout_ms),
             FailKind::TooOld => age_ns >= ms(acking.max_age_ms.unwrap_or(acking.timeout_ms.saturating_mul(10))),
-            FailKind::WorkerLost => false,
+            FailKind::WorkerLost | FailKind::SpoutLost => false,
         };
         if !true_reason {
             inner.violate(format!("root {root}, {age_ns} ns old, failed because {why}, which is not so (D4)"));
@@ -134,6 +134,18 @@ impl World {
             Role::Bolt(b) => u64::from(b.slow_percent > 0) * b.slow_ns_max,
         };
         64 * self.scenario.components.iter().map(slow).max().unwrap_or(0)
+    }
+
+    /// A spout task is broken: nobody will be told of its roots.
+    pub(super) fn lose_roots(&self, inner: &mut Inner, task: TaskId) {
+        let mut lost = 0;
+        for tree in inner.trees.iter_mut().filter(|t| t.task == task && t.told.is_none()) {
+            tree.told = Some(Err(FailKind::SpoutLost));
+            lost += 1;
+        }
+        let log = &mut inner.tasks[task as usize];
+        (log.pending, log.roots_lost) = (0, log.roots_lost + lost);
+        inner.roots.failed[FailKind::SpoutLost as usize] += lost;
     }
 
     fn told(&self, inner: &mut Inner, task: TaskId, root: RootIx, how: Result<(), FailKind>) {
