@@ -336,7 +336,9 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
         }
         runs.close(|| clock.now_ns());
         outbox.set_in_tuple(false);
-        if end == BatchEnd::Done {
+        // Also where it stops for a while: acks of what was executed leave before it goes on, and may not before what a sink
+        // flushes here (D4).
+        if end == BatchEnd::Done || outbox.tracks() {
             self.each(|bolt, out| bolt.batch_end(out))?;
         }
         Ok(end)

@@ -100,6 +100,13 @@ pub(crate) fn fatal(task: TaskId, cause: &Cause) -> Fault {
     .into()
 }
 
+/// The end of a spout's source.
+pub(crate) fn source_ended(task: TaskId, cause: &Cause) -> Fault {
+    let mut fault = fatal(task, cause);
+    fault.kind = FaultKind::Source;
+    fault
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -167,7 +167,7 @@ pub trait Bolt: 'static {
     /// executor's tasks is lost, and `prepare` is called on new instances.
     fn execute(&mut self, input: Input<'_, Self::In>, out: &mut Self::Out) -> Result<(), BoltError>;
 
-    /// After the last tuple of a batch: sinks flush here instead of per tuple.
+    /// After the last tuple of a batch, and before the acks of its tuples leave: sinks flush here instead of per tuple.
     fn batch_end(&mut self, out: &mut Self::Out) -> Result<(), BoltError> {
         let _ = out;
         Ok(())

@@ -36,6 +36,7 @@
 // Lets the derives, whose code says `::squall::…`, work in this crate's own tests.
 extern crate self as squall;
 
+mod async_bolt;
 mod bolt;
 mod builder;
 mod cohort;
@@ -57,6 +58,7 @@ pub mod __rt {
     pub use squall_tuple::rkyv;
 }
 
+pub use async_bolt::{AsyncBolt, AsyncOptions, Calls};
 pub use builder::{BoltDecl, BuildError, Built, SpoutDecl, StreamHandle, Sub, Topology};
 pub use component::{Bolt, Failure, Next, Spout, TaskHook, Time};
 pub use context::{Clock, Context, Logger, Results, Waker};

@@ -160,6 +160,14 @@ impl<P, A> Replay<P, A> {
         entry.payload.as_ref().expect("it has not ended")
     }
 
+    /// The place that was pushed under this id.
+    ///
+    /// # Panics
+    /// If it was taken ([`Replay::next_place`]).
+    pub fn place(&self, id: MessageId) -> &A {
+        &self.entries[(id.as_u64() - self.base) as usize].at
+    }
+
     /// It was acknowledged: it is not needed any more.
     #[inline]
     pub fn ack(&mut self, id: MessageId) {

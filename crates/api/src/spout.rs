@@ -7,7 +7,7 @@ use squall_engine::{BatchEnd, Cohort, CohortEnv, Ended, Fault, Finish, Outbox, O
 use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, MarkRecord};
 
-use crate::cohort::{Factory, Signal, TaskIndex, context, fatal};
+use crate::cohort::{Factory, Signal, TaskIndex, context, source_ended};
 use crate::{Failure, Next, Outputs, OutputsBuilder, Spout, SpoutError};
 
 /// The clock is read so often that the origin time of a tuple is at most about this old (design §4, Clocks).
@@ -153,7 +153,7 @@ impl<S: Spout> SpoutCohort<S> {
             calls_left -= made;
             turn.calls += made;
             turn.progress |= made > 1;
-            match next.map_err(|e| fatal(task.id, e.cause()))? {
+            match next.map_err(|e| source_ended(task.id, e.cause()))? {
                 Next::Emitted => turn.progress = true,
                 Next::Idle => {
                     turn.idle = true;
@@ -189,7 +189,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
             self.outbox.set_source(task.id);
             let (ctx, signal) = context(&self.env, task.id, 0);
             task.signal = signal;
-            task.spout.prepare(&ctx).map_err(|e| fatal(task.id, e.cause()))?;
+            task.spout.prepare(&ctx).map_err(|e| source_ended(task.id, e.cause()))?;
         }
         Ok(())
     }
@@ -264,7 +264,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
                 Outcome::Acked => task.spout.ack(*message),
                 Outcome::Failed(reason) => task.spout.fail(*message, Failure { reason, plan: &self.env.plan }),
             };
-            heard.map_err(|e| fatal(*id, e.cause()))?;
+            heard.map_err(|e| source_ended(*id, e.cause()))?;
             // As its waker would: one that was used meanwhile is the same wake.
             if matches!(task.state, State::Parked) {
                 task.signal.wake();
@@ -282,7 +282,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
         for task in self.tasks.iter_mut().filter(|t| !t.lost && !matches!(t.state, State::Ended)) {
             self.outbox.set_source(task.id);
             self.outbox.begin_call();
-            task.spout.tick(&mut self.out).map_err(|e| fatal(task.id, e.cause()))?;
+            task.spout.tick(&mut self.out).map_err(|e| source_ended(task.id, e.cause()))?;
         }
         Ok(())
     }
@@ -314,7 +314,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
             task.spout = (self.factory)();
             let (ctx, signal) = context(&self.env, task.id, self.restarts);
             task.signal = signal;
-            task.spout.prepare(&ctx).map_err(|e| fatal(task.id, e.cause()))?;
+            task.spout.prepare(&ctx).map_err(|e| source_ended(task.id, e.cause()))?;
             task.state = State::Ready;
             task.lost = false;
         }

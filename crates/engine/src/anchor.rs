@@ -118,6 +118,13 @@ impl Anchor {
         }
     }
 
+    /// Takes what it knows, to end its tuple elsewhere: roots with the XOR to acknowledge, and workers.
+    pub(crate) fn disarm(&mut self) -> Option<(Vec<AnchorEdge>, u32)> {
+        self.home.take()?;
+        let edge = |r: &Root| AnchorEdge { root: r.root, edge: r.xor.load(Ordering::Relaxed) };
+        Some((self.roots.iter().map(edge).collect(), self.workers.load(Ordering::Relaxed)))
+    }
+
     fn end(&mut self, end: End) {
         if let Some(home) = self.home.take() {
             let roots =

@@ -44,7 +44,7 @@ pub use ledger::{Ended, FailKind, FailReason, Ledger, LedgerConfig, LedgerCounts
 pub use logic::{Core, CoreConfig, ReceiveError, SpoutGate, Turn};
 pub use mem::{MemCluster, MemNet, Step};
 pub use net::{Net, Offered};
-pub use outbox::{Outbox, OutboxCounts, Sealed};
+pub use outbox::{KeptCall, Outbox, OutboxCounts, Sealed};
 pub use pool::BatchPool;
 pub use port::Port;
 pub use shared::{Level, ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared};

@@ -91,6 +91,40 @@ pub(crate) struct OutboxParts {
     pub(crate) acking: bool,
 }
 
+/// A call that goes on with a kept tuple. Dropped without an end, it fails the tuple.
+#[must_use = "a dropped call fails its tuple"]
+pub struct KeptCall<'o> {
+    outbox: &'o Outbox,
+    /// What the call around it has done: kept its tuple.
+    kept: bool,
+    origin: u64,
+    ended: bool,
+}
+
+impl KeptCall<'_> {
+    /// The tuple ends well.
+    pub fn ack(mut self) {
+        self.ended = true;
+        self.outbox.end_input();
+    }
+
+    /// The tuple fails.
+    pub fn fail(mut self, cause: &dyn std::fmt::Display) {
+        self.ended = true;
+        self.outbox.fail_input(cause);
+    }
+}
+
+impl Drop for KeptCall<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.outbox.fail_input(&"its call broke off");
+        }
+        self.outbox.kept.set(self.kept);
+        self.outbox.origin_ns.set(self.origin);
+    }
+}
+
 /// See the module. Shared by `Rc` between the cohort's ports and its loop.
 pub struct Outbox {
     component: ComponentIx,
@@ -175,6 +209,12 @@ impl Outbox {
             has_home: Cell::new(false),
             wake,
         }
+    }
+
+    /// Whether trees have been worked on here: acks leave at the end of a turn.
+    #[inline]
+    pub fn tracks(&self) -> bool {
+        self.acks.is_live()
     }
 
     /// Incarnation of the worker.
@@ -408,6 +448,16 @@ impl Outbox {
     pub(crate) fn ack_home(&self) -> Arc<AckHome> {
         self.has_home.set(true);
         self.home.borrow_mut().get_or_insert_with(|| Arc::new(AckHome::new(self.wake.clone()))).clone()
+    }
+
+    /// Goes back to a tuple that was kept: until the end of what this gives, emits are anchored to it as those of its call were.
+    /// Also within the call on another one, which has been kept.
+    pub fn begin_kept(&self, mut anchor: Anchor, origin_ns: u64) -> KeptCall<'_> {
+        let (kept, origin) = (self.kept.replace(false), self.origin_ns.replace(origin_ns));
+        let roots = anchor.disarm();
+        let (edges, workers) = roots.unwrap_or_default();
+        self.restore_input(InputRoots { roots: edges, workers });
+        KeptCall { outbox: self, kept, origin, ended: false }
     }
 
     /// Takes in what kept anchors reported since the last call.

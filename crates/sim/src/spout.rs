@@ -74,17 +74,15 @@ impl<O: SimOut> SimSpout<O> {
         true
     }
 
-    /// Ends the executor now and then, in either way.
+    /// Ends the executor now and then.
     fn may_break(&mut self) -> Result<(), SpoutError> {
         let permille = self.spout.break_permille;
         let Place { world, task, dice, .. } = self.place();
         if !world.breaks(*task, dice, permille) {
             return Ok(());
         }
-        if dice.percent(50) {
-            std::panic::resume_unwind(Box::new("the script says so"));
-        }
-        Err(SpoutError::new("the script says so"))
+        // An error would end the run: the source is gone.
+        std::panic::resume_unwind(Box::new("the script says so"));
     }
 
     fn end(&mut self) -> Next {

@@ -154,8 +154,8 @@ impl Core {
         };
         let shared = !slot.spout && tasks.len() < slot.tasks.len();
         let limit = self.plan.spec.config.executor_restarts;
-        // After its last call there is nothing to come back for.
-        let over = slot.life == Life::Finished;
+        // After its last call there is nothing to come back for, and a source that is gone is as gone for a new instance.
+        let over = slot.life == Life::Finished || fault.kind == FaultKind::Source;
         let wait = (!over).then(|| slot.restarts.next_wait_ns(limit, shared, now_ns)).flatten();
         let Some(wait_ns) = wait else {
             if let Some(letter) = letter {
@@ -169,7 +169,12 @@ impl Core {
             level: Level::Error,
             component: slot.name.clone(),
             task: fault.task,
-            text: format!("{}; its executor is restarted, its state is lost", fault.short()),
+            text: match fault.kind {
+                FaultKind::Fatal | FaultKind::Prepare => {
+                    format!("{}; its executor is restarted, its state is lost", fault.short())
+                }
+                _ => format!("{}; its executor is restarted, its state is lost; {}", fault.short(), fault.remedy()),
+            },
         });
         slot.cohort.retire(&tasks);
         let down =

@@ -59,6 +59,7 @@ fn outline(plan: &Plan, machine: &Machine) -> Outline {
         name: component.name.clone(),
         tasks: component.tasks,
         spout: component.kind == ComponentKind::Spout,
+        reliable: component.reliable && plan.spec.config.acking(),
         inputs: inputs(plan, ix),
     };
     Outline {
