@@ -130,7 +130,7 @@ tsan: tsan-ready ## run the tests with threads under ThreadSanitizer
 
 .PHONY: asan
 asan: asan-ready ## run the tests of rings, links, drivers and the engine under AddressSanitizer
-	@$(SANITIZED); \
+	@$(SANITIZED); LSAN_OPTIONS="suppressions=$(CURDIR)/tools/sanitizers/lsan.supp"; export LSAN_OPTIONS; \
 	sanitized address "-p squall-ring -p squall-engine --lib" \
 	&& sanitized address "-p squall-io --lib $(IO_TESTS)" \
 	&& sanitized address "-p squall-api --test workers --test counters --test waiting -- --test-threads=1"

@@ -40,7 +40,7 @@ fn json_line(scenario: &str, r: &RowResult, sides: &Sides, machine: &Machine) ->
         "link": r.row.link,
         "size": r.row.size,
         "tuple": r.row.tuple,
-        "acked": false,
+        "acked": r.row.unacked().is_some(),
         "wait": r.wait.to_string(),
         "rounds": r.rounds,
         "probe_ns": r.probe_ns,

@@ -3,6 +3,7 @@
 //! The plan deals executors in turn over workers and their reactors, so the order of the components decides what runs
 //! where; each row says where it needs them and refuses any other layout.
 
+mod acked;
 mod chain;
 mod host;
 mod idle;
@@ -80,6 +81,8 @@ struct Tally {
     emitted: u64,
     /// By the last bolt.
     executed: u64,
+    /// Roots acknowledged, where tuples have message ids.
+    acked: Option<u64>,
     rate: Option<f64>,
     latency: Option<Histogram>,
     /// The same from the time at which the tuple was due.
@@ -93,6 +96,7 @@ impl Tally {
     fn add(&mut self, other: Tally) {
         self.emitted += other.emitted;
         self.executed += other.executed;
+        self.acked = self.acked.map(|n| n + other.acked.unwrap_or(0)).or(other.acked);
         self.rate = self.rate.or(other.rate);
         self.latency = self.latency.take().or(other.latency);
         self.due = self.due.take().or(other.due);
@@ -178,7 +182,10 @@ impl Job {
             (Scenario::Idle, _) => idle::topology(t, self, tally, alarm),
             (Scenario::LowRate, _) => lowrate::topology(t, self, tally),
             (Scenario::Oversubscribed, _) => chain::topology(t, self, tally),
-            (Scenario::WordCount, _) => words::topology(t, self, tally),
+            (Scenario::WordCount | Scenario::WordCountAcked, _) => words::topology(t, self, tally),
+            (Scenario::ConstNullAcked, _) => with_payload!(size, one_way_acked(t, self, tally)),
+            (Scenario::ConstIdNullAcked, _) => with_payload!(size, through_id_acked(t, self, tally)),
+            (Scenario::RttAcked, _) => with_payload!(size, rtt_acked(t, self, tally)),
         }
     }
 
@@ -235,6 +242,7 @@ impl Job {
     }
 }
 
+use acked::{one_way as one_way_acked, rtt as rtt_acked, through_id as through_id_acked};
 use rtt::topology as rtt;
 use stream::{one_way, through_id, to_all};
 
@@ -253,7 +261,12 @@ fn measure(job: &Job, settings: &Settings) -> Result<Outcome, BenchError> {
     let measured = (!scenario.fixed_work()).then_some(settings.warmup + settings.slice);
     let done = host::run(job, measured)?;
     let tally = done.tally;
-    if scenario == Scenario::WordCount {
+    if let Some(acked) = tally.acked
+        && acked != tally.emitted
+    {
+        return Err(BenchError::Acks { emitted: tally.emitted, acked });
+    }
+    if scenario.fixed_work() {
         return words::outcome(&tally, &done.counters, job.text_bytes);
     }
     let copies = if scenario == Scenario::FanoutAll { u64::from(FANOUT_TASKS) } else { 1 };

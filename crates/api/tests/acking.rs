@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use feed::{Fed, Feeder, Num, PLACEMENTS, place};
 use squall::prelude::*;
-use storm::{Ack, AckEveryOther, Agg, Branching, ResetTimeout};
+use storm::{Ack, AckEveryOther, Branching, ResetTimeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -15,8 +15,8 @@ use squall_tuple::{Batch, BatchBuf, Cursor, DestRef};
 use super::{Core, Life, Turn, earliest};
 use crate::cohort::{BatchEnd, DeadLetter};
 use crate::fault::{Fault, FaultKind};
+use crate::input::TakenRoots;
 use crate::net::Net;
-use crate::outbox::InputRoots;
 use crate::shared::{Level, WorkerEvent};
 use crate::stats::{bump, raise};
 
@@ -43,7 +43,7 @@ pub(super) struct Letter {
     task: TaskId,
     cause: String,
     failures: u32,
-    input: InputRoots,
+    input: TakenRoots,
 }
 
 impl Core {
