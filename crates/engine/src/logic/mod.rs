@@ -475,7 +475,7 @@ impl Core {
 
     /// Every cohort has finished and everything it emitted has left.
     pub fn finished(&self) -> bool {
-        let done = |s: &Slot| s.life == Life::Finished && !s.paused() && !s.outbox.has_sealed();
+        let done = |s: &Slot| s.life == Life::Finished && s.down.is_none() && !s.paused() && !s.outbox.has_sealed();
         // What feedback edges brought after the end waits to be counted as dropped (D3).
         self.slots.iter().all(|s| done(s) && s.inbox.queue.is_empty()) && self.roots_settled()
     }
