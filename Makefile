@@ -82,6 +82,18 @@ bench-page: build ## the same, and put the results into docs/performance.md
 	$(BENCH) run --repeat-far 5 --json $(ARGS) > "$$lines"; code=$$?; \
 	$(BENCH) table --into docs/performance.md < "$$lines" && exit $$code
 
+# What needs real processes and real time; the counts of faults are in the ordinary tests. SHORT=short leaves out the slow half.
+SHORT ?=
+
+.PHONY: test-tuplegen
+test-tuplegen: build ## check tuplegen with real processes: stalls, kills, ceilings, knees
+	@tools/tuplegen/check.sh '$(TARGET_DIR)/release' $(SHORT)
+
+.PHONY: perf
+perf: build ## run the field's standard workloads and put the results into docs/performance.md
+	@tools/tuplegen/perf.sh '$(TARGET_DIR)/release/tuplegen' '$(TARGET_DIR)/perf' $(ARGS) && \
+	'$(TARGET_DIR)/release/tuplegen' table --into docs/performance.md < '$(TARGET_DIR)/perf/runs.jsonl'
+
 # Fuzz targets lie in crates/*/fuzz, laid out as cargo-fuzz has it, but cargo-fuzz is not needed: the flags
 # are the ones it sets. They are unstable, hence RUSTC_BOOTSTRAP.
 FUZZ_FLAGS = --cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Zsanitizer=address \
