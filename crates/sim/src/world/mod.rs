@@ -79,6 +79,16 @@ pub(crate) struct TaskLog {
     pending: u32,
     pub(crate) roots_acked: u64,
     pub(crate) roots_failed: u64,
+    /// How often its executor was broken.
+    pub(crate) broken: u32,
+    /// It is broken, and not prepared again.
+    pub(crate) down: bool,
+    /// A spout task that had ended when its executor broke: it gets no further call.
+    pub(crate) abandoned: bool,
+    /// Roots of which nobody was left to be told.
+    pub(crate) roots_lost: u64,
+    /// Tuples that are on their way to the dead letters.
+    pub(crate) letters_due: u64,
 }
 
 pub(crate) struct Inner {
@@ -99,6 +109,8 @@ pub(crate) struct Inner {
     /// By reactor: its spouts were stopped.
     stopped: Vec<bool>,
     purses: [u64; 3],
+    /// Executors that may still be broken.
+    breaks: u32,
     trees: Vec<Tree>,
     roots: RootCounts,
     next_id: u64,
@@ -149,6 +161,7 @@ impl World {
             told: vec![false; plan.reactors.len()],
             stopped: vec![false; plan.reactors.len()],
             purses: [budget / 2, budget, budget / 2],
+            breaks: scenario.sizes.breaks,
             trees: Vec::new(),
             roots: RootCounts::default(),
             next_id: 0,
@@ -227,10 +240,69 @@ impl World {
     pub(crate) fn prepared(&self, task: TaskId) {
         let mut inner = self.inner.borrow_mut();
         inner.act(&[1, task.into()]);
-        inner.tasks[task as usize].prepared += 1;
-        if inner.tasks[task as usize].prepared > 1 {
+        let log = &mut inner.tasks[task as usize];
+        log.prepared += 1;
+        (log.resting, log.passed_over) = (false, 0);
+        if log.prepared > 1 && !std::mem::take(&mut log.down) {
             inner.violate(format!("{} was prepared twice", self.task_name(task)));
         }
+    }
+
+    /// How often a task was prepared.
+    pub(crate) fn lives(&self, task: TaskId) -> u32 {
+        self.inner.borrow().tasks[task as usize].prepared
+    }
+
+    /// Whether the running call of a task is to end its executor. Then it has to do so.
+    pub(crate) fn breaks(&self, task: TaskId, dice: &mut Dice, permille: u32) -> bool {
+        if permille == 0 || dice.below(1000) >= permille || self.inner.borrow().breaks == 0 {
+            return false;
+        }
+        let mut inner = self.inner.borrow_mut();
+        inner.breaks -= 1;
+        inner.act(&[13, task.into()]);
+        let executor = &self.plan.executors[self.plan.tasks[task as usize].executor as usize];
+        let spout = self.is_spout(executor.component);
+        for task in executor.tasks.clone() {
+            inner.parked.remove(&task);
+            let log = &mut inner.tasks[task as usize];
+            log.broken += 1;
+            log.resting = true;
+            (log.abandoned, log.down) = if spout && log.ended { (true, false) } else { (log.abandoned, true) };
+            self.lose_roots(&mut inner, task);
+        }
+        // Its ticks, and those of the tasks whose input waits with its, may be late.
+        for other in self.plan.tasks_of(executor.component) {
+            inner.tasks[other as usize].ticked_ns = None;
+        }
+        true
+    }
+
+    /// The tuple being executed breaks its executor, and was not kept.
+    pub(crate) fn tuple_breaks(&self, task: TaskId, roots: &[RootIx]) {
+        if roots.is_empty() || self.scenario.sizes.letters_at_once {
+            self.inner.borrow_mut().tasks[task as usize].letters_due += 1;
+        } else {
+            self.failed(task);
+            self.end_delivery(roots, false);
+        }
+    }
+
+    /// It came back, to be handed on to the dead letters or not.
+    pub(crate) fn letter(&self, task: TaskId, roots: &[RootIx], taken: bool) {
+        let due = self.inner.borrow().tasks[task as usize].letters_due;
+        match due.checked_sub(1) {
+            Some(left) => self.inner.borrow_mut().tasks[task as usize].letters_due = left,
+            None => self.violate(format!("{} got a dead letter that nobody wrote", self.task_name(task))),
+        }
+        if !taken {
+            self.failed(task);
+        }
+        self.end_delivery(roots, taken);
+    }
+
+    fn any_down(&self) -> bool {
+        self.inner.borrow().tasks.iter().any(|t| t.down)
     }
 
     /// The next step of the run begins.
@@ -502,7 +574,16 @@ impl World {
 
     /// The spouts of a reactor are being stopped: `next` is not called again.
     pub(crate) fn stopped(&self, reactor: usize) {
-        self.inner.borrow_mut().stopped[reactor] = true;
+        let mut inner = self.inner.borrow_mut();
+        inner.stopped[reactor] = true;
+        for task in 0..inner.tasks.len() {
+            // Of a spout that is down nobody is left to be told.
+            let here = self.reactor(task as TaskId) == reactor && self.is_spout(self.plan.component_of(task as TaskId));
+            let log = &mut inner.tasks[task];
+            if here && std::mem::take(&mut log.down) {
+                (log.ended, log.abandoned) = (true, true);
+            }
+        }
     }
 
     pub(crate) fn set_adrift(&self, task: TaskId, anchor: Anchor, roots: Vec<RootIx>) {
@@ -537,6 +618,10 @@ impl World {
     /// The clock went from `before_ns` to now because nothing else could happen: a tick that was due in between was
     /// slept through.
     pub(crate) fn check_ticks(&self, before_ns: u64) {
+        // Who waits for room at one that is down gets its tick when there is some.
+        if self.any_down() {
+            return;
+        }
         let mut inner = self.inner.borrow_mut();
         for task in 0..inner.tasks.len() as TaskId {
             let log = &inner.tasks[task as usize];
@@ -564,6 +649,10 @@ impl World {
     /// Components that have something waiting though nothing happens any more: an idle link sends at once, so at such a
     /// moment everything emitted has been executed.
     pub(crate) fn left_waiting(&self) -> Vec<String> {
+        // What waits for a restart, waits for time.
+        if self.any_down() {
+            return Vec::new();
+        }
         let inner = self.inner.borrow();
         let waiting = inner.waiting.iter().enumerate().filter(|(_, bytes)| **bytes > 0);
         waiting.map(|(c, bytes)| format!("{bytes} bytes for {}", self.plan.spec.components[c].name)).collect()

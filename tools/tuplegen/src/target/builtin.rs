@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use squall::Topology;
-use squall_engine::{IoChoice, IoOptions, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::{IoChoice, IoOptions, LogFilter, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
 use squall_load::{Egress, EgressParts, Ingest, LocalEnds, Reflect, local};
 use squall_textgen::{GeneratorOptions, generate_text};
 use squall_topology::Machine;
@@ -296,6 +296,7 @@ impl Builtin {
             io_options: IoOptions::default(),
             wait: options.wait.into(),
             pin: !options.cores.is_empty(),
+            log: LogFilter::all(),
         };
         let worker = Worker::start(config, built.registry.clone(), Vec::new()).map_err(|e| e.to_string())?;
         worker.begin();
@@ -318,7 +319,7 @@ impl Builtin {
             Some(WorkerEvent::Warning(text)) => self.notes.push(text),
             Some(WorkerEvent::Log { component, text, .. }) => self.notes.push(format!("{component}: {text}")),
             Some(WorkerEvent::Finished) => self.finished = true,
-            Some(WorkerEvent::Result { .. }) => {}
+            Some(WorkerEvent::Result { .. } | WorkerEvent::LinkLost { .. }) => {}
             None => return false,
         }
         true
