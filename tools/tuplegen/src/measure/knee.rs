@@ -210,7 +210,7 @@ mod tests {
                 let load = sim::Load { rate, secs: 3.0, ..sim::Load::default() };
                 let (out, totals) = sim::run(&load, sim::Sink { service_ns, ..sim::Sink::default() });
                 let checked = slo.check(&totals, &out.counts, sent_share(out.due, out.counts.sent));
-                s.came_out((checked.holds != Some(true)).then(|| Limiter::Slo(checked.slo)));
+                s.came_out((checked.holds != Some(true)).then_some(Limiter::Slo(checked.slo)));
             }
             let rate = s.knee().rate.unwrap();
             assert!((rate / capacity - 1.0).abs() < 0.05, "service {service_ns} ns: {rate} of {capacity}");

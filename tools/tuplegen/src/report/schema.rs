@@ -302,7 +302,10 @@ mod tests {
     #[test]
     fn the_published_file_is_what_the_program_prints() {
         // `tuplegen schema > tools/tuplegen/schema.json` writes it anew.
-        assert!(include_str!("../../schema.json") == format!("{:#}\n", schema()), "tools/tuplegen/schema.json is another");
+        assert!(
+            include_str!("../../schema.json") == format!("{:#}\n", schema()),
+            "tools/tuplegen/schema.json is another"
+        );
     }
 
     #[test]
