@@ -123,6 +123,7 @@ SHORT ?=
 
 .PHONY: test-tuplegen
 test-tuplegen: build ## check tuplegen with real processes: stalls, kills, ceilings, knees
+	@$(CARGO) build --release -p squall-tuplegen --example jlbh_like $(CARGOFLAGS)
 	@tools/tuplegen/check.sh '$(TARGET_DIR)/release' $(SHORT)
 
 .PHONY: perf

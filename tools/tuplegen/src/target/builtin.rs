@@ -112,6 +112,9 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|s| s.name == name || s.alias.eq_ignore_ascii_case(name))
 }
 
+/// Counts a body plainly.
+type Oracle = fn(&[u8], &mut AHashMap<Vec<u8>, u64>);
+
 /// How a scenario runs.
 #[derive(Debug, Clone)]
 pub struct BuiltinOptions {
@@ -249,7 +252,7 @@ impl BuiltinOptions {
     }
 
     /// What the scenario's oracle does with a body.
-    fn oracle(&self) -> Option<fn(&[u8], &mut AHashMap<Vec<u8>, u64>)> {
+    fn oracle(&self) -> Option<Oracle> {
         match self.scenario.kind {
             _ if self.throttled() => None,
             Kind::WordCount | Kind::SimplifiedWordCount => Some(count_words),
