@@ -21,6 +21,11 @@ ARGS ?=
 export INPUT REPORT VERIFY
 # make fuzz
 SECS ?= 60
+# make chaos
+FAULTS ?= 100
+SEED ?= 1
+# make sim
+SEEDS ?= 10000
 # make loom
 PREEMPTIONS ?= 4
 
@@ -29,7 +34,7 @@ help: ## list the targets
 	@echo "Squall: stream topologies as a microsecond dataplane. Targets:"
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile \
 	| while IFS='|' read -r target what; do printf '%-12s  %s\n' "$$target" "$$what"; done
-	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60]; make bench [ARGS='…'];"
+	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60]; make chaos [FAULTS=100] [SEED=n] [ARGS='-- --standby']; make sim [SEEDS=n]; make bench [ARGS='…'];"
 	@echo "         everywhere CARGOFLAGS (default --locked; add --offline without a network)"
 
 .PHONY: build
@@ -60,6 +65,15 @@ run: build-run ## count the words of the crates' source text, or of INPUT=path, 
 .PHONY: test
 test: ## run all tests (no root, no services)
 	$(CARGO) test --workspace $(CARGOFLAGS)
+
+.PHONY: chaos
+chaos: ## disturb a running topology FAULTS times (kill -9, SIGSTOP, panic, cut link); one JSON line, exit 0 only if nothing is lost
+	$(CARGO) build --release -p squall-chaos $(CARGOFLAGS)
+	@exec '$(TARGET_DIR)/release/chaos' break --faults '$(FAULTS)' --seed '$(SEED)' $(ARGS)
+
+.PHONY: sim
+sim: ## simulate SEEDS random topologies, once without and once with deaths of workers
+	SQUALL_SIM_SEEDS='$(SEEDS)' $(CARGO) test --release -p squall-sim --test seeds $(CARGOFLAGS) -- --nocapture
 
 # Every interleaving with at most LOOM_MAX_PREEMPTIONS forced switches of thread, which bounds the run to minutes; the
 # models themselves are bounded too (two or three threads, rings of four lines).
@@ -103,6 +117,18 @@ bench-page: build-bench ## the same, and put the results into docs/performance.m
 	@lines='$(TARGET_DIR)/bench.jsonl'; \
 	$(BENCH) run --repeat-far 5 --json $(ARGS) > "$$lines"; code=$$?; \
 	$(BENCH) table --into docs/performance.md < "$$lines" && exit $$code
+
+# What needs real processes and real time; the counts of faults are in the ordinary tests. SHORT=short leaves out the slow half.
+SHORT ?=
+
+.PHONY: test-tuplegen
+test-tuplegen: build ## check tuplegen with real processes: stalls, kills, ceilings, knees
+	@tools/tuplegen/check.sh '$(TARGET_DIR)/release' $(SHORT)
+
+.PHONY: perf
+perf: build ## run the field's standard workloads and put the results into docs/performance.md
+	@tools/tuplegen/perf.sh '$(TARGET_DIR)/release/tuplegen' '$(TARGET_DIR)/perf' $(ARGS) && \
+	'$(TARGET_DIR)/release/tuplegen' table --into docs/performance.md < '$(TARGET_DIR)/perf/runs.jsonl'
 
 # Fuzz targets lie in crates/*/fuzz, laid out as cargo-fuzz has it, but cargo-fuzz is not needed: the flags
 # are the ones it sets. They are unstable, hence RUSTC_BOOTSTRAP.

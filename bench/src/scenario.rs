@@ -111,6 +111,7 @@ pub(crate) enum Scenario {
     ConstIdNullAcked,
     RttAcked,
     WordCountAcked,
+    WordCount50kAcked,
 }
 
 /// What a row's main figure is.
@@ -206,6 +207,9 @@ const TABLE: &[Entry] = &[
     Entry { scenario: Scenario::WordCountAcked, name: "wordcount-acked", unit: WordsPerSecond, wait: Spin, links: &[Link::Ring], sizes: &[0],
         about: "wordcount with a message id for every piece of text: each word is a tuple of its piece's tree; \"floor\": \
                 wordcount" },
+    Entry { scenario: Scenario::WordCount50kAcked, name: "wordcount-50k-acked", unit: Ns, wait: Spin, links: &[Link::Ring], sizes: &[0],
+        about: "word count of 50,000 sentences of 8 words a second (open loop), from the time a sentence was due to its ack; \
+                \"floor\": the same without message ids, to the count of each word" },
 ];
 
 impl Scenario {
@@ -241,6 +245,11 @@ impl Scenario {
     /// A pass over a fixed amount of work is a round, however long it takes.
     pub(crate) fn fixed_work(self) -> bool {
         matches!(self, Scenario::WordCount | Scenario::WordCountAcked)
+    }
+
+    /// Whether tuples have message ids.
+    pub(crate) fn acked(self) -> bool {
+        self == Scenario::WordCount50kAcked || self.unacked(Link::Ring).is_some()
     }
 
     /// Of a scenario whose tuples have message ids: the one without, which is its floor.
@@ -308,7 +317,7 @@ mod tests {
         use Scenario::*;
         let others =
             [ConstNull, ConstIdNull, SmallBatches, FanoutAll, Idle, LowRate, Oversubscribed, WordCount, Filter];
-        let acked = [ConstNullAcked, ConstIdNullAcked, RttAcked, WordCountAcked];
+        let acked = [ConstNullAcked, ConstIdNullAcked, RttAcked, WordCountAcked, WordCount50kAcked];
         for scenario in rtt.into_iter().chain(others).chain(acked) {
             assert_eq!(TABLE.iter().filter(|e| e.scenario == scenario).count(), 1, "{scenario:?}");
             assert_eq!(Scenario::named(scenario.name()), Some(scenario));

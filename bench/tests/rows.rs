@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 const TESTED: &str = "rtt-local rtt-ring rtt-shm rtt-uds rtt-tcp const-null const-id-null small-batches fanout-all idle \
-                      lowrate oversubscribed wordcount filter const-null-acked const-id-null-acked rtt-acked wordcount-acked";
+                      lowrate oversubscribed wordcount filter const-null-acked const-id-null-acked rtt-acked wordcount-acked \
+                      wordcount-50k-acked";
 
 /// The keys of a line and of its parts, all of them and no others. `machine` has more.
 const SCHEMA: [(&str, &str); 5] = [
@@ -193,6 +194,7 @@ fn every_tuple_with_a_message_id_is_acknowledged_over_every_link() {
     }
     if two_cores() {
         run(&["wordcount-acked", "--text", "300000"]);
+        run(&["wordcount-50k-acked"]);
     }
 }
 

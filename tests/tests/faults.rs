@@ -77,11 +77,11 @@ fn a_tuple_above_the_limit_names_the_limit_and_the_setting() {
 }
 
 #[test]
-fn a_killed_worker_ends_the_run_and_is_named() {
+fn without_restarts_a_killed_worker_ends_the_run_and_is_named() {
     for shm in ["auto", "copy", "off"] {
         // Different instants of a run in full traffic.
         for delay_ms in [300, 307] {
-            let child = fixture(&["--tuples", "100000000", "--shm", shm]).spawn().unwrap();
+            let child = fixture(&["--tuples", "100000000", "--shm", shm, "--restarts", "0"]).spawn().unwrap();
             let pids = workers(child.id(), 2);
             std::thread::sleep(Duration::from_millis(delay_ms));
             kill(pids[1], Signal::KILL);
@@ -92,6 +92,60 @@ fn a_killed_worker_ends_the_run_and_is_named() {
             assert_gone(&pids);
         }
     }
+}
+
+/// Starts a run of two spout tasks (one on each worker), lets `hurt` do something to it twice, and lets it end. Returns what it wrote, and its report.
+fn hurt_twice(args: &[&str], hurt: impl Fn(&[u32])) -> (common::Ended, serde_json::Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("r.json");
+    // Slow enough to be still at it when it is hurt: some five seconds.
+    let mut all = vec!["--tuples", "25000", "--sleep-us", "150", "--report", report.to_str().unwrap()];
+    all.extend(args);
+    let child = fixture(&all).spawn().unwrap();
+    for _ in 0..2 {
+        let pids = workers(child.id(), 2);
+        std::thread::sleep(Duration::from_millis(400));
+        hurt(&pids);
+        let until = std::time::Instant::now() + common::HANG;
+        while workers(child.id(), 2) == pids {
+            assert!(std::time::Instant::now() < until, "the worker is not replaced");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let end = wait(child);
+    let json = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    (end, json)
+}
+
+#[test]
+fn a_killed_worker_is_replaced_and_the_run_goes_on() {
+    for (shm, more) in [("auto", &["--standby"][..]), ("copy", &[]), ("off", &[]), ("off", &["--sockets", "tcp"])] {
+        let mut args = vec!["--shm", shm];
+        args.extend(more);
+        // The other one each time: the children of a run are listed by age.
+        let (end, json) = hurt_twice(&args, |pids| kill(pids[0], Signal::KILL));
+        end.exits(0).says(&["worker 0", "worker 1", "SIGKILL", "it is started again"]);
+        let emitted = json["components"]["numbers"]["emitted"].as_u64().unwrap();
+        // A task that is not reliable begins again in its next life; what it had emitted in the one before is still counted.
+        assert!(emitted > 50_000, "{json:#}");
+        // What was under way is lost, since nothing is tracked here, and the report says how much at most.
+        let executed = json["components"]["sum"]["executed"].as_u64().unwrap();
+        assert!((25_000..=emitted).contains(&executed), "{json:#}");
+    }
+}
+
+#[test]
+fn a_stopped_worker_is_replaced() {
+    let (end, _) = hurt_twice(&[], |pids| kill(pids[0], Signal::STOP));
+    end.exits(0).says(&["no thread of it has moved for a second", "it is started again"]);
+}
+
+#[test]
+fn a_call_that_does_not_return_is_named_and_its_worker_given_up_at_last() {
+    let args = ["--fault", "hang", "--at", "10", "--execute-timeout-ms", "1500", "--restarts", "1"];
+    let end = run(&mut fixture(&args));
+    let slow = "a call of work on reactor";
+    end.exits(1).says(&[slow, "has not returned for a second", "has not returned for 1.5 s", "after 1 restarts"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn finished(worker: &Worker, patience: Duration) -> Result<(), BenchError> {
             Some(WorkerEvent::Failed(cause)) => return Err(BenchError::Failed(cause)),
             Some(WorkerEvent::Warning(text)) => eprintln!("squall-bench: {text}"),
             Some(WorkerEvent::Log { component, text, .. }) => eprintln!("squall-bench: {component}: {text}"),
-            Some(WorkerEvent::Result { .. }) | None => {}
+            Some(WorkerEvent::Result { .. } | WorkerEvent::LinkLost { .. }) | None => {}
         }
     }
     Err(BenchError::Stuck("the topology", patience.as_secs()))

@@ -9,6 +9,7 @@ mod host;
 mod idle;
 mod lowrate;
 mod rtt;
+mod sentences;
 mod stamped;
 mod stream;
 pub(crate) mod words;
@@ -34,6 +35,8 @@ pub(crate) use lowrate::PERIOD_NS as LOWRATE_PERIOD_NS;
 
 /// Tasks that get every tuple of fanout-all.
 pub(crate) const FANOUT_TASKS: u32 = 8;
+/// Words of a sentence of wordcount-50k-acked.
+const SENTENCE_WORDS: u64 = 8;
 /// Reactors of oversubscribed, on two cores.
 const OVERSUBSCRIBED_REACTORS: u32 = 4;
 /// Bytes of a batch's header and of a tuple's.
@@ -52,6 +55,8 @@ struct Job {
     warmup_ns: u64,
     /// No more reactors than cores, whatever the row says.
     undersubscribed: bool,
+    /// Without message ids, though the row has them.
+    unacked: bool,
     /// Before each stamp of idle.
     silence: Duration,
     /// Bytes of wordcount's text.
@@ -144,9 +149,9 @@ impl Job {
     fn new(row: &Row, settings: &Settings, machine: &Machine) -> Result<Job, BenchError> {
         let cores = match (row.scenario, row.link) {
             // The injector has the second one.
-            (Scenario::Idle, _) => machine.pair()?.into(),
+            (Scenario::Idle, _) => crate::machine::pair(machine)?.into(),
             (_, Link::Local) => vec![*machine.cores.first().ok_or(BenchError::Cores(0))?],
-            _ => machine.pair()?.into(),
+            _ => crate::machine::pair(machine)?.into(),
         };
         Ok(Job {
             row: row.clone(),
@@ -154,6 +159,7 @@ impl Job {
             wait: Wait(settings.wait(row)),
             warmup_ns: settings.warmup.as_nanos() as u64,
             undersubscribed: false,
+            unacked: false,
             silence: settings.silence(),
             text_bytes: settings.text_bytes,
         })
@@ -185,6 +191,7 @@ impl Job {
             (Scenario::Oversubscribed, _) => chain::topology(t, self, tally),
             (Scenario::WordCount, TupleKind::Typed) | (Scenario::WordCountAcked, _) => words::topology(t, self, tally),
             (Scenario::WordCount, TupleKind::Dynamic) => yaml::word_count(t, self, tally),
+            (Scenario::WordCount50kAcked, _) => sentences::topology(t, self, tally),
             (Scenario::Filter, _) => yaml::filter(t, self, tally),
             (Scenario::ConstNullAcked, _) => with_payload!(size, one_way_acked(t, self, tally)),
             (Scenario::ConstIdNullAcked, _) => with_payload!(size, through_id_acked(t, self, tally)),
@@ -259,6 +266,11 @@ pub(crate) fn run_undersubscribed(row: &Row, settings: &Settings, machine: &Mach
     measure(&Job { undersubscribed: true, ..Job::new(row, settings, machine)? }, settings)
 }
 
+/// The same without message ids.
+pub(crate) fn run_unacked(row: &Row, settings: &Settings, machine: &Machine) -> Result<Outcome, BenchError> {
+    measure(&Job { unacked: true, ..Job::new(row, settings, machine)? }, settings)
+}
+
 fn measure(job: &Job, settings: &Settings) -> Result<Outcome, BenchError> {
     let scenario = job.row.scenario;
     let measured = (!scenario.fixed_work()).then_some(settings.warmup + settings.slice);
@@ -272,7 +284,11 @@ fn measure(job: &Job, settings: &Settings) -> Result<Outcome, BenchError> {
     if scenario.fixed_work() {
         return words::outcome(&tally, &done.counters, job.text_bytes);
     }
-    let copies = if scenario == Scenario::FanoutAll { u64::from(FANOUT_TASKS) } else { 1 };
+    let copies = match scenario {
+        Scenario::FanoutAll => u64::from(FANOUT_TASKS),
+        Scenario::WordCount50kAcked => SENTENCE_WORDS,
+        _ => 1,
+    };
     if tally.emitted * copies != tally.executed {
         return Err(BenchError::Counts { emitted: tally.emitted * copies, executed: tally.executed });
     }
@@ -291,7 +307,7 @@ mod tests {
     fn job(row: Row, cores: usize) -> Job {
         let cores = (0..cores).collect();
         let (wait, silence) = (Wait(WaitStrategy::Park), Duration::ZERO);
-        Job { row, cores, wait, warmup_ns: 0, undersubscribed: false, silence, text_bytes: 1000 }
+        Job { row, cores, wait, warmup_ns: 0, undersubscribed: false, unacked: false, silence, text_bytes: 1000 }
     }
 
     #[test]

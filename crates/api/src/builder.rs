@@ -291,6 +291,13 @@ macro_rules! decl_methods {
             self
         }
 
+        /// How long one call may take before its worker is killed and replaced: whole milliseconds, at least 1,000; zero for as long as it likes.
+        /// Side threads are exempt. Default 30 s.
+        pub fn execute_timeout(self, timeout: Duration) -> Self {
+            self.decl.change(|c| c.execute_timeout_ms = timeout.as_millis() as u64);
+            self
+        }
+
         /// Memory for what one call emits beyond the room of its links. Default 8 MiB.
         pub fn burst_bytes(self, bytes: u64) -> Self {
             self.decl.change(|c| c.burst_bytes = bytes);

@@ -108,6 +108,12 @@ impl Fold {
         &self.records
     }
 
+    /// Nobody is left to hear of these roots.
+    fn forget(&mut self) {
+        self.report_at_ns = 0;
+        self.sent(self.records.len());
+    }
+
     /// The first `count` records have left.
     pub(crate) fn sent(&mut self, count: usize) {
         if count == 0 {
@@ -199,6 +205,13 @@ impl AckFolds {
     /// Roots have begun here.
     pub(crate) fn set_live(&self) {
         self.live.set(true);
+    }
+
+    /// The ledgers of a reactor are gone.
+    pub(crate) fn forget(&self, reactor: ReactorIx) {
+        let mut folds = self.folds.borrow_mut();
+        folds.iter_mut().filter(|f| f.to == reactor).for_each(Fold::forget);
+        self.waiting.set(folds.iter().any(|f| !f.records.is_empty()));
     }
 
     /// Calls `send` with each fold.

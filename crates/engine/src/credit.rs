@@ -76,6 +76,12 @@ impl LinkCredit {
         })
     }
 
+    /// The link begins anew: nothing is under way.
+    pub(crate) fn forget(&mut self) {
+        self.inboxes.iter_mut().for_each(|(_, sent)| *sent = 0);
+        self.consumed_seen.fill(0);
+    }
+
     fn of(&self, way: Way) -> &[usize] {
         self.by_way.iter().find(|(w, _)| *w == way).map_or(&[], |(_, at)| at)
     }
@@ -102,7 +108,7 @@ impl LinkCredit {
     /// Share of the window that is under way to `inbox`, 0..=100.
     pub(crate) fn load(&self, inbox: u32, window: u64, consumed: u64) -> u8 {
         let sent = self.inboxes.iter().find(|(i, _)| *i == inbox).map_or(0, |(_, s)| *s);
-        ((sent - consumed).min(window) * 100 / window) as u8
+        (sent.saturating_sub(consumed).min(window) * 100 / window) as u8
     }
 }
 

@@ -9,6 +9,8 @@
 //!
 //! Afterwards the socket of such a link carries nothing but its end.
 //!
+//! A worker that comes back may find that a peer has died meanwhile: that link is left out, and comes again with the peer.
+//!
 //! Deliberately absent: authentication (the runner made the socket pair; nobody else holds an end), other hosts.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -58,12 +60,14 @@ pub(crate) struct PeerEnd {
     pub(crate) refused: Option<String>,
 }
 
-/// Shakes hands over all links of a worker. `bells`: those of its reactors.
+/// Shakes hands over links of a worker. `bells`: those of its reactors. `mortal`: whoever heals the run replaces peers that end meanwhile, so their
+/// links are left out instead of being an error.
 pub(crate) fn shake_hands(
     plan: &Plan,
     links: Vec<SocketLink>,
     bells: &[(ReactorIx, Bell)],
     deadline: Instant,
+    mortal: bool,
 ) -> Result<Vec<PeerEnd>, StartError> {
     let bell_of = |reactor| bells.iter().find(|(r, _)| *r == reactor).map(|(_, bell)| bell);
     let mut ends: Vec<(Talk, PeerEnd)> = Vec::new();
@@ -72,22 +76,40 @@ pub(crate) fn shake_hands(
         let end = PeerEnd { mine, peer, fd, shm: None, refused: None };
         ends.push((Talk::of(plan, &end), end));
     }
+    let missed = |end: &PeerEnd, said: io::Result<()>| match said {
+        Ok(()) => Ok(false),
+        Err(error) if mortal && is_end(&error) => Ok(true),
+        Err(error) => Err(broken(end, error)),
+    };
     for (talk, end) in &mut ends {
         if let Talk::Offers(link) = talk {
-            *link = offer(plan, end, bell_of(end.mine)).map_err(|e| broken(end, e))?;
+            let said = offer(plan, end, bell_of(end.mine)).map(|offered| *link = offered);
+            if missed(end, said)? {
+                *talk = Talk::Over;
+            }
         }
     }
     for (talk, end) in &mut ends {
         if matches!(talk, Talk::Answers) {
-            answer(plan, end, bell_of(end.mine), deadline).map_err(|e| broken(end, e))?;
+            let said = answer(plan, end, bell_of(end.mine), deadline);
+            *talk = if missed(end, said)? { Talk::Over } else { Talk::Silent };
         }
     }
     for (talk, end) in &mut ends {
-        if let Talk::Offers(Some(link)) = std::mem::replace(talk, Talk::Silent) {
-            take_answer(end, *link, deadline).map_err(|e| broken(end, e))?;
+        if let Talk::Offers(link) = talk
+            && let Some(link) = link.take()
+        {
+            let said = take_answer(end, *link, deadline);
+            *talk = if missed(end, said)? { Talk::Over } else { Talk::Silent };
         }
     }
-    Ok(ends.into_iter().map(|(_, end)| end).collect())
+    Ok(ends.into_iter().filter(|(talk, _)| !matches!(talk, Talk::Over)).map(|(_, end)| end).collect())
+}
+
+/// The other end's process is gone.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 /// What an end does in a handshake.
@@ -97,6 +119,8 @@ enum Talk {
     /// The segment, once it was offered.
     Offers(Option<Box<ShmLink>>),
     Answers,
+    /// The other end's process is gone.
+    Over,
 }
 
 impl Talk {

@@ -67,6 +67,11 @@ impl EndTracker {
         }
     }
 
+    /// The ends that these tasks have told count no more: they begin again.
+    pub(crate) fn forget(&mut self, of: impl Fn(TaskId) -> bool) {
+        self.seen.retain(|(_, source)| !of(*source));
+    }
+
     /// Every input has ended.
     pub(crate) fn complete(&self) -> bool {
         self.seen.len() == self.expected

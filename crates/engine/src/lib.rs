@@ -12,6 +12,7 @@
 
 mod acks;
 mod anchor;
+mod board;
 mod clock;
 mod cohort;
 mod credit;
@@ -37,6 +38,7 @@ mod wires;
 mod worker;
 
 pub use anchor::Anchor;
+pub use board::{Board, BoardLayout, Pulse};
 pub use clock::{Clock, MonotonicClock, VirtualClock};
 pub use cohort::{BatchEnd, Cohort, Finish, SpoutTurn};
 pub use env::{CohortEnv, CohortFactory, GroupingFactory, Registry, Wake};
@@ -54,4 +56,4 @@ pub use shared::{ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared};
 pub use squall_io::{IoChoice, IoKind, IoOptions, ZeroCopy};
 pub use stats::{CohortStats, ComponentStats, DropReason, LinkCounters, LinkStats, LinkTraffic};
 pub use wait::{WaitPlan, WaitStrategy};
-pub use worker::{PeerLinks, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};
+pub use worker::{Membership, PeerLinks, Rejoiner, SocketLink, StartError, Worker, WorkerConfig, WorkerStats};

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use squall_metrics::Histogram;
 use squall_ring::{CommandReceiver, SleepFlag};
-use squall_tuple::ids::ReactorIx;
+use squall_topology::Plan;
+use squall_tuple::ids::{ReactorIx, WorkerIx};
 
+use crate::board::Pulse;
 use crate::clock::{Clock, MonotonicClock};
 use crate::fault::LinkError;
+use crate::hello::PeerEnd;
 use crate::logic::{Core, ReceiveError, SpoutGate};
 use crate::shared::{WorkerEvent, WorkerShared};
 use crate::stats::{LinkCounters, LinkStats};
@@ -23,10 +26,25 @@ pub(crate) enum Command {
     Begin,
     /// Spouts end; the rest drains.
     StopSpouts,
+    /// A worker is gone.
+    Lose(WorkerIx),
+    /// A worker that had done its part is gone.
+    Leave(WorkerIx),
+    /// It is there again.
+    Rejoin(Box<Rejoin>),
     /// Report.
     Snapshot(Sender<ReactorSnapshot>),
     /// End the thread.
     Exit,
+}
+
+/// The links of a reactor to a worker that has begun another life.
+pub(crate) struct Rejoin {
+    pub(crate) worker: WorkerIx,
+    pub(crate) epoch: u32,
+    /// How often the links to it have been made anew, with this time.
+    pub(crate) joins: u32,
+    pub(crate) links: Vec<PeerEnd>,
 }
 
 /// What a reactor knows that is not in shared counters.
@@ -47,6 +65,7 @@ const SLEEP_MAX: Duration = Duration::from_millis(500);
 const PEER_NEWS_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Reactor {
+    pub(crate) plan: Arc<Plan>,
     pub(crate) core: Core,
     pub(crate) wires: Wires,
     pub(crate) commands: CommandReceiver<Command>,
@@ -56,6 +75,12 @@ pub(crate) struct Reactor {
     /// Reactors of the worker that have not finished.
     pub(crate) unfinished: Arc<AtomicUsize>,
     pub(crate) sleeps: u64,
+    pub(crate) pulse: Pulse,
+    pub(crate) beats: u64,
+    /// Workers to which a link has ended and of which nobody has said that they are gone: since when, and the error.
+    pub(crate) suspects: Vec<(Instant, LinkError)>,
+    /// By worker: how often the links to it were made anew.
+    pub(crate) joins: Vec<u32>,
 }
 
 /// What the loop does after the commands.
@@ -69,13 +94,8 @@ impl Reactor {
     /// Runs until told to exit. A fault ends the work of this reactor, and is told; the thread stays for commands.
     pub(crate) fn run(mut self) {
         let Err(e) = self.work() else { return };
-        // Whoever ended the other end's worker says why by a shorter way; only if nobody does is the link the news.
-        let lost_peer = matches!(e, ReceiveError::Link(LinkError::PeerLost { .. }));
-        if lost_peer && self.linger(Some(PEER_NEWS_WAIT)) == Go::Exit {
-            return;
-        }
         self.shared.event_certain(WorkerEvent::Failed(e.to_string()));
-        self.linger(None);
+        self.linger();
     }
 
     fn work(&mut self) -> Result<(), ReceiveError> {
@@ -84,10 +104,13 @@ impl Reactor {
         let mut flush_all = false;
         let mut now = clock.now_ns();
         loop {
-            if self.obey() == Go::Exit {
+            self.beats += 1;
+            self.pulse.beat(self.beats);
+            if self.obey(now)? == Go::Exit {
                 return Ok(());
             }
-            let mut progress = self.wires.poll(&mut self.core, now)?;
+            let polled = self.wires.poll(&mut self.core, now);
+            let mut progress = self.survive(polled, now)?;
             // What arrived was executed in place, which may have taken a while: the spouts' turn begins now.
             let began = if progress && self.core.has_spouts() { clock.now_ns() } else { now };
             let turn = self.core.turn(began, &mut self.wires.tx, flush_all)?;
@@ -166,7 +189,9 @@ impl Reactor {
                 let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
                 let timeout = turn.deadline_ns.map_or(SLEEP_MAX, |at| left(at).min(SLEEP_MAX));
                 self.sleeps += 1;
-                arrived = self.wires.wait(&mut self.core, Some(timeout), clock)?;
+                self.pulse.rests();
+                let waited = self.wires.wait(&mut self.core, Some(timeout), clock);
+                arrived = self.survive(waited, now)?;
             }
             self.sleep.cancel();
             self.wires.cancel_sleep();
@@ -179,7 +204,51 @@ impl Reactor {
         }
     }
 
-    fn obey(&mut self) -> Go {
+    /// The end of a link is no end of this reactor: whoever watches the workers says what is next. Only if nobody does is it the news.
+    fn survive(&mut self, result: Result<bool, ReceiveError>, now_ns: u64) -> Result<bool, ReceiveError> {
+        if let Err(ReceiveError::Link(error @ LinkError::PeerLost { .. })) = result {
+            return self.suspect(error, now_ns).map(|()| true);
+        }
+        if !self.suspects.is_empty() {
+            let overdue = |(since, _): &(Instant, LinkError)| since.elapsed() >= PEER_NEWS_WAIT;
+            if let Some(at) = self.suspects.iter().position(overdue) {
+                return Err(self.suspects.swap_remove(at).1.into());
+            }
+        }
+        result
+    }
+
+    #[cold]
+    fn suspect(&mut self, error: LinkError, now_ns: u64) -> Result<(), ReceiveError> {
+        let LinkError::PeerLost { peer, worker, ref cause } = error else { return Err(error.into()) };
+        let joins = self.joins[worker as usize];
+        self.shared.event_certain(WorkerEvent::LinkLost { worker, joins, cause: cause.clone() });
+        self.suspects.push((Instant::now(), error));
+        self.wires.cut(&mut self.core, peer, now_ns)
+    }
+
+    /// Cuts the links to a worker of which is known that it is gone.
+    fn cut(&mut self, worker: WorkerIx, now_ns: u64) -> Result<(), ReceiveError> {
+        let of = |e: &LinkError| matches!(e, LinkError::PeerLost { worker: w, .. } if *w == worker);
+        self.suspects.retain(|(_, error)| !of(error));
+        let plan = self.plan.clone();
+        for reactor in &plan.workers[worker as usize].reactors {
+            self.wires.cut(&mut self.core, *reactor, now_ns)?;
+        }
+        Ok(())
+    }
+
+    fn rejoin(&mut self, rejoin: Rejoin) -> Result<(), ReceiveError> {
+        let Rejoin { worker, epoch, joins, links } = rejoin;
+        for link in links {
+            self.wires.join(link).map_err(LinkError::Driver)?;
+        }
+        self.joins[worker as usize] = joins;
+        self.core.rejoin_worker(worker, epoch);
+        Ok(())
+    }
+
+    fn obey(&mut self, now_ns: u64) -> Result<Go, ReceiveError> {
         while self.commands.pending()
             && let Some(command) = self.commands.pop()
         {
@@ -188,13 +257,19 @@ impl Reactor {
                 Command::StopSpouts => self.core.set_gate(SpoutGate::Stopped),
                 // The asker may have stopped waiting.
                 Command::Snapshot(to) => drop(to.try_send(self.snapshot())),
+                Command::Lose(worker) => {
+                    self.cut(worker, now_ns)?;
+                    self.core.lose_worker(worker);
+                }
+                Command::Leave(worker) => self.cut(worker, now_ns)?,
+                Command::Rejoin(rejoin) => self.rejoin(*rejoin)?,
                 Command::Exit => {
                     self.wires.closing = true;
-                    return Go::Exit;
+                    return Ok(Go::Exit);
                 }
             }
         }
-        Go::On
+        Ok(Go::On)
     }
 
     fn snapshot(&self) -> ReactorSnapshot {
@@ -222,15 +297,17 @@ impl Reactor {
         }
     }
 
-    /// After a fault: answers commands until the worker ends, or for a while.
-    fn linger(&mut self, limit: Option<Duration>) -> Go {
-        let began = Instant::now();
-        while self.obey() == Go::On {
-            if limit.is_some_and(|l| began.elapsed() >= l) {
-                return Go::On;
+    /// After a fault: answers commands until the worker ends.
+    fn linger(&mut self) {
+        loop {
+            match self.commands.pop() {
+                Some(Command::Exit) => return,
+                Some(Command::Snapshot(to)) => drop(to.try_send(self.snapshot())),
+                Some(
+                    Command::Begin | Command::StopSpouts | Command::Lose(_) | Command::Leave(_) | Command::Rejoin(_),
+                ) => {}
+                None => std::thread::sleep(Duration::from_millis(5)),
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
-        Go::Exit
     }
 }

@@ -51,6 +51,15 @@ pub enum WorkerEvent {
     Failed(String),
     /// Every component of this worker has finished.
     Finished,
+    /// The link to another worker has ended. If nobody says within a second that the worker was lost, the run cannot go on, and that is told then.
+    LinkLost {
+        /// The worker at the other end.
+        worker: WorkerIx,
+        /// How often the link had been made anew.
+        joins: u32,
+        /// What the kernel said.
+        cause: String,
+    },
 }
 
 /// The results channel is full: keep the row and try again later.

@@ -1,13 +1,12 @@
 //! Counts that leave the reactor: plain numbers its thread writes once per turn, read by the worker's main thread, and
 //! those of its links, which it hands over when asked. Links count per batch, never per tuple.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde::{Deserialize, Serialize};
 use squall_metrics::SizeHistogram;
+use squall_ring::Words;
 use squall_topology::{LinkKind, Plan};
 use squall_tuple::ids::ReactorIx;
+use std::collections::BTreeMap;
 
 use crate::ledger::FailKind;
 
@@ -20,46 +19,93 @@ pub enum DropReason {
     AfterEnd,
 }
 
-/// Counts of one cohort. One writer, so an add is a relaxed load and store.
-#[derive(Debug, Default)]
-pub struct CohortStats {
-    pub(crate) emitted: AtomicU64,
-    pub(crate) executed: AtomicU64,
-    pub(crate) acked: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) feedback_full: AtomicU64,
-    pub(crate) after_end: AtomicU64,
-    pub(crate) moved_bytes: AtomicU64,
+/// What is counted of a cohort, by its place in the cohort's block of the [`Board`](crate::Board).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Count {
+    Emitted,
+    Executed,
+    Acked,
+    Failed,
+    FeedbackFull,
+    AfterEnd,
+    MovedBytes,
     /// Of a spout: emits with an id.
-    pub(crate) roots: AtomicU64,
-    /// Of those: failed, by kind of reason.
-    pub(crate) roots_failed: [AtomicU64; FailKind::COUNT],
-    pub(crate) late_acks: AtomicU64,
+    Roots,
+    LateAcks,
+    /// Of a spout: failed roots, a word for each kind of reason.
+    RootsFailed,
 }
 
-pub(crate) fn bump(cell: &AtomicU64, by: u64) {
-    cell.store(cell.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+impl Count {
+    /// Number of words.
+    pub(crate) const ALL: usize = Count::RootsFailed as usize + FailKind::COUNT;
+}
+
+/// Counts of one cohort, on the board of the run. One writer, so an add is a relaxed load and store.
+#[derive(Clone)]
+pub struct CohortStats {
+    words: Words,
+    at: usize,
 }
 
 impl CohortStats {
+    pub(crate) fn at(words: Words, at: usize) -> CohortStats {
+        CohortStats { words, at }
+    }
+
+    pub(crate) fn get(&self, count: Count) -> u64 {
+        self.words.load(self.at + count as usize)
+    }
+
+    #[inline]
+    pub(crate) fn bump(&self, count: Count, by: u64) {
+        self.bump_at(count as usize, by);
+    }
+
+    pub(crate) fn bump_failed(&self, kind: FailKind, by: u64) {
+        self.bump_at(Count::RootsFailed as usize + kind as usize, by);
+    }
+
+    #[inline]
+    fn bump_at(&self, place: usize, by: u64) {
+        self.words.store(self.at + place, self.words.load(self.at + place) + by);
+    }
+
+    fn failed(&self, kind: FailKind) -> u64 {
+        self.words.load(self.at + Count::RootsFailed as usize + kind as usize)
+    }
+
+    /// The spout is dead: what was pending has failed. Returns how many roots that were.
+    pub(crate) fn lose_spout(&self) -> u64 {
+        // A root is counted before its tuple leaves, its end when the spout has been told, so there are never more ends.
+        let pending = self.get(Count::Roots).saturating_sub(self.get(Count::Acked) + self.get(Count::Failed));
+        self.bump(Count::Failed, pending);
+        // Kinds are counted a little before the sum of all.
+        let kinds: u64 = FailKind::ALL.iter().map(|kind| self.failed(*kind)).sum();
+        self.bump_failed(FailKind::SpoutLost, self.get(Count::Failed).saturating_sub(kinds));
+        pending
+    }
+
     /// Adds this cohort's counts to its component's.
     pub fn add_to(&self, c: &mut ComponentStats) {
-        let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
-        c.emitted += get(&self.emitted);
-        c.executed += get(&self.executed);
-        c.acked += get(&self.acked);
-        c.failed += get(&self.failed);
-        c.moved_bytes += get(&self.moved_bytes);
-        c.roots += get(&self.roots);
-        c.late_acks += get(&self.late_acks);
-        for (kind, n) in FailKind::ALL.iter().zip(&self.roots_failed) {
-            if get(n) > 0 {
-                *c.roots_failed.entry(kind.word().to_owned()).or_default() += get(n);
+        c.emitted += self.get(Count::Emitted);
+        c.executed += self.get(Count::Executed);
+        c.acked += self.get(Count::Acked);
+        c.failed += self.get(Count::Failed);
+        c.moved_bytes += self.get(Count::MovedBytes);
+        c.roots += self.get(Count::Roots);
+        c.late_acks += self.get(Count::LateAcks);
+        for kind in FailKind::ALL {
+            let n = self.failed(kind);
+            if n > 0 {
+                *c.roots_failed.entry(kind.word().to_owned()).or_default() += n;
             }
         }
-        for (reason, n) in [("feedback full", &self.feedback_full), ("after the end", &self.after_end)] {
-            if get(n) > 0 {
-                *c.dropped.entry(reason.to_owned()).or_default() += get(n);
+        for (reason, count) in [("feedback full", Count::FeedbackFull), ("after the end", Count::AfterEnd)] {
+            let n = self.get(count);
+            if n > 0 {
+                *c.dropped.entry(reason.to_owned()).or_default() += n;
             }
         }
     }

@@ -21,13 +21,14 @@ use squall_topology::{LinkKind, Plan};
 use squall_tuple::BatchBuf;
 use squall_tuple::ids::{ComponentIx, ReactorIx, WorkerIx};
 
+use crate::board::{Board, Pulse};
 use crate::clock::MonotonicClock;
 use crate::env::{Registry, Wake};
 use crate::fault::Fault;
 use crate::hello::{PeerEnd, shake_hands};
 use crate::log::LogFilter;
 use crate::logic::{Core, CoreConfig};
-use crate::reactor::{Command, Reactor, ReactorSnapshot};
+use crate::reactor::{Command, Reactor, ReactorSnapshot, Rejoin};
 use crate::shared::{WorkerEvent, WorkerReceivers, WorkerShared};
 use crate::stats::{CohortStats, ComponentStats, LinkCounters, LinkStats, LinkTraffic};
 use crate::wait::{WaitPlan, Waiter, Waits};
@@ -61,6 +62,24 @@ pub struct WorkerConfig {
     pub pin: bool,
     /// Which log lines of components are wanted.
     pub log: LogFilter,
+}
+
+/// What a worker must know of a run whose workers may die and come again.
+#[derive(Clone)]
+pub struct Membership {
+    /// By worker: how often it was started before.
+    pub epochs: Vec<u32>,
+    /// Where counts and pulses are kept.
+    pub board: Board,
+    /// Whether somebody replaces workers that die: then the loss of a peer is no fault.
+    pub heals: bool,
+}
+
+impl Membership {
+    /// All workers in their first life, and nobody to replace one.
+    pub fn first(plan: &Plan) -> Membership {
+        Membership { epochs: vec![0; plan.workers.len()], board: Board::heap(plan), heals: false }
+    }
 }
 
 /// One end of the stream socket between two reactors in different workers. Where it is a Unix socket and the plan's `shm` is not `off`, the two
@@ -190,7 +209,7 @@ pub struct Worker {
 struct ReactorHandle {
     commands: CommandSender<Command>,
     peer: Peer,
-    stats: Vec<(ComponentIx, Arc<CohortStats>)>,
+    stats: Vec<(ComponentIx, CohortStats)>,
     last: std::cell::RefCell<Option<ReactorSnapshot>>,
     /// A snapshot was asked for and has not come.
     asked: std::cell::Cell<bool>,
@@ -200,7 +219,7 @@ struct ReactorHandle {
 /// What a reactor thread tells before it works: first its doorbell, then that its components are prepared.
 enum Hello {
     Bell(Bell, IoKind, Option<String>),
-    Ready(Vec<(ComponentIx, Arc<CohortStats>)>),
+    Ready(Vec<(ComponentIx, CohortStats)>),
     Failed(StartError),
 }
 
@@ -241,6 +260,7 @@ struct ReactorConfig {
     io: IoChoice,
     io_options: IoOptions,
     pin: bool,
+    membership: Membership,
 }
 
 impl Worker {
@@ -254,7 +274,23 @@ impl Worker {
         registry: Arc<Registry>,
         sockets: Vec<SocketLink>,
     ) -> Result<Worker, StartError> {
+        let membership = Membership::first(&config.plan);
+        Worker::start_in(config, membership, registry, sockets)
+    }
+
+    /// As [`Worker::start`], in a run whose workers may die and come again.
+    ///
+    /// # Errors
+    /// As [`Worker::start`]. Where somebody heals the run, a peer that dies meanwhile is none: its links are left out until
+    /// [`Worker::rejoiner`] brings them.
+    pub fn start_in(
+        config: WorkerConfig,
+        membership: Membership,
+        registry: Arc<Registry>,
+        sockets: Vec<SocketLink>,
+    ) -> Result<Worker, StartError> {
         let plan = config.plan.clone();
+        let mortal = membership.heals && membership.epochs.iter().any(|epoch| *epoch > 0);
         let (shared, receivers) = WorkerShared::with_log(config.worker, config.log.clone());
         let reactors = plan.workers[config.worker as usize].reactors.clone();
         let unfinished = Arc::new(AtomicUsize::new(reactors.len()));
@@ -295,6 +331,7 @@ impl Worker {
                     io: config.io,
                     io_options: config.io_options,
                     pin: config.pin,
+                    membership: membership.clone(),
                 },
                 waiter: waits.waiter(*reactor),
                 rings: std::mem::take(&mut rings[at]),
@@ -317,7 +354,15 @@ impl Worker {
         let peers: Vec<(ReactorIx, Peer)> =
             reactors.iter().zip(&worker.threads).map(|(r, t)| (*r, t.peer.clone())).collect();
         let bells: Vec<_> = peers.iter().map(|(r, peer)| (*r, peer.bell.clone())).collect();
-        let mut ends = shake_hands(&plan, sockets, &bells, Instant::now() + HELLO_WAIT)?;
+        let due: Vec<(ReactorIx, ReactorIx)> = sockets.iter().map(|link| (link.a, link.b)).collect();
+        let mut ends = shake_hands(&plan, sockets, &bells, Instant::now() + HELLO_WAIT, mortal)?;
+        let has = |(a, b): (ReactorIx, ReactorIx)| {
+            ends.iter().any(|e| (e.mine, e.peer) == (a, b) || (e.mine, e.peer) == (b, a))
+        };
+        let worker_of = |reactor: ReactorIx| plan.reactors[reactor as usize].worker;
+        let missed = due.iter().filter(|pair| !has(**pair)).flat_map(|(a, b)| [worker_of(*a), worker_of(*b)]);
+        let mut missed: Vec<WorkerIx> = missed.filter(|w| *w != config.worker).collect();
+        missed.dedup();
         worker.peer_links = PeerLinks::of(&ends);
         for end in ends.iter().filter(|end| end.mine < end.peer) {
             if let Some(cause) = &end.refused {
@@ -341,7 +386,28 @@ impl Worker {
                 }
             }
         }
+        missed.iter().for_each(|peer| worker.lose_worker(*peer));
         Ok(worker)
+    }
+
+    /// Another worker is gone: the roots that may have been there fail, and what is for it waits until it is there again.
+    pub fn lose_worker(&self, worker: WorkerIx) {
+        self.command(|| Command::Lose(worker));
+    }
+
+    /// Another worker, of which all components had finished, is gone: nothing is missing, and it will not come again.
+    pub fn leave_worker(&self, worker: WorkerIx) {
+        self.command(|| Command::Leave(worker));
+    }
+
+    /// Another worker is there again: what links to it anew, on any thread, since that waits for it.
+    pub fn rejoiner(&self) -> Rejoiner {
+        let reactors = &self.plan.workers[self.shared.worker() as usize].reactors;
+        let ends = reactors.iter().zip(&self.threads);
+        Rejoiner {
+            plan: self.plan.clone(),
+            reactors: ends.map(|(r, t)| (*r, t.peer.clone(), t.commands.clone())).collect(),
+        }
     }
 
     fn await_bell(
@@ -375,20 +441,7 @@ impl Worker {
     }
 
     fn command(&self, make: impl Fn() -> Command) {
-        for t in &self.threads {
-            let mut command = make();
-            // A full queue means a reactor that is busy in one call of a component: wait, commands are few.
-            while let Err(full) = t.commands.try_push(command) {
-                if full.receiver_gone {
-                    break;
-                }
-                command = full.command;
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if t.peer.sleep.claim_wake_after_publish() {
-                t.peer.bell.ring();
-            }
-        }
+        self.threads.iter().for_each(|t| push(&t.commands, &t.peer, make()));
     }
 
     /// Spouts may run.
@@ -510,6 +563,54 @@ impl Drop for Worker {
     }
 }
 
+/// Links a running worker to one that has begun another life; see [`Worker::rejoiner`].
+pub struct Rejoiner {
+    plan: Arc<Plan>,
+    reactors: Vec<(ReactorIx, Peer, CommandSender<Command>)>,
+}
+
+impl Rejoiner {
+    /// Agrees with `worker`, in its life `epoch`, on the links over these sockets, and hands them to the reactors. `joins`: how often that was done,
+    /// with this time; told again when the link ends ([`WorkerEvent::LinkLost`]). Waits for the other end.
+    /// Returns `false` if that has ended meanwhile: it will come again.
+    ///
+    /// # Errors
+    /// The other end runs another build, hangs, or a socket cannot be used.
+    pub fn rejoin(
+        self,
+        worker: WorkerIx,
+        epoch: u32,
+        joins: u32,
+        sockets: Vec<SocketLink>,
+    ) -> Result<bool, StartError> {
+        let bells: Vec<_> = self.reactors.iter().map(|(r, peer, _)| (*r, peer.bell.clone())).collect();
+        let due = sockets.len();
+        let mut ends = shake_hands(&self.plan, sockets, &bells, Instant::now() + HELLO_WAIT, true)?;
+        if ends.len() < due {
+            return Ok(false);
+        }
+        for (reactor, peer, commands) in &self.reactors {
+            let links = ends.extract_if(.., |end| end.mine == *reactor).collect();
+            push(commands, peer, Command::Rejoin(Box::new(Rejoin { worker, epoch, joins, links })));
+        }
+        Ok(true)
+    }
+}
+
+/// Queues a command and wakes its reactor. A full queue means a reactor that is busy in one call of a component: waits, commands are few.
+fn push(commands: &CommandSender<Command>, peer: &Peer, mut command: Command) {
+    while let Err(full) = commands.try_push(command) {
+        if full.receiver_gone {
+            break;
+        }
+        command = full.command;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if peer.sleep.claim_wake_after_publish() {
+        peer.bell.ring();
+    }
+}
+
 /// The rows worth telling, in order.
 fn busiest(mut rows: Vec<LinkStats>) -> Vec<LinkStats> {
     rows.retain(|l| l.traffic != LinkTraffic::default());
@@ -565,7 +666,7 @@ fn thread_main(setup: ThreadSetup) {
 
 fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     let ThreadSetup { config, waiter, rings, links, commands, sleep, hello, peers, unfinished } = setup;
-    let ReactorConfig { plan, reactor, registry, shared, .. } = config;
+    let ReactorConfig { plan, reactor, registry, shared, membership, .. } = config;
     if config.pin
         && let Some(core) = plan.reactors[reactor as usize].core
         && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
@@ -599,15 +700,18 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
             }
         })
     };
-    let mut core = Core::new(CoreConfig {
+    let own = plan.reactors[reactor as usize].worker as usize;
+    let core = CoreConfig {
         plan: plan.clone(),
         reactor,
-        epoch: 0,
+        epoch: membership.epochs[own],
         registry,
         clock: Rc::new(MonotonicClock),
         shared: shared.clone(),
         wake,
-    });
+    };
+    let mut core = Core::on_board(core, &membership.board);
+    core.set_epochs(&membership.epochs);
     core.prepare()?;
     let mut wires = Wires::new(plan.clone(), reactor, driver, core.pool().clone());
     for (to, producer, credit, large) in rings.tx {
@@ -618,16 +722,29 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
         let credit = RingCredit { source, peer: peer(from), dirty: false };
         wires.add_ring_rx(RingRx { from, consumer, large }, credit);
     }
-    for PeerEnd { peer, fd, shm, .. } in links {
-        match shm {
-            Some((link, bell)) => wires.add_shm(peer, fd, link, bell),
-            None => wires.add_socket(peer, fd),
-        }
-        .map_err(StartError::Socket)?;
+    for end in links {
+        wires.join(end).map_err(StartError::Socket)?;
     }
     for note in wires.tx.driver.notes() {
         shared.event(WorkerEvent::Warning(format!("reactor {reactor}: {note}")));
     }
     let _ = hello.send(Hello::Ready(core.stats().collect()));
-    Ok(Reactor { core, wires, commands, sleep, waiter, shared, unfinished, sleeps: 0 })
+    let pulse: Pulse = membership.board.reactor(reactor);
+    let suspects = Vec::new();
+    let joins = vec![0; plan.workers.len()];
+    Ok(Reactor {
+        plan,
+        core,
+        wires,
+        commands,
+        sleep,
+        waiter,
+        shared,
+        unfinished,
+        sleeps: 0,
+        pulse,
+        beats: 0,
+        suspects,
+        joins,
+    })
 }

@@ -4,6 +4,7 @@
 //! * [`credit_board`]: cumulative byte counts that a receiver publishes per inbox, so that a sender knows its room.
 //! * [`SleepFlag`]: lets a producer ring a doorbell only when the other side really sleeps, without a lost wake-up.
 //! * [`ShmLink`]: rings, boards and flags of both directions in one memfd, between two processes of a host.
+//! * [`Words`]: counters and heartbeats that several processes see and that outlive the one that writes them.
 //! * [`command_queue`]: the one bounded queue through which control reaches a reactor.
 //!
 //! Limits: a record is at most half of its ring ([`Producer::max_record`]); a ring is 256 B to 1 GiB; every structure is bounded when it is made
@@ -28,6 +29,8 @@ mod memory;
 mod shm;
 #[forbid(unsafe_code)]
 mod sleep;
+#[forbid(unsafe_code)]
+mod words;
 
 #[cfg(all(test, loom))]
 mod models;
@@ -39,3 +42,4 @@ pub use command::{CommandQueueFull, CommandReceiver, CommandSender, command_queu
 pub use credit::{CreditSource, CreditView, credit_board};
 pub use shm::{Pages, ShmError, ShmLink, ShmSizes, Trust};
 pub use sleep::SleepFlag;
+pub use words::Words;

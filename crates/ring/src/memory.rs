@@ -149,6 +149,11 @@ impl Memory {
         self.word(at).swap(value, order)
     }
 
+    #[inline]
+    pub(crate) fn fetch_add(&self, at: usize, by: u64, order: Ordering) -> u64 {
+        self.word(at).fetch_add(by, order)
+    }
+
     /// Copies `from` to the bytes from `at` on.
     ///
     /// # Safety

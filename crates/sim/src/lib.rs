@@ -11,8 +11,9 @@
 //! comes back late; a reactor may be slow; spouts begin and stop reactor by reactor. Links and clock are replaced;
 //! everything above them, from the builder to the batches, is what runs in production.
 //!
-//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), sockets and
-//! crashes.
+//! Workers that die and come again have a simulation of their own ([`run_crashes`]), where tuples may be lost and emitted again.
+//!
+//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), sockets.
 #![forbid(unsafe_code)]
 
 // Lets the derives, whose code says `::squall::…`, find their crate.
@@ -20,6 +21,7 @@ extern crate squall_api as squall;
 
 mod bolt;
 mod check;
+mod crash;
 mod dice;
 mod draw;
 mod grouping;
@@ -34,6 +36,7 @@ mod topology;
 mod tuples;
 mod world;
 
+pub use crash::{CrashReport, run_crashes};
 pub use dice::Dice;
 pub use run::{Failure, Report, run};
 pub use scenario::Scenario;

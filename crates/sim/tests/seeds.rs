@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use squall::FailKind;
-use squall_sim::{Report, run_seed};
+use squall_sim::{CrashReport, Report, run_crashes, run_seed};
 
 fn from_env(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -14,7 +14,10 @@ fn from_env(name: &str) -> Option<u64> {
 }
 
 /// Runs the seeds on all cores; a run itself is always on one thread.
-fn run_all(seeds: std::ops::Range<u64>) -> Result<Vec<Report>, String> {
+fn run_all<R: Send>(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> Result<R, String> + Sync,
+) -> Result<Vec<R>, String> {
     let next = AtomicU64::new(seeds.start);
     let reports = Mutex::new(Vec::new());
     let failed = Mutex::new(None);
@@ -27,7 +30,7 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<Vec<Report>, String> {
                     if seed >= seeds.end {
                         return;
                     }
-                    match run_seed(seed) {
+                    match run(seed) {
                         Ok(report) => reports.lock().unwrap().push(report),
                         Err(text) => {
                             next.store(seeds.end, Ordering::Relaxed);
@@ -55,7 +58,7 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
         None => 0..from_env("SQUALL_SIM_SEEDS").unwrap_or(1000),
     };
     let count = seeds.end - seeds.start;
-    let reports = run_all(seeds).unwrap_or_else(|text| panic!("{text}"));
+    let reports = run_all(seeds, run_seed).unwrap_or_else(|text| panic!("{text}"));
     let sum = |f: fn(&Report) -> u64| reports.iter().map(f).sum::<u64>();
     println!(
         "{count} seeds: {} steps, {} tuples emitted, {} executed, {} dropped on feedback edges, {} batches ({} large), \
@@ -92,5 +95,24 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
         ] {
             assert!(seen > 0, "no seed had {what}");
         }
+    }
+}
+
+/// Deaths of workers at any step: D1, D4, D6 and the counts over all lives.
+#[test]
+fn deaths_of_workers_lose_no_root_and_every_emission_ends_once() {
+    let seeds = match from_env("SQUALL_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..from_env("SQUALL_SIM_SEEDS").unwrap_or(1000),
+    };
+    let count = seeds.end - seeds.start;
+    let reports = run_all(seeds, run_crashes).unwrap_or_else(|text| panic!("{text}"));
+    let mut sum = CrashReport::default();
+    reports.iter().for_each(|report| sum.add(report));
+    println!("{count} seeds: {sum:?}");
+    if count >= 1000 {
+        let CrashReport { deaths, failed, spout_lost, refused, .. } = sum;
+        let happened = [deaths, failed, spout_lost, refused];
+        assert!(happened.iter().all(|n| *n > 100), "a kind of trouble never came: {sum:?}");
     }
 }

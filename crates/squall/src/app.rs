@@ -12,7 +12,7 @@ use squall_api::Topology;
 use squall_engine::Registry;
 use squall_topology::{Machine, Plan};
 
-use crate::cli::{self, Command, EXIT_FAILED, EXIT_USAGE, Identity, PlaceFlags, RunCommand};
+use crate::cli::{self, Command, EXIT_FAILED, EXIT_USAGE, Identity, PlaceFlags, RunCommand, RunFlags};
 use crate::plan_cmd;
 use crate::report::Verdict;
 use crate::report::file::ReportFile;
@@ -22,7 +22,8 @@ use crate::run::error::RunError;
 use crate::run::job::{AfterRun, Job, complain};
 use crate::run::live::Show;
 use crate::run::outcome::Outcome;
-use crate::run::parent::Launch;
+use crate::run::parent::{Launch, Policy};
+use crate::run::record::Record;
 use crate::run::watch::Progress;
 use crate::run::{job, system, worker};
 
@@ -170,6 +171,16 @@ impl<A: Args + Clone + 'static> App<A> {
             Err(error) => return fail(&error),
         };
         let named = named(&settings);
+        let record =
+            command.run.record.as_deref().map(|path| {
+                Record::create(path).map_err(|source| RunError::RecordPath { path: path.to_owned(), source })
+            });
+        let record = match record.transpose() {
+            Ok(record) => record.unwrap_or_default(),
+            Err(error) => return fail(&error),
+        };
+        let RunFlags { restarts, standby, sockets, .. } = command.run;
+        let policy = Policy { restarts, standby, family: sockets, record };
         let program = match self.load(command, settings, &system::usable_cores()) {
             Ok(program) => program,
             Err(cause) => return fail(&RunError::Topology(cause)),
@@ -185,6 +196,7 @@ impl<A: Args + Clone + 'static> App<A> {
         job::run(Job {
             outline: program.outline(),
             launch: Launch { program: "/proc/self/exe".into(), args: cli::worker_args(args), env: Vec::new() },
+            policy,
             show: Show::choose(command.run.quiet, command.run.plain),
             report,
             progress: Progress {

@@ -10,6 +10,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use squall_engine::{IoChoice, IoOptions, LogFilter, WaitPlan, WaitStrategy, ZeroCopy};
 use squall_topology::ShmUse;
 
+use crate::run::sockets::Family;
+
 /// Something failed: the run, a tuple, the verification, or a write.
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The command line was not understood.
@@ -131,6 +133,18 @@ pub(crate) struct RunFlags {
     /// Do not pin reactors to cores
     #[arg(long)]
     pub no_pin: bool,
+    /// Replace each worker process that dies up to N times within a minute, then fail; 0: its death ends the run
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub restarts: u32,
+    /// Keep a process ready, with the program loaded, that takes the place of a worker that dies
+    #[arg(long)]
+    pub standby: bool,
+    /// Sockets between workers: unix, or tcp over the loopback, which excludes shared memory
+    #[arg(long, value_name = "FAMILY", value_enum, default_value_t = Family::Unix)]
+    pub sockets: Family,
+    /// Write what happens to the workers and the last counts to FILE, one JSON object a line, as it happens
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Write the report as JSON to FILE; checked before the run, replaced when it is complete
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

@@ -91,6 +91,17 @@ pub struct ComponentSpec {
     /// least one batch.
     #[serde(default = "default_burst_bytes")]
     pub burst_bytes: u64,
+    /// Milliseconds after which one call that does not return costs its worker its life (it is replaced); 0: never. Side threads are exempt.
+    /// Default 30,000; at least 1,000, since a call is noticed no earlier.
+    #[serde(default = "default_execute_timeout_ms")]
+    pub execute_timeout_ms: u64,
+}
+
+/// Default of [`ComponentSpec::execute_timeout_ms`]: half a minute.
+pub const DEFAULT_EXECUTE_TIMEOUT_MS: u64 = 30_000;
+
+fn default_execute_timeout_ms() -> u64 {
+    DEFAULT_EXECUTE_TIMEOUT_MS
 }
 
 /// Default of [`ComponentSpec::burst_bytes`]: 8 MiB.
@@ -125,6 +136,7 @@ impl ComponentSpec {
             tick_ms: None,
             config: BTreeMap::new(),
             burst_bytes: DEFAULT_BURST_BYTES,
+            execute_timeout_ms: DEFAULT_EXECUTE_TIMEOUT_MS,
         }
     }
 }

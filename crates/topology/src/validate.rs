@@ -97,6 +97,10 @@ impl Check<'_> {
             let why = "a tick needs a period, and one beyond a day is a schedule; leave it out for no ticks";
             self.range("tick_ms", Some(name), tick_ms, 1, 86_400_000, why);
         }
+        if component.execute_timeout_ms != 0 {
+            let why = "a call that does not return is noticed after a second; 0 lets it take as long as it likes";
+            self.range("execute_timeout_ms", Some(name), component.execute_timeout_ms, 1_000, 86_400_000, why);
+        }
         let batch = u64::from(self.spec.config.batch_bytes.max(self.spec.config.socket_batch_bytes));
         let relation = "one batch";
         let why = "what a call emits beyond its room is kept by the batch";

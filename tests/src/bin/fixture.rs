@@ -24,6 +24,9 @@ struct Options {
     /// Once all is emitted, spouts do not end but wait: `park` for ever, `poll` to be asked again
     #[arg(long, value_enum)]
     then: Option<Then>,
+    /// Milliseconds that an `execute` of `work` may take; 0: as long as it likes
+    #[arg(long, default_value_t = 30_000)]
+    execute_timeout_ms: u64,
     /// Changes the topology in worker 1, as another build of the program would
     #[arg(long)]
     other_build: bool,
@@ -145,7 +148,9 @@ fn topology(t: &mut Topology, options: &Options) {
         t.spout("numbers", move || Numbers { next: 0, end, payload: payload.clone(), then }).tasks(2).streams();
     let options = options.clone();
     let other_build = options.other_build && std::env::args().nth(1).as_deref() == Some("worker");
-    let work = t.bolt("work", move || Work(options.clone())).tasks(if other_build { 3 } else { 2 });
+    let timeout = Duration::from_millis(options.execute_timeout_ms);
+    let work =
+        t.bolt("work", move || Work(options.clone())).execute_timeout(timeout).tasks(if other_build { 3 } else { 2 });
     let worked = work.on(numbers.shuffle()).streams();
     t.bolt("sum", Sum::default).tasks(2).on(worked.fields([Number::N]));
 }

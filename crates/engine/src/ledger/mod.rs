@@ -121,6 +121,12 @@ impl Ledger {
         }
     }
 
+    /// Slots begin with this generation, so that records of roots of an earlier ledger of these tasks find nobody.
+    pub fn from_generation(mut self, generation: u16) -> Ledger {
+        self.slots.begin_with(generation);
+        self
+    }
+
     /// Enters a root of `task`, whose tuple was delivered along the edges with this XOR to tasks on these workers. Without
     /// an edge it is acknowledged at once.
     #[inline]

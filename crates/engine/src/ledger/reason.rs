@@ -90,14 +90,22 @@ pub enum FailKind {
     WorkerLost = 3,
     /// See [`FailReason::TooOld`].
     TooOld = 4,
+    /// The spout died with its worker while the root was pending. Counted by the parent of the run: there is nobody to tell.
+    SpoutLost = 5,
 }
 
 impl FailKind {
     /// Number of kinds.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// All kinds, in the order of their numbers.
-    pub const ALL: [FailKind; Self::COUNT] =
-        [FailKind::Failed, FailKind::Dropped, FailKind::TimedOut, FailKind::WorkerLost, FailKind::TooOld];
+    pub const ALL: [FailKind; Self::COUNT] = [
+        FailKind::Failed,
+        FailKind::Dropped,
+        FailKind::TimedOut,
+        FailKind::WorkerLost,
+        FailKind::TooOld,
+        FailKind::SpoutLost,
+    ];
 
     /// As reports write it.
     pub fn word(self) -> &'static str {
@@ -107,6 +115,7 @@ impl FailKind {
             FailKind::TimedOut => "timed out",
             FailKind::WorkerLost => "worker lost",
             FailKind::TooOld => "too old",
+            FailKind::SpoutLost => "spout lost",
         }
     }
 }

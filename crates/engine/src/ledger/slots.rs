@@ -63,6 +63,8 @@ pub(super) struct Slots {
     slots: Vec<Slot>,
     /// As many are wanted at most, as a rule.
     limit: usize,
+    /// Generation of slots that are new.
+    first: u16,
     free: Queue,
     /// In the order in which they ended.
     ended: Vec<Ended>,
@@ -86,7 +88,11 @@ impl IndexMut<Place> for Slots {
 
 impl Slots {
     pub(super) fn new(limit: usize) -> Slots {
-        Slots { slots: Vec::new(), limit, free: Queue::default(), ended: Vec::new() }
+        Slots { slots: Vec::new(), limit, first: 0, free: Queue::default(), ended: Vec::new() }
+    }
+
+    pub(super) fn begin_with(&mut self, generation: u16) {
+        self.first = generation;
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -98,7 +104,7 @@ impl Slots {
     pub(super) fn take(&mut self, task: TaskId, message: MessageId, xor: u64, workers: u32, now_ns: u64) -> Place {
         let (at, generation) = match self.pop_free() {
             Some(at) => (at, self[at].generation),
-            None => (self.grow(), 0),
+            None => (self.grow(), self.first),
         };
         self[at] = Slot {
             xor,

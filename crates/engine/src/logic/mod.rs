@@ -14,6 +14,7 @@
 //!
 //! `crates/sim` hunts for a counter-example.
 
+mod peers;
 mod receive;
 mod roots;
 mod send;
@@ -30,6 +31,7 @@ use squall_tuple::ids::{ComponentIx, ReactorIx, TaskId};
 use squall_tuple::{RootId, TupleType};
 
 use crate::acks::AckFolds;
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::cohort::{Finish, SpoutTurn};
 use crate::credit::{LinkCredit, Way};
@@ -57,6 +59,8 @@ const SENT_ENOUGH: u64 = 8 << 10;
 const BACKLOG_BEFORE_BATCHING: usize = 2;
 /// Room that the queues of a cohort begin with; they grow to what their bounds in bytes allow.
 const QUEUES_BEGIN_WITH: usize = 64;
+/// Spreads epochs over seeds and generations: the golden ratio, odd, so different epochs stay different.
+const EPOCH_SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 /// How often load-aware groupings learn the load.
 const LOAD_REFRESH_NS: u64 = 100_000_000;
 /// How soon a component that can go on but has nothing to show (an idle spout, `Finish::More` without an emit) is
@@ -89,7 +93,7 @@ pub struct CoreConfig {
     pub plan: Arc<Plan>,
     /// Which of its reactors this is.
     pub reactor: ReactorIx,
-    /// Incarnation of the worker; batches of another are refused.
+    /// Incarnation of the worker; its batches carry it.
     pub epoch: u32,
     /// The code behind the plan.
     pub registry: Arc<Registry>,
@@ -106,6 +110,11 @@ pub struct Core {
     plan: Arc<Plan>,
     me: ReactorIx,
     epoch: u32,
+    /// By reactor: incarnation of its worker; batches of another are refused.
+    epochs: Vec<u32>,
+    refused_batches: u64,
+    /// Workers to which there are links and which are gone, by bit.
+    away: u32,
     registry: Arc<Registry>,
     clock: Rc<dyn Clock>,
     shared: Arc<WorkerShared>,
@@ -138,6 +147,12 @@ pub struct Core {
 impl Core {
     /// Builds the cohorts of one reactor; [`Core::prepare`] comes next.
     pub fn new(config: CoreConfig) -> Core {
+        let board = Board::heap(&config.plan);
+        Core::on_board(config, &board)
+    }
+
+    /// As [`Core::new`], counting on the board of a run.
+    pub fn on_board(config: CoreConfig, board: &Board) -> Core {
         let CoreConfig { plan, reactor: me, epoch, registry, clock, shared, wake } = config;
         let pool = Rc::new(BatchPool::new());
         let latency = Rc::new(RefCell::new(Histogram::new()));
@@ -157,12 +172,16 @@ impl Core {
                 epoch,
                 pool: pool.clone(),
                 burst_bytes: spec.burst_bytes,
-                seed: plan.hash() ^ u64::from(cohort.tasks[0]) << 20,
+                // Another in each life: edges and roots of the one before must not be met again.
+                seed: plan.hash() ^ u64::from(cohort.tasks[0]) << 20 ^ u64::from(epoch).wrapping_mul(EPOCH_SPREAD),
                 wake: wake.clone(),
                 hooks: hooks.map_or_else(Vec::new, |h| h.iter().map(|f| f()).collect()),
                 registry: registry.clone(),
                 acks: acks.clone(),
-                ledger: spout.then(|| Ledger::new(ledger_config(&plan, cohort.tasks.len()), &cohort.tasks)),
+                ledger: spout.then(|| {
+                    let ledger = Ledger::new(ledger_config(&plan, cohort.tasks.len()), &cohort.tasks);
+                    ledger.from_generation((u64::from(epoch).wrapping_mul(EPOCH_SPREAD) >> 48) as u16)
+                }),
                 acking: plan.spec.config.acking(),
             }));
             if spout {
@@ -201,6 +220,7 @@ impl Core {
                 outbox,
                 inbox: Inbox { queue: VecDeque::with_capacity(QUEUES_BEGIN_WITH), local_bytes: 0 },
                 ends: EndTracker::new(&expected),
+                ended: Vec::new(),
                 pending: VecDeque::with_capacity(QUEUES_BEGIN_WITH),
                 stalled: None,
                 life: Life::Running,
@@ -211,7 +231,9 @@ impl Core {
                 flushed_at: 0,
                 more: false,
                 published: Default::default(),
-                stats: Arc::new(CohortStats::default()),
+                roots_told: (0, 0),
+                stats: board.cohort(cohort.component, me),
+                pulse: board.reactor(me),
             });
         }
         let reactors = plan.reactors.len();
@@ -226,6 +248,9 @@ impl Core {
             plan,
             me,
             epoch,
+            epochs: vec![epoch; reactors],
+            refused_batches: 0,
+            away: 0,
             registry,
             clock,
             shared,
@@ -351,7 +376,7 @@ impl Core {
 
     fn run_spout(&mut self, at: usize, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) -> Result<(), Fault> {
         let slot = &mut self.slots[at];
-        if self.gate == SpoutGate::Waiting || slot.life != Life::Running {
+        if self.gate == SpoutGate::Waiting || slot.life != Life::Running || self.away != 0 {
             return Ok(());
         }
         slot.outbox.set_origin(now_ns);
@@ -360,6 +385,8 @@ impl Core {
             let slot = &mut self.slots[at];
             let end = slot.guarded(|c| c.run_spout(budget, began))?;
             sent += slot.outbox.sealed_bytes();
+            // Counted before they leave: who finds this worker dead knows of every root that others may know of.
+            slot.publish_roots();
             self.spout_ran(at, now_ns, end, turn)?;
             self.drain(at, now_ns, net)?;
             budget = budget.saturating_sub(end.calls);
@@ -494,7 +521,7 @@ impl Core {
     }
 
     /// Counters of each cohort, by component.
-    pub fn stats(&self) -> impl Iterator<Item = (ComponentIx, Arc<CohortStats>)> + '_ {
+    pub fn stats(&self) -> impl Iterator<Item = (ComponentIx, CohortStats)> + '_ {
         self.slots.iter().map(|s| (s.component, s.stats.clone()))
     }
 

@@ -9,7 +9,7 @@ use crate::credit::Way;
 use crate::fault::{Fault, LinkError};
 use crate::inbox::{Held, Item};
 use crate::net::Net;
-use crate::stats::bump;
+use crate::stats::Count;
 
 /// Why a batch ended the link or an executor.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +33,8 @@ impl Core {
         net: &mut dyn Net,
     ) -> Result<(), ReceiveError> {
         let header = batch.header();
-        let expected = self.rx_seq[from as usize];
-        if header.link_seq != expected || header.epoch != self.epoch {
-            return Err(LinkError::Sequence { from, expected, got: header.link_seq }.into());
+        if header.link_seq != self.rx_seq[from as usize] || header.epoch != self.epochs[from as usize] {
+            return self.refuse_batch(from, &header);
         }
         self.rx_seq[from as usize] += 1;
         if header.kind == BatchKind::Ack {
@@ -118,7 +117,7 @@ impl Core {
         buf.copy_tail(batch, &cursor).expect("the buffer is as large as the batch");
         self.books.copied_in(from, u64::from(buf.count()));
         let slot = &mut self.slots[at];
-        bump(&slot.stats.moved_bytes, buf.len() as u64);
+        slot.stats.bump(Count::MovedBytes, buf.len() as u64);
         let cursor = buf.view().cursor();
         slot.inbox.queue.push_back(Item::Batch { held: Held::Own(buf), cursor, port, from, charge });
         Ok(())
@@ -213,7 +212,9 @@ impl Core {
         let slot = &mut self.slots[at];
         if from == self.me {
             slot.inbox.local_bytes -= charge;
-        } else if let Some(inbox) = slot.inbox_ix {
+        } else if let Some(inbox) = slot.inbox_ix
+            && charge > 0
+        {
             net.consume(from, inbox, charge);
         }
         self.note_first_sink(at, now_ns);
@@ -232,7 +233,7 @@ impl Core {
         let component = self.slots[at].component;
         let dropped = self.fail_tuples(batch, component, |task| tasks.contains(&task));
         self.slots[at].tasks = tasks;
-        bump(&self.slots[at].stats.after_end, dropped);
+        self.slots[at].stats.bump(Count::AfterEnd, dropped);
         self.executed_all(at, from, charge, 0, net);
     }
 

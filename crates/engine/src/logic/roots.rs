@@ -4,8 +4,6 @@
 //! Acks have a place of their own on a link: no credit holds them back, and a link that is full delays them only, since
 //! whatever lies on it is taken by the other end in any case. They fold on while they wait.
 
-use std::sync::atomic::Ordering;
-
 use squall_tuple::{AckKind, AckRecord, BatchKind, OpenBatch, RootId};
 
 use super::{BACKLOG_BEFORE_BATCHING, Core, Life, Turn, earliest};
@@ -13,7 +11,6 @@ use crate::acks::Fold;
 use crate::fault::Fault;
 use crate::ledger::{FailReason, Outcome, worker_bit};
 use crate::net::{Net, Offered};
-use crate::stats::bump;
 
 /// "No room" is said again this often per message timeout, while it lasts.
 const REPORTS_PER_TIMEOUT: u64 = 8;
@@ -26,12 +23,9 @@ impl Core {
         let (has_ended, deadline_ns) = {
             let mut ledger = ledger.borrow_mut();
             ledger.expire(now_ns);
-            let counts = ledger.counts();
-            // One writer: these are sums already. Relaxed: read for reports.
-            slot.stats.roots.store(counts.begun, Ordering::Relaxed);
-            slot.stats.late_acks.store(counts.late, Ordering::Relaxed);
             (ledger.has_ended(), ledger.deadline_ns())
         };
+        slot.publish_roots();
         self.acks.set_live();
         if let Some(deadline_ns) = deadline_ns {
             earliest(&mut turn.deadline_ns, deadline_ns);
@@ -52,7 +46,7 @@ impl Core {
         outbox.count_roots(&ended, |reason| reason.text(&self.plan));
         for root in &ended {
             if let Outcome::Failed(reason) = root.outcome {
-                bump(&slot.stats.roots_failed[reason.kind() as usize], 1);
+                slot.stats.bump_failed(reason.kind(), 1);
             }
         }
         let told = slot.guarded(|c| c.settle(&ended));
@@ -171,20 +165,6 @@ impl Core {
             let behind = if slot.inbox.queue.is_empty() { 0 } else { worker(self.me) };
             mask | behind | slot.stalled.map_or(0, |(to, _)| worker(to))
         })
-    }
-
-    /// These workers are gone, by bit ([`worker_bit`]): the roots here that may have been there fail at once.
-    pub fn lose_workers(&mut self, workers: u32) {
-        for ledger in self.slots.iter().filter_map(|s| s.outbox.ledger()) {
-            ledger.borrow_mut().lose_workers(workers);
-        }
-    }
-
-    /// These workers are there again, as new ones.
-    pub fn restore_workers(&mut self, workers: u32) {
-        for ledger in self.slots.iter().filter_map(|s| s.outbox.ledger()) {
-            ledger.borrow_mut().restore_workers(workers);
-        }
     }
 
     /// Whether nothing is to be said of roots any more, here and by those here.

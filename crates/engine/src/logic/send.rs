@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::inbox::{Held, Item};
 use crate::net::{Net, Offered};
 use crate::outbox::Sealed;
-use crate::stats::bump;
+use crate::stats::Count;
 
 impl Core {
     /// Sends what the cohort sealed, in order per destination; what a link refuses stays in `pending` and pauses the
@@ -27,6 +27,8 @@ impl Core {
     #[inline(never)]
     fn drain_sealed(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> Result<bool, Fault> {
         let mut left = false;
+        // Counted before it leaves: who finds this worker dead knows of all that others have got.
+        self.slots[at].publish();
         while let Some(sealed) = self.slots[at].outbox.pop_sealed() {
             if let Some(refused) = self.offer(at, sealed, now_ns, net)? {
                 self.slots[at].pending.push_back(refused);
@@ -41,6 +43,7 @@ impl Core {
     #[inline(never)]
     fn drain_pending(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> Result<bool, Fault> {
         let slot = &mut self.slots[at];
+        slot.publish();
         slot.outbox.drain_sealed(&mut slot.pending);
         let mut refused = std::mem::take(&mut self.refused);
         let mut progress = false;
@@ -126,7 +129,7 @@ impl Core {
             return Some(sealed);
         }
         let dropped = self.fail_tuples(&sealed.batch.view(), self.slots[at].component, |_| true);
-        bump(&self.slots[at].stats.feedback_full, dropped);
+        self.slots[at].stats.bump(Count::FeedbackFull, dropped);
         self.books.dropped(sealed.to(), u64::from(sealed.batch.count()));
         self.pool.give(sealed.batch);
         None

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId};
 use squall_tuple::{Batch, Cursor, MarkKind, MarkRecord};
 
+use crate::board::Pulse;
 use crate::cohort::{BatchEnd, Cohort, Finish};
 use crate::fault::{EmitRefused, Fault, FaultDetails, FaultKind};
 use crate::inbox::{EndTracker, Inbox};
 use crate::outbox::{Outbox, OutboxCounts, Sealed};
-use crate::stats::{CohortStats, bump};
+use crate::stats::{CohortStats, Count};
 
 /// Where a cohort is in its life. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) inbox: Inbox,
     pub(crate) ends: EndTracker,
+    /// Tasks whose ends of stream were sent.
+    pub(crate) ended: Vec<TaskId>,
     /// Batches that their links refused, in order. Not empty: the cohort is paused.
     pub(crate) pending: VecDeque<Sealed>,
     /// While it is paused: the link that refused first, and since when.
@@ -51,7 +53,10 @@ pub(crate) struct Slot {
     /// Emits since the last flush, by the outbox's count.
     pub(crate) flushed_at: u64,
     pub(crate) published: OutboxCounts,
-    pub(crate) stats: Arc<CohortStats>,
+    /// Roots begun and late records, as far as they were published.
+    pub(crate) roots_told: (u64, u64),
+    pub(crate) stats: CohortStats,
+    pub(crate) pulse: Pulse,
 }
 
 impl Slot {
@@ -84,9 +89,10 @@ impl Slot {
     /// Runs the cohort on a batch and names the tuple should it fail.
     pub(crate) fn run_batch(&mut self, batch: &Batch<'_>, cursor: &mut Cursor, port: u16) -> Result<BatchEnd, Fault> {
         let mut executed = 0;
+        self.pulse.calls(self.component);
         let cohort = &mut self.cohort;
         let end = guard(&self.name, &self.outbox, || cohort.run_batch(batch, cursor, port, &mut executed));
-        bump(&self.stats.executed, executed);
+        self.stats.bump(Count::Executed, executed);
         end.map_err(|mut fault| {
             let header = batch.header();
             let at = header.count - cursor.left();
@@ -98,6 +104,7 @@ impl Slot {
     }
 
     pub(crate) fn guarded<R>(&mut self, call: impl FnOnce(&mut dyn Cohort) -> Result<R, Fault>) -> Result<R, Fault> {
+        self.pulse.calls(self.component);
         let cohort = &mut *self.cohort;
         guard(&self.name, &self.outbox, || call(cohort))
     }
@@ -131,6 +138,7 @@ impl Slot {
 
     /// Sends end-of-stream marks for `tasks` on every output stream.
     pub(crate) fn send_ends(&mut self, tasks: &[TaskId]) {
+        self.ended.extend_from_slice(tasks);
         self.cohort.ports(&mut |port| {
             let end = |source: &TaskId| end_of_stream(port.stream(), *source);
             let marks: Vec<MarkRecord> = tasks.iter().map(end).collect();
@@ -144,10 +152,22 @@ impl Slot {
         if now == self.published {
             return;
         }
-        bump(&self.stats.emitted, now.emitted - self.published.emitted);
-        bump(&self.stats.acked, now.acked - self.published.acked);
-        bump(&self.stats.failed, now.failed - self.published.failed);
+        self.stats.bump(Count::Emitted, now.emitted - self.published.emitted);
+        self.stats.bump(Count::Acked, now.acked - self.published.acked);
+        self.stats.bump(Count::Failed, now.failed - self.published.failed);
         self.published = now;
+    }
+
+    /// Writes how many roots have begun where other threads read it.
+    #[inline]
+    pub(crate) fn publish_roots(&mut self) {
+        if !self.outbox.has_roots() {
+            return;
+        }
+        let counts = self.outbox.ledger().map(|l| l.borrow().counts()).unwrap_or_default();
+        let (begun, late) = std::mem::replace(&mut self.roots_told, (counts.begun, counts.late));
+        self.stats.bump(Count::Roots, counts.begun - begun);
+        self.stats.bump(Count::LateAcks, counts.late - late);
     }
 }
 

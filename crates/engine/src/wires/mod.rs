@@ -24,6 +24,7 @@ use squall_tuple::{Batch, BatchBuf, BatchError, BatchKind, StreamBatch};
 
 use crate::clock::Clock;
 use crate::fault::LinkError;
+use crate::hello::PeerEnd;
 use crate::logic::{Core, ReceiveError};
 use crate::pool::BatchPool;
 use frames::{Frame, Frames};
@@ -56,6 +57,8 @@ struct SocketRx {
     /// Something has arrived that was not looked at.
     readable: bool,
     closed: Option<String>,
+    /// The link was cut: nothing is read, and its end is no news.
+    cut: bool,
 }
 
 /// See the module.
@@ -174,8 +177,42 @@ impl Wires {
         let (stream, window) = self.tx.driver.add_stream(fd, window.unwrap_or(1))?;
         debug_assert_eq!(stream as usize, self.sockets.len(), "streams are numbered in order");
         let frames = Frames::new(window, self.largest_batch);
-        self.sockets.push(SocketRx { from, frames, silent, readable: false, closed: None });
+        self.sockets.push(SocketRx { from, frames, silent, readable: false, closed: None, cut: false });
         Ok(stream)
+    }
+
+    /// The link to a reactor is no more: what it had sent and is here in memory is executed, then both directions are closed.
+    pub(crate) fn cut(&mut self, core: &mut Core, peer: ReactorIx, now_ns: u64) -> Result<(), ReceiveError> {
+        let mut taken = Ok(());
+        while let Some(shm) = self.shm.iter_mut().find(|s| s.from == peer && s.consumer.pending())
+            && taken.is_ok()
+        {
+            let largest = self.largest_batch;
+            // A record that is torn ends it: whoever wrote it is gone.
+            taken = match shm.poll(core, &mut self.tx, largest, now_ns) {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(ReceiveError::Link(_)) => break,
+                Err(fault) => Err(fault),
+            };
+        }
+        self.shm.retain(|s| s.from != peer);
+        for (id, socket) in (0..).zip(&mut self.sockets).filter(|(_, s)| s.from == peer && !s.cut) {
+            socket.cut = true;
+            socket.closed = None;
+            self.tx.driver.close(id);
+            self.tx.unflushed = true;
+        }
+        self.tx.cut(peer);
+        taken
+    }
+
+    /// A new link to a reactor whose last one was cut.
+    pub(crate) fn join(&mut self, end: PeerEnd) -> std::io::Result<()> {
+        let PeerEnd { peer, fd, shm, .. } = end;
+        match shm {
+            Some((link, bell)) => self.add_shm(peer, fd, link, bell),
+            None => self.add_socket(peer, fd),
+        }
     }
 
     /// Takes what has arrived, without sleeping. Returns whether anything had.
@@ -281,7 +318,7 @@ impl Wires {
     fn deliver_frames(&mut self, core: &mut Core, now_ns: u64) -> Result<bool, ReceiveError> {
         let mut progress = false;
         self.end_waits = false;
-        for socket in &mut self.sockets {
+        for socket in self.sockets.iter_mut().filter(|s| !s.cut) {
             let from = socket.from;
             if std::mem::take(&mut socket.readable) {
                 let malformed = |cause| LinkError::Malformed { from, cause };

@@ -110,6 +110,8 @@ impl SocketTx {
 
 pub(crate) enum LinkTx {
     None,
+    /// The peer is gone: everything waits until it is there again.
+    Down,
     Ring(RingTx),
     Socket(SocketTx),
 }
@@ -227,8 +229,26 @@ impl Tx {
         self.links.iter().all(|l| match l {
             LinkTx::Socket(s) => self.driver.queued(s.stream) == 0,
             LinkTx::Ring(ring) => !ring.is_leaving(),
-            LinkTx::None => true,
+            LinkTx::None | LinkTx::Down => true,
         })
+    }
+
+    /// The peer is gone: its link takes nothing any more, what it was to take is dropped.
+    pub(crate) fn cut(&mut self, peer: ReactorIx) {
+        self.ring_credit[peer as usize] = None;
+        self.corrupt.take_if(|(from, _)| *from == peer);
+        match std::mem::replace(&mut self.links[peer as usize], LinkTx::Down) {
+            LinkTx::Ring(RingTx { large: Large::Parts(Some(parts)), .. }) => {
+                self.leaving -= 1;
+                self.pool.give(parts.into_batch());
+            }
+            LinkTx::Socket(socket) => {
+                self.driver.close(socket.stream);
+                self.unflushed = true;
+            }
+            LinkTx::Ring(_) | LinkTx::Down => {}
+            LinkTx::None => self.links[peer as usize] = LinkTx::None,
+        }
     }
 
     fn send_credit(&mut self, to: ReactorIx) {
@@ -242,7 +262,7 @@ impl Tx {
             schema_id: 0,
             dynamic: false,
             source_reactor: self.me,
-            epoch: 0,
+            epoch: 0, // A link is one connection of two lives: its credit can be of no other.
         });
         for (inbox, done, told) in &mut socket.owed {
             if *done != *told && buf.push_credit(&CreditRecord { inbox: *inbox, consumed: *done }).is_ok() {
@@ -306,6 +326,7 @@ impl Net for Tx {
                 self.unflushed = true;
                 Offered::Taken
             }
+            LinkTx::Down => Offered::Refused(batch),
             LinkTx::None => unreachable!("the plan has a link for every subscription"),
         }
     }
@@ -315,6 +336,7 @@ impl Net for Tx {
             LinkTx::Ring(ring) => ring.producer.unread() as usize,
             LinkTx::Socket(socket) => self.driver.queued(socket.stream),
             LinkTx::None => 0,
+            LinkTx::Down => usize::MAX,
         }
     }
 
@@ -329,7 +351,7 @@ impl Net for Tx {
         match &self.links[to as usize] {
             LinkTx::Ring(ring) => ring.credit.consumed(self.inbox_place[inbox as usize] as usize),
             LinkTx::Socket(socket) => socket.consumed.iter().find(|(i, _)| *i == inbox).map_or(0, |(_, c)| *c),
-            LinkTx::None => 0,
+            LinkTx::None | LinkTx::Down => 0,
         }
     }
 

@@ -118,7 +118,7 @@ impl World {
             FailKind::Dropped => self.scenario.subscriptions.iter().any(|s| s.feedback),
             FailKind::TimedOut => age_ns >= ms(acking.timeout_ms),
             FailKind::TooOld => age_ns >= ms(acking.max_age_ms.unwrap_or(acking.timeout_ms.saturating_mul(10))),
-            FailKind::WorkerLost => false,
+            FailKind::WorkerLost | FailKind::SpoutLost => false,
         };
         if !true_reason {
             inner.violate(format!("root {root}, {age_ns} ns old, failed because {why}, which is not so (D4)"));

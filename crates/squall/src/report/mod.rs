@@ -122,7 +122,7 @@ impl Report {
             None if course.interrupted() => End::Interrupted,
             None => End::Finished,
         };
-        let cut_short = course.drain_cut() || end == End::Failed;
+        let cut_short = course.drain_cut() || end == End::Failed || watch.healed();
         let cpu_ns: u64 = watch.usage().iter().flatten().chain([&watch.parent_usage()]).map(|usage| usage.cpu_ns).sum();
         Report {
             topology: outline.name.clone(),

@@ -34,10 +34,36 @@ const RESULT_HEAD_BYTES: usize = 7;
 /// From the parent to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum ToWorker {
-    /// The first message. Beside it: the run's standard input, which the control socket took the place of.
+    /// The first message. Beside it: the run's standard input, which the control socket took the place of, and the board.
     Hello(Box<Hello>),
+    /// The second one, at once or, for a process that stands by, when a worker has died: which worker this is.
+    Become {
+        /// Index of the worker.
+        worker: u32,
+        /// By worker: how often it was started before.
+        epochs: Vec<u32>,
+        /// Number of [`ToWorker::Sockets`] entries that follow.
+        sockets: u32,
+    },
     /// The reactors that the sockets beside this message join, the lower one first.
     Sockets(Vec<(u32, u32)>),
+    /// A worker is gone.
+    Lost(u32),
+    /// A worker that had done its part is gone, and will not come again.
+    Left(u32),
+    /// A worker is being started again, or the link to it made anew.
+    Rejoin {
+        /// Index of the worker.
+        worker: u32,
+        /// Its life.
+        epoch: u32,
+        /// How often this worker was told so of that one, with this time.
+        joins: u32,
+        /// The reactors that the sockets beside this message join, the lower one first.
+        sockets: Vec<(u32, u32)>,
+        /// More of them follow in another message.
+        more: bool,
+    },
     /// Every worker is prepared: spouts may run.
     Begin,
     /// Spouts end now; everything else ends as at a normal end.
@@ -53,8 +79,6 @@ pub(crate) enum ToWorker {
 /// What a worker must know and agree on before it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
-    /// Which worker this is.
-    pub worker: u32,
     /// The parent's process id, to notice its death between fork and the death signal's arming.
     pub parent: i32,
     /// CPUs the parent may use: plans of all processes are made for the same machine.
@@ -63,15 +87,24 @@ pub(crate) struct Hello {
     pub plan_hash: u64,
     /// The canonical plan, to name the first difference.
     pub plan: String,
-    /// Number of [`ToWorker::Sockets`] entries that follow.
-    pub sockets: u32,
+    /// Whether workers that die are replaced.
+    pub heals: bool,
 }
 
 /// From a worker to the parent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FromWorker {
+    /// The program is loaded: it can become any worker.
+    Loaded,
     /// Threads are up and components prepared.
     Prepared,
+    /// The link to another worker has ended.
+    LinkLost {
+        /// Index of the other one.
+        worker: u32,
+        /// The `joins` that it was linked with: tells the end of this link from that of an earlier one.
+        joins: u32,
+    },
     /// Counts so far.
     Stats(Box<WorkerStats>),
     /// A component's log line.
@@ -240,12 +273,11 @@ mod tests {
 
     fn hello() -> ToWorker {
         ToWorker::Hello(Box::new(Hello {
-            worker: 1,
             parent: 42,
             cores: vec![0, 1],
             plan_hash: u64::MAX,
             plan: "{ \"a\": \"ü\" }".into(),
-            sockets: 3,
+            heals: true,
         }))
     }
 
@@ -255,7 +287,9 @@ mod tests {
         let log = FromWorker::Log { level: "warn".into(), component: "c".into(), task: 3, text: "x".into() };
         let usage = Usage { cpu_ns: 5, rss_max_bytes: 6 };
         vec![
+            FromWorker::Loaded,
             FromWorker::Prepared,
+            FromWorker::LinkLost { worker: 1, joins: 2 },
             log,
             FromWorker::Warning("w".into()),
             FromWorker::Failed("cause; remedy".into()),
@@ -270,6 +304,10 @@ mod tests {
     fn every_message_comes_back_whatever_the_chunks() {
         let to_worker = [
             hello(),
+            ToWorker::Become { worker: 1, epochs: vec![0, 3], sockets: 2 },
+            ToWorker::Lost(1),
+            ToWorker::Left(0),
+            ToWorker::Rejoin { worker: 1, epoch: 3, joins: 1, sockets: vec![(0, 1)], more: false },
             ToWorker::Sockets(vec![(0, 2), (1, 2)]),
             ToWorker::Begin,
             ToWorker::StopSpouts,

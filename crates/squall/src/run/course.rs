@@ -1,5 +1,8 @@
 //! The course of a run as the parent decides it: a value that takes what happened and the time, and answers what to do.
 //!
+//! A worker that dies while the run is under way is replaced, as long as its [`Budget`] lasts: the others are told that it is lost, it is started
+//! again, and begins when it is prepared. A link that breaks between two workers that live is made anew.
+//!
 //! Preparing → Running → Closing → Over is the good way: Closing begins when the last worker has finished, since a worker
 //! that left earlier would close its links under the others. A signal leads through Draining (spouts stopped, ten
 //! seconds at most), a failure straight to Aborting. Who is still there when Closing or Aborting has taken too long is
@@ -8,6 +11,7 @@
 //!
 //! Invariants: the first failure is the one that is told; no worker is told anything after it has exited.
 
+use super::budget::Budget;
 use super::control::ToWorker;
 use super::error::RunError;
 
@@ -17,6 +21,8 @@ pub(crate) const DRAIN_NS: u64 = 10_000_000_000;
 pub(crate) const GRACE_NS: u64 = 2_000_000_000;
 /// How long components may take for their cleanup.
 pub(crate) const CLOSE_NS: u64 = 10_000_000_000;
+/// A broken link is usually the first news of a death: so long is waited for the second.
+pub(crate) const LINK_NEWS_NS: u64 = 50_000_000;
 /// Signals closer than this are one request: `timeout` and service managers signal process and group.
 const SAME_SIGNAL_NS: u64 = 100_000_000;
 
@@ -49,6 +55,16 @@ pub(crate) enum Exit {
 pub(crate) enum Action {
     Send(u32, ToWorker),
     Kill(u32),
+    /// A worker is dead and will be replaced: why, and how long that waits.
+    Lose {
+        worker: u32,
+        why: String,
+        wait_ns: u64,
+    },
+    /// Start a worker again.
+    Start(u32),
+    /// Make the link between two workers anew.
+    Relink(u32, u32),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -60,6 +76,16 @@ struct Member {
     exited: bool,
     /// By this parent.
     killed: bool,
+    /// Why it was killed, if that is no secret of ours.
+    cause: Option<String>,
+    /// Since when it is prepared.
+    up_ns: Option<u64>,
+    /// When it is to be started again; until it is.
+    due_ns: Option<u64>,
+    /// It is being started.
+    starting: bool,
+    epoch: u32,
+    budget: Budget,
 }
 
 /// See the module.
@@ -71,13 +97,32 @@ pub(crate) struct Course {
     signalled_ns: Option<u64>,
     begun_ns: Option<u64>,
     drain_cut: bool,
+    heals: bool,
+    /// Links that broke between two workers: their lives then, and when to believe that both live on.
+    broken: Vec<([(u32, u32); 2], u64)>,
 }
 
 impl Course {
     /// A run of workers with these process ids, all just started.
     pub(crate) fn new(pids: impl IntoIterator<Item = u32>) -> Self {
         let members = pids.into_iter().map(|pid| Member { pid, ..Member::default() }).collect();
-        Course { phase: Phase::Preparing, members, failure: None, signalled_ns: None, begun_ns: None, drain_cut: false }
+        Course {
+            phase: Phase::Preparing,
+            members,
+            failure: None,
+            signalled_ns: None,
+            begun_ns: None,
+            drain_cut: false,
+            heals: false,
+            broken: Vec::new(),
+        }
+    }
+
+    /// A run that replaces each worker so many times within a minute; 0: never.
+    pub(crate) fn healing(mut self, restarts: u32) -> Self {
+        self.heals = restarts > 0;
+        self.members.iter_mut().for_each(|m| m.budget = Budget::new(restarts));
+        self
     }
 
     /// Where the run is.
@@ -117,15 +162,47 @@ impl Course {
 
     /// When [`Course::on_tick`] has something to do, if time alone brings it about.
     pub(crate) fn deadline_ns(&self) -> Option<u64> {
-        match self.phase {
+        let phase = match self.phase {
             Phase::Draining { until_ns } | Phase::Closing { until_ns } | Phase::Aborting { until_ns } => Some(until_ns),
             _ => None,
-        }
+        };
+        let starts = self.members.iter().filter(|m| !m.starting).filter_map(|m| m.due_ns);
+        phase.into_iter().chain(starts).chain(self.broken.iter().map(|(_, at)| *at)).min()
+    }
+
+    /// A worker does its part: it is prepared, lives, and is not about to be killed.
+    pub(crate) fn is_up(&self, worker: u32) -> bool {
+        let m = &self.members[worker as usize];
+        self.is_open() && m.prepared && !m.exited && !m.finished && m.cause.is_none()
+    }
+
+    /// Whether a worker's process is there to be told something.
+    pub(crate) fn is_alive(&self, worker: u32) -> bool {
+        !self.members[worker as usize].exited
+    }
+
+    /// How often each worker was started before.
+    pub(crate) fn epochs(&self) -> Vec<u32> {
+        self.members.iter().map(|m| m.epoch).collect()
+    }
+
+    /// Spouts run, or finish what they have begun.
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Draining { .. })
     }
 
     /// A worker is prepared; the last one starts the spouts.
     pub(crate) fn on_prepared(&mut self, worker: u32, now_ns: u64) -> Vec<Action> {
-        self.members[worker as usize].prepared = true;
+        let member = &mut self.members[worker as usize];
+        member.prepared = true;
+        member.up_ns = Some(now_ns);
+        if member.epoch > 0 && self.is_open() {
+            let mut actions = vec![Action::Send(worker, ToWorker::Begin)];
+            if matches!(self.phase, Phase::Draining { .. }) {
+                actions.push(Action::Send(worker, ToWorker::StopSpouts));
+            }
+            return actions;
+        }
         if self.phase != Phase::Preparing || !self.members.iter().all(|m| m.prepared) {
             return Vec::new();
         }
@@ -137,8 +214,7 @@ impl Course {
     /// A worker's components have finished; the last one's end lets all of them leave.
     pub(crate) fn on_finished(&mut self, worker: u32, now_ns: u64) -> Vec<Action> {
         self.members[worker as usize].finished = true;
-        let open = matches!(self.phase, Phase::Running | Phase::Draining { .. });
-        if !open || !self.members.iter().all(|m| m.finished) {
+        if !self.is_open() || !self.members.iter().all(|m| m.finished) {
             return Vec::new();
         }
         self.phase = Phase::Closing { until_ns: now_ns + CLOSE_NS };
@@ -148,6 +224,41 @@ impl Course {
     /// A worker has said its last word and exits by itself; so has one that said why the run failed.
     pub(crate) fn on_report(&mut self, worker: u32) {
         self.members[worker as usize].reported = true;
+    }
+
+    /// A worker is started again, as this process.
+    pub(crate) fn on_started(&mut self, worker: u32, pid: u32) {
+        let member = &mut self.members[worker as usize];
+        let (epoch, budget) = (member.epoch + 1, std::mem::take(&mut member.budget));
+        *member = Member { pid, epoch, budget, ..Member::default() };
+    }
+
+    /// A worker says that it cannot go on: it is replaced if that can be.
+    pub(crate) fn on_worker_failed(&mut self, worker: u32, cause: String, now_ns: u64) -> Vec<Action> {
+        if !self.heals || !self.is_open() {
+            return self.on_failure(RunError::Worker { worker, cause }, now_ns);
+        }
+        self.condemn(worker, cause)
+    }
+
+    /// A worker must go, for this reason.
+    pub(crate) fn condemn(&mut self, worker: u32, cause: String) -> Vec<Action> {
+        let member = &mut self.members[worker as usize];
+        if member.exited || member.cause.is_some() {
+            return Vec::new();
+        }
+        member.cause = Some(cause);
+        vec![Action::Kill(worker)]
+    }
+
+    /// A worker lost its link to another one. Most often that one is dead, which is told soon.
+    pub(crate) fn on_link_lost(&mut self, worker: u32, peer: u32, now_ns: u64) {
+        let pair = [worker.min(peer), worker.max(peer)];
+        let lives = pair.map(|w| (w, self.members[w as usize].epoch));
+        let known = self.broken.iter().any(|(known, _)| *known == lives);
+        if self.heals && self.is_open() && !known && pair.iter().all(|w| self.is_up(*w)) {
+            self.broken.push((lives, now_ns + LINK_NEWS_NS));
+        }
     }
 
     /// The run cannot go on.
@@ -163,16 +274,22 @@ impl Course {
     pub(crate) fn on_exit(&mut self, worker: u32, exit: Exit, now_ns: u64) -> Vec<Action> {
         let member = &mut self.members[worker as usize];
         member.exited = true;
-        let pid = member.pid;
+        member.due_ns = None;
+        let (pid, cause) = (member.pid, member.cause.clone());
         let by_itself = !member.reported && !member.killed && self.phase != Phase::Over;
         let aborting = matches!(self.phase, Phase::Aborting { .. });
         let error = match exit {
             Exit::Signal(signal) => RunError::Killed { worker, pid, signal },
             Exit::Code(code) => RunError::Exited { worker, pid, code },
         };
+        let error = cause.map_or(error, |cause| RunError::Worker { worker, cause });
         let mut actions = Vec::new();
         match &self.failure {
             _ if !by_itself => {}
+            // All that it was to do is done, and what it sent has left: the others go on without it.
+            _ if self.heals && self.is_open() && self.members[worker as usize].finished => {
+                actions = self.tell_all(&ToWorker::Left(worker));
+            }
             // Ctrl-C reaches the whole group: this worker was not listening yet.
             _ if exit == Exit::Signal(signal_hook::consts::SIGINT) => {
                 self.signalled_ns.get_or_insert(now_ns);
@@ -181,12 +298,62 @@ impl Course {
             // The others see a worker's death at their links, often before its process is gone: the death is the news.
             Some(RunError::Worker { worker: witness, .. }) if *witness != worker => self.failure = Some(error),
             _ if aborting => {}
+            _ if self.heals && self.is_open() => actions = self.replace(worker, error, now_ns),
             _ => actions = self.on_failure(error, now_ns),
         }
-        if self.members.iter().all(|m| m.exited) {
-            self.phase = Phase::Over;
+        self.settle();
+        actions
+    }
+
+    /// A worker is dead, and its place is filled if the budget allows.
+    fn replace(&mut self, worker: u32, error: RunError, now_ns: u64) -> Vec<Action> {
+        let member = &mut self.members[worker as usize];
+        let lived_ns = member.up_ns.map_or(0, |up| now_ns.saturating_sub(up));
+        let Some(wait_ns) = member.budget.spend(lived_ns, now_ns) else {
+            let restarts = member.budget.spent();
+            return self.on_failure(RunError::GivenUp { restarts, cause: Box::new(error) }, now_ns);
+        };
+        member.due_ns = Some(now_ns + wait_ns);
+        let mut actions = vec![Action::Lose { worker, why: error.to_string(), wait_ns }];
+        actions.extend(self.start_due(now_ns));
+        actions
+    }
+
+    fn start_due(&mut self, now_ns: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (worker, member) in (0..).zip(&mut self.members) {
+            if !member.starting && member.due_ns.is_some_and(|at| at <= now_ns) {
+                member.starting = true;
+                actions.push(Action::Start(worker));
+            }
         }
         actions
+    }
+
+    /// Links that broke while both their workers live on are made anew; that costs one of them a life of its budget.
+    fn relink_due(&mut self, now_ns: u64) -> Vec<Action> {
+        let due: Vec<_> = self.broken.extract_if(.., |(_, at)| *at <= now_ns).collect();
+        let mut actions = Vec::new();
+        for (lives, _) in due {
+            if !lives.iter().all(|(w, epoch)| self.is_up(*w) && self.members[*w as usize].epoch == *epoch) {
+                continue;
+            }
+            let [(a, _), (b, _)] = lives;
+            if self.members[a as usize].budget.spend(u64::MAX, now_ns).is_some() {
+                actions.push(Action::Relink(a, b));
+            } else {
+                let cause = format!("the link to worker {b} breaks again and again");
+                actions.extend(self.on_failure(RunError::Worker { worker: a, cause }, now_ns));
+            }
+        }
+        actions
+    }
+
+    /// Nobody is left, and nobody will come.
+    fn settle(&mut self) {
+        if self.members.iter().all(|m| m.exited && m.due_ns.is_none()) {
+            self.phase = Phase::Over;
+        }
     }
 
     /// Ctrl-C or SIGTERM: the first drains, the second ends at once.
@@ -204,6 +371,7 @@ impl Course {
             Phase::Preparing => self.abort(now_ns),
             _ => {
                 self.phase = Phase::Aborting { until_ns: now_ns };
+                self.members.iter_mut().for_each(|m| m.due_ns = None);
                 self.kill_all()
             }
         }
@@ -221,6 +389,16 @@ impl Course {
 
     /// Time passed.
     pub(crate) fn on_tick(&mut self, now_ns: u64) -> Vec<Action> {
+        let mut actions = self.relink_due(now_ns);
+        if self.is_open() {
+            actions.extend(self.start_due(now_ns));
+        }
+        actions.extend(self.on_deadline(now_ns));
+        self.settle();
+        actions
+    }
+
+    fn on_deadline(&mut self, now_ns: u64) -> Vec<Action> {
         match self.phase {
             Phase::Draining { until_ns } if now_ns >= until_ns => {
                 self.drain_cut = true;
@@ -246,6 +424,7 @@ impl Course {
             return Vec::new();
         }
         self.phase = Phase::Aborting { until_ns: now_ns + GRACE_NS };
+        self.members.iter_mut().for_each(|m| m.due_ns = None);
         self.tell_all(&ToWorker::Abort)
     }
 
@@ -355,6 +534,100 @@ mod tests {
         course.on_exit(0, Exit::Signal(9), 4 * SEC);
         assert_eq!(course.phase(), Phase::Over);
         assert!(matches!(course.failure(), Some(RunError::Killed { worker: 1, .. })));
+    }
+
+    fn healing(restarts: u32) -> Course {
+        let mut course = two().healing(restarts);
+        course.on_prepared(0, 1);
+        course.on_prepared(1, 2);
+        course
+    }
+
+    #[test]
+    fn a_killed_worker_is_started_again_and_begins_when_it_is_prepared() {
+        let mut course = healing(3);
+        let actions = course.on_exit(1, Exit::Signal(9), 5 * SEC);
+        let [Action::Lose { worker: 1, why, wait_ns: 0 }, Action::Start(1)] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert!(why.contains("SIGKILL"), "{why}");
+        assert_eq!((course.phase(), course.is_up(1), course.epochs()), (Phase::Running, false, vec![0, 0]));
+        course.on_started(1, 102);
+        assert_eq!(course.epochs(), [0, 1]);
+        assert_eq!(course.on_prepared(1, 6 * SEC), [Action::Send(1, ToWorker::Begin)]);
+        assert!(course.is_up(1));
+        // It has finished nothing in this life, whatever it had in the one before.
+        assert_eq!(course.on_finished(0, 7 * SEC), []);
+        assert_eq!(course.on_finished(1, 7 * SEC), to_both(ToWorker::Exit));
+    }
+
+    #[test]
+    fn a_worker_that_keeps_dying_waits_and_is_given_up_with_the_cause() {
+        let mut course = healing(2);
+        let failed = |course: &mut Course, at| {
+            assert_eq!(course.on_worker_failed(1, "bolt `x` broke".into(), at), [Action::Kill(1)]);
+            course.on_exit(1, Exit::Signal(9), at)
+        };
+        assert_eq!(failed(&mut course, SEC).len(), 2);
+        course.on_started(1, 102);
+        course.on_prepared(1, SEC);
+        let waits = failed(&mut course, SEC + 1);
+        assert!(matches!(waits[..], [Action::Lose { wait_ns: 100_000_000, .. }]), "{waits:?}");
+        let due = course.deadline_ns().expect("it is to be started");
+        assert_eq!((course.on_tick(due - 1), course.on_tick(due)), (vec![], vec![Action::Start(1)]));
+        course.on_started(1, 103);
+        assert_eq!(failed(&mut course, due), [Action::Send(0, ToWorker::Abort)], "it is not even prepared");
+        let text = course.failure().expect("it is given up").to_string();
+        assert!(text.contains("worker 1: bolt `x` broke") && text.contains("2 restarts"), "{text}");
+    }
+
+    #[test]
+    fn a_worker_that_has_done_its_part_is_not_missed() {
+        let mut course = healing(2);
+        course.on_finished(1, SEC);
+        assert_eq!(course.on_exit(1, Exit::Signal(9), SEC), [Action::Send(0, ToWorker::Left(1))]);
+        assert_eq!(course.on_finished(0, SEC), [Action::Send(0, ToWorker::Exit)]);
+        course.on_report(0);
+        course.on_exit(0, Exit::Code(0), SEC);
+        assert!(course.phase() == Phase::Over && course.failure().is_none());
+    }
+
+    #[test]
+    fn a_link_that_breaks_between_living_workers_is_made_anew_and_one_to_a_dead_worker_is_not() {
+        let mut course = healing(2);
+        course.on_link_lost(1, 0, SEC);
+        course.on_link_lost(0, 1, SEC + 1);
+        assert_eq!(course.on_tick(SEC + LINK_NEWS_NS - 1), []);
+        assert_eq!(course.on_tick(SEC + LINK_NEWS_NS), [Action::Relink(0, 1)], "once, though both have told");
+        course.on_link_lost(0, 1, 2 * SEC);
+        course.on_exit(1, Exit::Signal(9), 2 * SEC + 1);
+        course.on_started(1, 102);
+        course.on_prepared(1, 2 * SEC + 2);
+        assert_eq!(course.on_tick(3 * SEC), []);
+    }
+
+    #[test]
+    fn a_worker_that_comes_back_while_the_run_drains_begins_and_ends_its_spouts() {
+        let mut course = healing(2);
+        course.on_signal(SEC);
+        course.on_exit(1, Exit::Signal(9), SEC);
+        course.on_started(1, 102);
+        let both = vec![Action::Send(1, ToWorker::Begin), Action::Send(1, ToWorker::StopSpouts)];
+        assert_eq!(course.on_prepared(1, SEC), both);
+    }
+
+    #[test]
+    fn a_run_whose_only_worker_waits_for_its_restart_can_be_ended() {
+        let mut course = Course::new([100]).healing(9);
+        course.on_prepared(0, 1);
+        course.on_exit(0, Exit::Signal(9), 2);
+        course.on_started(0, 101);
+        course.on_exit(0, Exit::Signal(9), 3);
+        assert!(course.deadline_ns().is_some());
+        course.on_signal(SEC);
+        course.on_signal(2 * SEC);
+        course.on_tick(2 * SEC);
+        assert_eq!(course.phase(), Phase::Over);
     }
 
     #[test]

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select};
+use std::cell::Cell;
+
 use squall_engine::{
-    IoChoice, IoOptions, Level, LogFilter, Registry, SocketLink, WaitPlan, Worker, WorkerConfig, WorkerEvent,
+    Board, BoardLayout, IoChoice, IoOptions, Level, LogFilter, Membership, Pulse, Registry, SocketLink, WaitPlan,
+    Worker, WorkerConfig, WorkerEvent,
 };
 use squall_topology::{ComponentKind, Grouping, LinkKind, Machine, Plan};
 
-use super::engine::{ComponentOutline, Engine, Event, Events, InputOutline, Outline, Program, SocketEnd, SocketPair};
+use super::engine::{
+    ComponentOutline, Engine, Event, Events, InputOutline, Join, Outline, Program, Role, SocketEnd, SocketPair,
+};
 use super::sample;
 use super::stats::WorkerStats;
 
@@ -50,18 +55,26 @@ impl Program for Dataplane {
         Plan::first_difference(canonical, &self.outline.canonical)
     }
 
-    fn start(self: Box<Self>, worker: u32, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
+    fn start(self: Box<Self>, role: Role, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
         let Settings { io, io_options, wait, pin, log, sample } = self.settings;
+        let Role { worker, epochs, heals, board } = role;
         let mut registry = self.registry;
         let samples = match sample.and_then(|name| self.plan.spec.component(&name)) {
             Some(component) => sample::attach(component, &self.plan, &mut registry),
             None => never(),
         };
+        let layout = BoardLayout::of(&self.plan);
+        let board = Board::open(layout, board).map_err(|e| format!("the board of the run cannot be used: {e}"))?;
+        let pulse = board.main(worker);
         let config = WorkerConfig { plan: self.plan, worker, io, io_options, wait, pin, log };
-        let link = |end: SocketEnd| SocketLink { a: end.reactors.0, b: end.reactors.1, fd: end.fd };
-        let worker = Worker::start(config, registry, sockets.into_iter().map(link).collect());
-        worker.map(|worker| Box::new(Running { worker, samples }) as Box<dyn Engine>).map_err(|error| error.to_string())
+        let membership = Membership { epochs, board, heals };
+        let worker = Worker::start_in(config, membership, registry, links(sockets)).map_err(|e| e.to_string())?;
+        Ok(Box::new(Running { worker, samples, pulse, beats: Cell::new(0) }))
     }
+}
+
+fn links(sockets: Vec<SocketEnd>) -> Vec<SocketLink> {
+    sockets.into_iter().map(|end| SocketLink { a: end.reactors.0, b: end.reactors.1, fd: end.fd }).collect()
 }
 
 fn outline(plan: &Plan, machine: &Machine) -> Outline {
@@ -71,6 +84,7 @@ fn outline(plan: &Plan, machine: &Machine) -> Outline {
         tasks: component.tasks,
         spout: component.kind == ComponentKind::Spout,
         inputs: inputs(plan, ix),
+        execute_timeout_ms: component.execute_timeout_ms,
     };
     Outline {
         name: spec.name.clone(),
@@ -83,6 +97,7 @@ fn outline(plan: &Plan, machine: &Machine) -> Outline {
         memory_bytes: plan.memory.total,
         tasks: plan.tasks.len() as u32,
         reactors: plan.reactors.len() as u32,
+        board: BoardLayout::of(plan),
     }
 }
 
@@ -120,6 +135,8 @@ fn inputs(plan: &Plan, component: u32) -> Option<Vec<InputOutline>> {
 struct Running {
     worker: Worker,
     samples: Receiver<Event>,
+    pulse: Pulse,
+    beats: Cell<u64>,
 }
 
 impl Engine for Running {
@@ -135,6 +152,25 @@ impl Engine for Running {
 
     fn stop_spouts(&self) {
         self.worker.stop_spouts();
+    }
+
+    fn lose(&self, worker: u32) {
+        self.worker.lose_worker(worker);
+    }
+
+    fn leave(&self, worker: u32) {
+        self.worker.leave_worker(worker);
+    }
+
+    fn rejoin(&self, worker: u32, epoch: u32, joins: u32, sockets: Vec<SocketEnd>) -> Join {
+        let rejoiner = self.worker.rejoiner();
+        // `false`: it died meanwhile, and will come again.
+        Box::new(move || rejoiner.rejoin(worker, epoch, joins, links(sockets)).map(|_| ()).map_err(|e| e.to_string()))
+    }
+
+    fn beat(&self) {
+        self.beats.set(self.beats.get() + 1);
+        self.pulse.beat(self.beats.get());
     }
 
     fn snapshot(&self) -> WorkerStats {
@@ -194,6 +230,7 @@ impl Events for Channels {
             WorkerEvent::Result { key, task, bytes } => Some(Event::Result { key, task, bytes }),
             WorkerEvent::Warning(text) => Some(Event::Warning(text)),
             WorkerEvent::Failed(cause) => Some(Event::Failed(cause)),
+            WorkerEvent::LinkLost { worker, joins, .. } => Some(Event::LinkLost { worker, joins }),
         }
     }
 }

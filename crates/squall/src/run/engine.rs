@@ -7,6 +7,8 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use squall_engine::BoardLayout;
+
 use super::stats::WorkerStats;
 
 /// What the parent of a run needs to know of a plan.
@@ -30,6 +32,8 @@ pub(crate) struct Outline {
     pub memory_bytes: u64,
     pub tasks: u32,
     pub reactors: u32,
+    /// Where counts and pulses lie.
+    pub board: BoardLayout,
 }
 
 /// Two reactors of different workers, the lower reactor first.
@@ -48,6 +52,8 @@ pub(crate) struct ComponentOutline {
     /// Components whose every emitted tuple is executed here exactly `per_tuple` times; `None` where the grouping
     /// leaves that to the tuple or to the author.
     pub inputs: Option<Vec<InputOutline>>,
+    /// Milliseconds after which the worker of a call that does not return is killed; 0: never.
+    pub execute_timeout_ms: u64,
 }
 
 /// One input of a component.
@@ -82,6 +88,11 @@ pub(crate) enum Event {
     Warning(String),
     /// Cause and remedy.
     Failed(String),
+    /// The link to another worker has ended, after it had been made anew so many times.
+    LinkLost {
+        worker: u32,
+        joins: u32,
+    },
     /// All components are done and every result row has been given out.
     Finished,
 }
@@ -93,8 +104,23 @@ pub(crate) trait Program {
     /// The first place where this program's plan differs from another canonical one.
     fn first_difference(&self, canonical: &str) -> Option<String>;
     /// Starts one worker's share: threads up, components prepared, spouts waiting. The error names cause and remedy.
-    fn start(self: Box<Self>, worker: u32, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String>;
+    fn start(self: Box<Self>, role: Role, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String>;
 }
+
+/// Which worker a process is, and in what run.
+#[derive(Debug)]
+pub(crate) struct Role {
+    pub worker: u32,
+    /// By worker: how often it was started before.
+    pub epochs: Vec<u32>,
+    /// Whether workers that die are replaced.
+    pub heals: bool,
+    /// Memory for counts and pulses, owned by the parent.
+    pub board: OwnedFd,
+}
+
+/// Joins a worker that has begun another life; run on a thread of its own, since it waits for the other one.
+pub(crate) type Join = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
 /// A started worker, as its main thread holds it. To end it at once, end the process.
 pub(crate) trait Engine {
@@ -104,6 +130,14 @@ pub(crate) trait Engine {
     fn begin(&self);
     /// Spouts end; the rest ends as at a normal end.
     fn stop_spouts(&self);
+    /// Another worker is gone.
+    fn lose(&self, worker: u32);
+    /// Another worker, which had done its part, is gone.
+    fn leave(&self, worker: u32);
+    /// Another worker begins the life `epoch`: what links to it over these sockets, for the `joins`-th time.
+    fn rejoin(&self, worker: u32, epoch: u32, joins: u32, sockets: Vec<SocketEnd>) -> Join;
+    /// Shows that the main thread lives.
+    fn beat(&self);
     /// Counts so far.
     fn snapshot(&self) -> WorkerStats;
     /// Ends all threads; after `Finished`.

@@ -21,6 +21,14 @@ pub enum RunError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The record's path cannot be written. Found before anything starts.
+    #[error("the record cannot be written to {}: {source}; choose another --record path", path.display())]
+    RecordPath {
+        /// The path given.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A worker process could not be started.
     #[error(
         "worker {worker} could not be started: {source}; /proc must be mounted, and the limits on processes (ulimit -u) \
@@ -70,6 +78,16 @@ pub enum RunError {
         worker: u32,
         /// Cause and remedy in its words.
         cause: String,
+    },
+    /// A worker was replaced as often as the budget allows, and died again.
+    #[error(
+        "{cause} (after {restarts} restarts within a minute, which is the limit: mend the cause, or allow more with --restarts)"
+    )]
+    GivenUp {
+        /// Restarts within the last minute.
+        restarts: usize,
+        /// Why it died last.
+        cause: Box<RunError>,
     },
     /// The control socket of a worker carried something else than messages.
     #[error("control socket of worker {worker}: {cause}")]

@@ -10,7 +10,7 @@ use super::engine::Outline;
 use super::error::RunError;
 use super::live::{Screen, Show};
 use super::outcome::Outcome;
-use super::parent::{Launch, Parent};
+use super::parent::{Launch, Parent, Policy};
 use super::system;
 use super::watch::{Progress, Watch};
 use crate::BoxError;
@@ -25,6 +25,7 @@ pub(crate) type AfterRun<'a> = dyn Fn(&mut Outcome<'_>) -> Result<Verdict, BoxEr
 pub(crate) struct Job<'a> {
     pub outline: &'a Outline,
     pub launch: Launch,
+    pub policy: Policy,
     pub show: Show,
     pub report: Option<ReportFile>,
     pub progress: Progress,
@@ -37,7 +38,7 @@ pub(crate) fn run(job: Job<'_>) -> ExitCode {
     let screen = Screen::new(job.show, system::now_ns());
     let mut watch = Watch::new(job.outline.workers, job.progress, screen);
     watch.screen.note(&banner(job.outline));
-    let mut parent = match Parent::start(job.outline, &job.launch, watch) {
+    let mut parent = match Parent::start(job.outline, &job.launch, watch, job.policy) {
         Ok(parent) => parent,
         Err(error) => {
             complain(&error);

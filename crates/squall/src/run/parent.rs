@@ -4,9 +4,13 @@
 //! [`Course`]; this module only brings events and does what is asked. It never waits for a worker without a deadline
 //! and never blocks in a write to one.
 //!
+//! It also owns what outlives a worker: the sockets between them ([`Sockets`]), and the memory in which they count and show that they live
+//! ([`Board`]). So it can start a dead worker again, hand it and its peers new sockets, and stop one that hangs ([`Watchdog`]). With a standby, a
+//! process that has the program loaded waits to become whichever worker dies next.
+//!
 //! Result rows wait here, within the credit given to each worker, until the app takes them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,14 +25,18 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use squall_engine::{Board, ComponentStats};
 
 use super::channel::{Reader, Received, Writer, socket_pair, split};
 use super::control::{Frame, FromWorker, Hello, RESULT_CREDIT_BYTES, ResultRow, ToWorker, encode_message};
 use super::course::{Action, Course, Exit, Phase};
 use super::engine::Outline;
 use super::error::RunError;
+use super::record::Record;
+use super::sockets::{self, Ends, Family, Sockets};
+use super::system;
 use super::watch::Watch;
-use super::{sockets, system};
+use super::watchdog::{Finding, Watchdog};
 
 /// Credit is returned in pieces of this size, so that small rows do not cost a message each.
 const CREDIT_PIECE_BYTES: u64 = RESULT_CREDIT_BYTES / 4;
@@ -47,6 +55,20 @@ pub(crate) struct Launch {
     pub env: Vec<(OsString, OsString)>,
 }
 
+/// What a run does about workers that die, and what it writes down.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    /// Times that each worker is replaced within a minute; 0: the first death ends the run.
+    pub restarts: u32,
+    /// Keep a process ready to become a worker.
+    pub standby: bool,
+    pub family: Family,
+    pub record: Record,
+}
+
+/// The standby's place among the processes, behind the workers.
+const STANDBY: &str = "the standby";
+
 /// A worker process as the parent holds it. Dropped while alive, it is killed: nothing outlives the run.
 struct Process {
     child: Child,
@@ -56,6 +78,10 @@ struct Process {
     writer: Writer,
     open: bool,
     exited: bool,
+    /// The program is loaded.
+    loaded: bool,
+    /// By other worker: how often it was told that the links to it are made anew.
+    joins: BTreeMap<u32, u32>,
     owed_credit: u64,
 }
 
@@ -70,8 +96,17 @@ impl Drop for Process {
 
 /// See the module.
 pub(crate) struct Parent {
+    outline: Outline,
+    launch: Launch,
+    policy: Policy,
     course: Course,
+    /// By worker.
     processes: Vec<Process>,
+    standby: Option<Process>,
+    sockets: Sockets,
+    board: Board,
+    board_fd: OwnedFd,
+    watchdog: Watchdog,
     signals: Signals,
     rows: VecDeque<(u32, ResultRow)>,
     watch: Watch,
@@ -81,23 +116,54 @@ pub(crate) struct Parent {
 
 impl Parent {
     /// Starts the workers; they prepare while this returns.
-    pub(crate) fn start(outline: &Outline, launch: &Launch, watch: Watch) -> Result<Parent, RunError> {
+    pub(crate) fn start(
+        outline: &Outline,
+        launch: &Launch,
+        watch: Watch,
+        mut policy: Policy,
+    ) -> Result<Parent, RunError> {
         let no_sockets = |source| RunError::System {
             what: "the sockets between the workers cannot be made; raise `ulimit -n` or use fewer reactors",
             source,
         };
         let no_signals = |source| RunError::System { what: "signals cannot be caught", source };
         let signals = Signals::catch().map_err(no_signals)?;
-        let handouts = sockets::make(&outline.socket_pairs, outline.workers).map_err(no_sockets)?;
-        let mut processes = Vec::new();
-        for (worker, handout) in (0..).zip(handouts) {
-            let spawned = Process::spawn(outline, worker, launch, handout);
-            processes.push(spawned.map_err(|source| RunError::Spawn { worker, source })?);
-        }
-        let course = Course::new(processes.iter().map(|p| p.child.id()));
+        let no_board =
+            |source| RunError::System { what: "the memory for counts and pulses cannot be had; free some", source };
+        let mut sockets = Sockets::new(&outline.socket_pairs, policy.family).map_err(no_sockets)?;
+        let (board, board_fd) = Board::create(outline.board.clone()).map_err(no_board)?;
         let started_ns = system::now_ns();
-        let rows = VecDeque::new();
-        Ok(Parent { course, processes, signals, rows, watch, started_ns, preparing_noted: false })
+        let heals = policy.restarts > 0;
+        let mut processes = Vec::new();
+        let epochs = vec![0; outline.workers as usize];
+        for worker in 0..outline.workers {
+            let (own, _) = sockets.begin(worker, |_| false).map_err(no_sockets)?;
+            let spawned = Process::spawn(outline, launch, &board_fd, heals);
+            let mut process = spawned.map_err(|source| RunError::Spawn { worker, source })?;
+            policy.record.started(worker, 0, process.child.id(), &sockets::inodes(&own));
+            process.become_worker(worker, &epochs, own);
+            processes.push(process);
+        }
+        let course = Course::new(processes.iter().map(|p| p.child.id())).healing(policy.restarts);
+        let timeouts_ms = outline.components.iter().map(|c| c.execute_timeout_ms).collect();
+        let watchdog = Watchdog::new(&outline.board, outline.workers, timeouts_ms, started_ns);
+        Ok(Parent {
+            outline: outline.clone(),
+            launch: launch.clone(),
+            policy,
+            course,
+            processes,
+            standby: None,
+            sockets,
+            board,
+            board_fd,
+            watchdog,
+            signals,
+            rows: VecDeque::new(),
+            watch,
+            started_ns,
+            preparing_noted: false,
+        })
     }
 
     /// Where the run is.
@@ -136,7 +202,10 @@ impl Parent {
         while self.course.phase() != Phase::Over {
             self.pump();
         }
+        self.standby = None;
         self.watch.screen.clear();
+        let failure = self.course.failure().map(ToString::to_string);
+        self.policy.record.over(failure, &self.watch.total().stats.components);
     }
 
     #[cfg(test)]
@@ -186,6 +255,10 @@ impl Parent {
             self.perform(actions);
         }
         for Ready { worker, control, process } in ready {
+            if worker as usize == self.processes.len() {
+                self.serve_standby();
+                continue;
+            }
             if control {
                 self.serve(worker, now_ns);
             }
@@ -195,6 +268,7 @@ impl Parent {
         }
         let actions = self.course.on_tick(now_ns);
         self.perform(actions);
+        self.look(now_ns);
         self.note_stopping(before);
         self.show(now_ns);
         self.watch.settle(&self.course, now_ns);
@@ -208,7 +282,7 @@ impl Parent {
         let mut fds = self.signals.poll_fds();
         let mut owners = Vec::new();
         let mut blind = false;
-        for (worker, process) in (0..).zip(&self.processes).filter(|(_, process)| !process.exited) {
+        for (worker, process) in (0..).zip(self.processes.iter().chain(&self.standby)).filter(|(_, p)| !p.exited) {
             if process.open {
                 let mut events = PollFlags::IN;
                 events.set(PollFlags::OUT, process.writer.is_pending());
@@ -224,8 +298,12 @@ impl Parent {
             }
         }
         let now_ns = system::now_ns();
-        let due =
-            [self.course.deadline_ns(), Some(self.watch.screen.due_ns()), blind.then_some(now_ns + LOOK_EVERY_NS)];
+        let due = [
+            self.course.deadline_ns(),
+            Some(self.watch.screen.due_ns()),
+            blind.then_some(now_ns + LOOK_EVERY_NS),
+            self.is_watching().then(|| self.watchdog.due_ns()),
+        ];
         let due_ns = due.into_iter().flatten().min().unwrap_or(u64::MAX);
         let wait_ns = due_ns.saturating_sub(now_ns).min(3600 * 1_000_000_000);
         let timeout = Timespec { tv_sec: (wait_ns / 1_000_000_000) as i64, tv_nsec: (wait_ns % 1_000_000_000) as i64 };
@@ -282,7 +360,20 @@ impl Parent {
 
     fn on_message(&mut self, worker: u32, message: FromWorker, now_ns: u64) {
         let actions = match message {
+            FromWorker::Loaded => {
+                self.processes[worker as usize].loaded = true;
+                Vec::new()
+            }
+            FromWorker::LinkLost { worker: peer, joins } => {
+                // Of a link that has been made anew since, it is no news.
+                if joins == self.processes[worker as usize].joins.get(&peer).copied().unwrap_or(0) {
+                    self.course.on_link_lost(worker, peer, now_ns);
+                }
+                Vec::new()
+            }
             FromWorker::Prepared => {
+                self.policy.record.up(worker, self.course.epochs()[worker as usize]);
+                self.engage_standby();
                 let actions = self.course.on_prepared(worker, now_ns);
                 self.watch.on_begin(&self.course, now_ns);
                 actions
@@ -308,7 +399,7 @@ impl Parent {
                 self.watch.on_warning(text);
                 Vec::new()
             }
-            FromWorker::Failed(cause) => self.course.on_failure(RunError::Worker { worker, cause }, now_ns),
+            FromWorker::Failed(cause) => self.course.on_worker_failed(worker, cause, now_ns),
             FromWorker::Signalled => self.course.on_signal_seen_by_worker(now_ns),
         };
         self.perform(actions);
@@ -353,7 +444,149 @@ impl Parent {
                         let _ = process.child.kill();
                     }
                 }
+                Action::Lose { worker, why, wait_ns } => self.lose(worker, &why, wait_ns),
+                Action::Start(worker) => self.start_again(worker),
+                Action::Relink(one, other) => self.relink(one, other),
             }
+        }
+    }
+
+    /// A worker is dead and will be replaced: its peers hear of it, and what it has counted is kept.
+    fn lose(&mut self, worker: u32, why: &str, wait_ns: u64) {
+        self.sockets.end(worker);
+        for peer in (0..self.outline.workers).filter(|peer| self.course.is_alive(*peer)) {
+            self.processes[peer as usize].tell(&ToWorker::Lost(worker), Vec::new());
+        }
+        let spout_lost = self.board.bury(worker);
+        let named = |c: &super::engine::ComponentOutline| ComponentStats { name: c.name.clone(), ..Default::default() };
+        let mut counts: Vec<_> = self.outline.components.iter().map(named).collect();
+        self.board.add_worker(worker, &mut counts);
+        self.watch.on_lost(worker, counts);
+        self.policy.record.lost(worker, self.course.epochs()[worker as usize], why, spout_lost);
+        let when = if wait_ns == 0 { String::new() } else { format!(" in {} ms", wait_ns / 1_000_000) };
+        let roots =
+            if spout_lost == 0 { String::new() } else { format!("; {spout_lost} roots of its spouts are lost") };
+        self.watch.on_warning(format!("{why}; it is started again{when}, without the state of its components{roots}"));
+    }
+
+    /// A dead worker gets another life, and its peers learn where to find it.
+    fn start_again(&mut self, worker: u32) {
+        let now_ns = system::now_ns();
+        let (own, others) = match self.sockets.begin(worker, |peer| self.course.is_alive(peer)) {
+            Ok(ends) => ends,
+            Err(source) => {
+                let what = "a worker's sockets cannot be made again; raise `ulimit -n`";
+                return self.fail(RunError::System { what, source }, now_ns);
+            }
+        };
+        let ready = self.standby.take_if(|standby| standby.loaded && !standby.exited);
+        let spawned = match ready {
+            Some(standby) => Ok(standby),
+            None => Process::spawn(&self.outline, &self.launch, &self.board_fd, true),
+        };
+        let mut process = match spawned {
+            Ok(process) => process,
+            Err(source) => return self.fail(RunError::Spawn { worker, source }, now_ns),
+        };
+        self.course.on_started(worker, process.child.id());
+        let epochs = self.course.epochs();
+        let epoch = epochs[worker as usize];
+        self.policy.record.started(worker, epoch, process.child.id(), &sockets::inodes(&own));
+        process.become_worker(worker, &epochs, own);
+        self.processes[worker as usize] = process;
+        for (peer, ends) in others {
+            self.processes[peer as usize].rejoin(worker, epoch, ends);
+        }
+    }
+
+    /// The link between two workers that live broke: both forget what was on it, and begin anew.
+    fn relink(&mut self, one: u32, other: u32) {
+        let epochs = self.course.epochs();
+        let (ones, others) = match self.sockets.between(one, other) {
+            Ok(ends) => ends,
+            Err(source) => {
+                let what = "a link's sockets cannot be made again; raise `ulimit -n`";
+                return self.fail(RunError::System { what, source }, system::now_ns());
+            }
+        };
+        self.policy.record.relinked((one, other), [&sockets::inodes(&ones), &sockets::inodes(&others)]);
+        for (worker, peer, ends) in [(one, other, ones), (other, one, others)] {
+            let process = &mut self.processes[worker as usize];
+            process.tell(&ToWorker::Lost(peer), Vec::new());
+            process.rejoin(peer, epochs[peer as usize], ends);
+        }
+        self.watch.on_warning(format!("the link between workers {one} and {other} broke and was made anew"));
+    }
+
+    /// Keeps a process ready, once there is nothing more urgent.
+    fn engage_standby(&mut self) {
+        if self.policy.standby && self.policy.restarts > 0 && self.standby.is_none() && !self.course.is_settled() {
+            match Process::spawn(&self.outline, &self.launch, &self.board_fd, true) {
+                Ok(process) => self.standby = Some(process),
+                Err(error) => self.watch.on_warning(format!("no process stands by: {error}")),
+            }
+        }
+    }
+
+    fn serve_standby(&mut self) {
+        let Some(standby) = &mut self.standby else { return };
+        let _ = standby.writer.flush_some();
+        let mut ended = matches!(standby.child.try_wait(), Ok(Some(_)));
+        standby.exited = ended;
+        ended |= !matches!(standby.reader.receive(false), Ok(Received::Some | Received::Nothing));
+        while let Ok(Some(frame)) = standby.reader.next::<FromWorker>() {
+            match frame {
+                Frame::Message(FromWorker::Loaded) => standby.loaded = true,
+                Frame::Message(FromWorker::Failed(cause)) => {
+                    self.watch.on_warning(format!("{STANDBY} ended: {cause}"));
+                    ended = true;
+                }
+                _ => {}
+            }
+        }
+        if ended {
+            // The next worker that is prepared brings another one.
+            self.standby = None;
+        }
+    }
+
+    fn is_watching(&self) -> bool {
+        matches!(self.course.phase(), Phase::Running | Phase::Draining { .. })
+    }
+
+    /// Looks for workers that stand still.
+    fn look(&mut self, now_ns: u64) {
+        if !self.is_watching() || now_ns < self.watchdog.due_ns() {
+            return;
+        }
+        let findings = self.watchdog.look(&self.board, |worker| self.course.is_up(worker), now_ns);
+        for finding in findings {
+            let name = |component: u32| self.outline.components[component as usize].name.clone();
+            let actions = match finding {
+                // Where nothing heals, whoever stopped it may want to go on.
+                Finding::Stopped { .. } if self.policy.restarts == 0 => Vec::new(),
+                Finding::Stopped { worker } => {
+                    let cause = "no thread of it has moved for a second: it is stopped, or is given no processor";
+                    self.course.condemn(worker, cause.to_owned())
+                }
+                Finding::Slow { worker, reactor, component } => {
+                    self.watch.on_warning(format!(
+                        "a call of {} on reactor {reactor} of worker {worker} has not returned for a second: what blocks belongs on a side \
+                         thread (`side_thread`), since everything on that reactor waits",
+                        name(component)
+                    ));
+                    Vec::new()
+                }
+                Finding::Overdue { worker, reactor, component, timeout_ms } => {
+                    let seconds = timeout_ms as f64 / 1e3;
+                    let cause = format!(
+                        "a call of {} on reactor {reactor} has not returned for {seconds} s; mend it, or raise its execute_timeout (0: never)",
+                        name(component)
+                    );
+                    self.course.condemn(worker, cause)
+                }
+            };
+            self.perform(actions);
         }
     }
 
@@ -391,7 +624,7 @@ impl Parent {
 }
 
 impl Process {
-    fn spawn(outline: &Outline, worker: u32, launch: &Launch, handout: sockets::Handout) -> io::Result<Process> {
+    fn spawn(outline: &Outline, launch: &Launch, board: &OwnedFd, heals: bool) -> io::Result<Process> {
         let (ours, theirs) = socket_pair()?;
         // The worker finds its control socket where its standard input belongs and gets that back with the hello.
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
@@ -406,21 +639,47 @@ impl Process {
         let pid = Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
         let (reader, writer) = split(ours);
-        let mut process = Process { child, pidfd, reader, writer, open: true, exited: false, owed_credit: 0 };
+        let mut process = Process {
+            child,
+            pidfd,
+            reader,
+            writer,
+            open: true,
+            exited: false,
+            loaded: false,
+            joins: BTreeMap::new(),
+            owed_credit: 0,
+        };
         let hello = Hello {
-            worker,
             parent: rustix::process::getpid().as_raw_pid(),
             cores: outline.cores.clone(),
             plan_hash: outline.hash,
             plan: outline.canonical.clone(),
-            sockets: sockets::count(&outline.socket_pairs, worker),
+            heals,
         };
         let hello = encode_message(&ToWorker::Hello(Box::new(hello))).map_err(io::Error::other)?;
-        process.send(hello, vec![stdin]);
-        for (message, fds) in handout {
-            process.tell(&message, fds);
-        }
+        process.send(hello, vec![stdin, board.try_clone()?]);
         Ok(process)
+    }
+
+    /// Says which worker the process is, and hands it its ends of the links.
+    fn become_worker(&mut self, worker: u32, epochs: &[u32], own: Ends) {
+        let sockets = own.len() as u32;
+        self.tell(&ToWorker::Become { worker, epochs: epochs.to_vec(), sockets }, Vec::new());
+        for (reactors, fds) in sockets::parts(own) {
+            self.tell(&ToWorker::Sockets(reactors), fds);
+        }
+    }
+
+    /// Another worker begins the life `epoch` at the other end of these sockets.
+    fn rejoin(&mut self, worker: u32, epoch: u32, ends: Ends) {
+        let joins = self.joins.entry(worker).or_default();
+        *joins += 1;
+        let joins = *joins;
+        let mut parts = sockets::parts(ends).into_iter().peekable();
+        while let Some((sockets, fds)) = parts.next() {
+            self.tell(&ToWorker::Rejoin { worker, epoch, joins, sockets, more: parts.peek().is_some() }, fds);
+        }
     }
 
     fn tell(&mut self, message: &ToWorker, fds: Vec<OwnedFd>) {

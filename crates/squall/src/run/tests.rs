@@ -5,18 +5,20 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use squall_engine::{Board, BoardLayout, Pulse};
 
 use super::control::{RESULT_CREDIT_BYTES, ResultRow};
 use super::course::Phase;
-use super::engine::{Engine, Event, Events, Outline, Program, SocketEnd, SocketPair};
+use super::engine::{Engine, Event, Events, Join, Outline, Program, Role, SocketEnd, SocketPair};
 use super::error::RunError;
 use super::live::{Screen, Show};
-use super::parent::{Launch, Parent};
+use super::parent::{Launch, Parent, Policy};
 use super::stats::{ComponentStats, WorkerStats};
 use super::watch::{Progress, Watch};
 use super::worker;
@@ -33,6 +35,7 @@ fn outline() -> Outline {
         hash: 7,
         cores: vec![0],
         socket_pairs: vec![SocketPair { reactors: (0, 1), workers: (0, 1) }],
+        board: BoardLayout::new(2, vec![(0, false), (1, false)], vec![]),
         ..Outline::default()
     }
 }
@@ -51,20 +54,33 @@ impl Program for FakeProgram {
         (canonical != self.outline.canonical).then(|| format!("`{canonical}` is `{}`", self.outline.canonical))
     }
 
-    fn start(self: Box<Self>, worker: u32, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
+    fn start(self: Box<Self>, role: Role, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
+        let Role { worker, epochs, board, .. } = role;
+        let pulse = Board::open(self.outline.board, board).expect("it is large enough").main(worker);
+        let life = epochs[worker as usize];
         if self.scenario == "unprepared" && worker == 1 {
             return Err("component `x` cannot be prepared; mend it".into());
         }
         let (tell, events) = channel();
         let events = Arc::new(Mutex::new(Some(events)));
-        Ok(Box::new(FakeEngine { scenario: self.scenario, worker, sockets: Mutex::new(sockets), tell, events }))
+        Ok(Box::new(FakeEngine {
+            scenario: self.scenario,
+            worker,
+            life,
+            sockets: Mutex::new(sockets),
+            pulse: (pulse, 0.into()),
+            tell,
+            events,
+        }))
     }
 }
 
 struct FakeEngine {
     scenario: String,
     worker: u32,
+    life: u32,
     sockets: Mutex<Vec<SocketEnd>>,
+    pulse: (Pulse, AtomicU64),
     tell: Sender<Event>,
     events: Arc<Mutex<Option<Receiver<Event>>>>,
 }
@@ -88,6 +104,10 @@ impl Engine for FakeEngine {
     fn begin(&self) {
         match (self.scenario.as_str(), self.worker) {
             ("endless", _) => return,
+            ("heals", 0) => return,
+            ("heals", 1) if self.life < 2 => {
+                kill_process(rustix::process::getpid(), Signal::KILL).expect("we may kill ourselves");
+            }
             ("fails", 1) => return self.tell(Event::Failed("bolt `x` broke; mend it".into())),
             ("fails" | "dies" | "leaves", 0) => return,
             ("dies", _) => kill_process(rustix::process::getpid(), Signal::KILL).expect("we may kill ourselves"),
@@ -112,6 +132,26 @@ impl Engine for FakeEngine {
 
     fn stop_spouts(&self) {
         self.tell(Event::Finished);
+    }
+
+    fn lose(&self, worker: u32) {
+        self.row(vec![b'l', worker as u8]);
+    }
+
+    fn leave(&self, worker: u32) {
+        self.row(vec![b'g', worker as u8]);
+    }
+
+    fn rejoin(&self, worker: u32, epoch: u32, _: u32, sockets: Vec<SocketEnd>) -> Join {
+        self.row(vec![b'r', worker as u8, epoch as u8, sockets.len() as u8]);
+        if self.scenario == "heals" && epoch == 2 {
+            self.tell(Event::Finished);
+        }
+        Box::new(|| Ok(()))
+    }
+
+    fn beat(&self) {
+        self.pulse.0.beat(self.pulse.1.fetch_add(1, Ordering::Relaxed));
     }
 
     fn snapshot(&self) -> WorkerStats {
@@ -160,6 +200,10 @@ fn worker_process() {
 }
 
 fn start(scenario: &str) -> Parent {
+    start_with(scenario, Policy::default())
+}
+
+fn start_with(scenario: &str, policy: Policy) -> Parent {
     let args = ["run::tests::worker_process", "--exact", "--nocapture", "--quiet"];
     let launch = Launch {
         program: "/proc/self/exe".into(),
@@ -167,7 +211,7 @@ fn start(scenario: &str) -> Parent {
         env: vec![(SCENARIO.into(), scenario.into())],
     };
     let watch = Watch::new(2, Progress::default(), Screen::new(Show::Quiet, 0));
-    Parent::start(&outline(), &launch, watch).expect("the workers start")
+    Parent::start(&outline(), &launch, watch, policy).expect("the workers start")
 }
 
 fn rows(parent: &mut Parent) -> Vec<ResultRow> {
@@ -233,6 +277,28 @@ fn both_workers_hold_the_ends_of_the_sockets_between_them() {
 fn a_killed_worker_ends_the_run_with_its_name_and_signal() {
     let text = failure(start("dies"));
     assert!(text.starts_with("worker 1 (pid ") && text.contains("was killed by SIGKILL"), "{text}");
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_and_the_run_ends_as_if_it_had_not() {
+    for standby in [false, true] {
+        let mut parent = start_with("heals", Policy { restarts: 5, standby, ..Policy::default() });
+        let rows: Vec<_> = rows(&mut parent).into_iter().map(|row| (row.task, row.bytes.to_vec())).collect();
+        let of = |task| rows.iter().filter(|(t, _)| *t == task).map(|(_, row)| row.clone()).collect::<Vec<_>>();
+        // The other one hears of each death, and where to find who comes.
+        assert_eq!(of(0), [vec![b'l', 1], vec![b'r', 1, 1, 1], vec![b'l', 1], vec![b'r', 1, 2, 1]]);
+        assert_eq!(of(1), [[0], [1], [2]]);
+        parent.finish();
+        assert!(parent.course().failure().is_none(), "{:?}", parent.course().failure());
+        let warnings = parent.watch().warnings(&parent.watch().total());
+        assert!(warnings.iter().filter(|w| w.contains("SIGKILL")).count() == 2, "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_always_dies_is_given_up() {
+    let text = failure(start_with("dies", Policy { restarts: 2, ..Policy::default() }));
+    assert!(text.contains("was killed by SIGKILL") && text.contains("after 2 restarts"), "{text}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use squall_metrics::Percentiles;
 
 use super::course::Course;
 use super::live::{Metric, Screen, View};
-use super::stats::{ByComponent, Total, Usage, WorkerStats};
+use super::stats::{ByComponent, ComponentStats, PeerLinks, Total, Usage, WorkerStats};
 use super::system;
 
 /// Different warnings kept for the report; more are counted.
@@ -28,6 +28,8 @@ pub(crate) struct Watch {
     progress: Progress,
     total_bytes: Option<u64>,
     counts: Vec<WorkerStats>,
+    /// What workers that died had told of themselves; the counts of their components go on in their next lives.
+    gone: Vec<WorkerStats>,
     usage: Vec<Option<Usage>>,
     /// Looks at a worker while the run went on, and in how many of them who waited for whom.
     looks: u64,
@@ -61,6 +63,7 @@ impl Watch {
             progress,
             total_bytes: None,
             counts: vec![WorkerStats::default(); workers as usize],
+            gone: Vec::new(),
             usage: vec![None; workers as usize],
             looks: 0,
             waits: BTreeMap::new(),
@@ -94,6 +97,21 @@ impl Watch {
             }
         }
         self.counts[worker as usize] = counts;
+    }
+
+    /// A worker is dead; `counts` are those of its components in all its lives.
+    pub(crate) fn on_lost(&mut self, worker: u32, counts: Vec<ComponentStats>) {
+        let next = WorkerStats { components: counts, ..WorkerStats::default() };
+        let mut last = std::mem::replace(&mut self.counts[worker as usize], next);
+        last.components.clear();
+        // What several lives of a worker use is what one of them uses.
+        last.peer_links = PeerLinks::default();
+        self.gone.push(last);
+    }
+
+    /// Whether a worker was replaced.
+    pub(crate) fn healed(&self) -> bool {
+        !self.gone.is_empty()
     }
 
     /// Counts of a worker whose components have finished.
@@ -193,7 +211,7 @@ impl Watch {
 
     /// Counts of all workers together.
     pub(crate) fn total(&self) -> Total {
-        Total::of(&self.counts)
+        Total::of(self.counts.iter().chain(&self.gone))
     }
 
     /// What each worker used, if it lived to tell.

@@ -21,12 +21,14 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use super::channel::{Reader, Received, Writer, split};
 use super::control::{FRAME_BYTES_MAX, Frame, FromWorker, Hello, ToWorker, encode_message, encode_result};
-use super::engine::{Engine, Event, Events, Program, SocketEnd};
+use super::engine::{Engine, Event, Events, Join, Program, Role, SocketEnd};
 use super::stats::Usage;
 use super::system;
 
 /// Between two `Stats` messages: often enough for a live line, rare enough to cost nothing.
 const STATS_EVERY_NS: u64 = 250_000_000;
+/// Between two signs of life, at most.
+const BEAT_EVERY_NS: u64 = 100_000_000;
 /// How long the event thread waits in the engine before it looks around; shorter while results wait for credit.
 const EVENT_WAIT: Duration = Duration::from_millis(100);
 const CREDIT_WAIT: Duration = Duration::from_millis(5);
@@ -95,11 +97,17 @@ impl Worker {
     }
 
     fn live(&mut self, load: &Load<'_>) -> Result<(), End> {
-        let hello = self.hello()?;
+        let (hello, board) = self.hello()?;
         let program = load(&hello.cores).map_err(End::Failed)?;
         agree(&*program, &hello).map_err(End::Failed)?;
-        let sockets = self.sockets(hello.sockets)?;
-        let engine = program.start(hello.worker, sockets).map_err(End::Failed)?;
+        self.say(&FromWorker::Loaded)?;
+        let ToWorker::Become { worker, epochs, sockets } = self.wait_message()? else {
+            return Err(End::Failed("the parent did not say which worker this is; this is a bug".into()));
+        };
+        let sockets = self.sockets(sockets)?;
+        let role = Role { worker, epochs, heals: hello.heals, board };
+        let engine = program.start(role, sockets).map_err(End::Failed)?;
+        engine.beat();
         // The first counts name driver and wait strategy, and are there should the run fail early.
         self.say(&FromWorker::Stats(Box::new(engine.snapshot())))?;
         self.say(&FromWorker::Prepared)?;
@@ -113,7 +121,7 @@ impl Worker {
     }
 
     /// Waits for the first message and gives standard input back.
-    fn hello(&mut self) -> Result<Hello, End> {
+    fn hello(&mut self) -> Result<(Hello, OwnedFd), End> {
         let ToWorker::Hello(hello) = self.wait_message()? else {
             return Err(End::Failed("the parent's first message is not a hello; use one build for both".into()));
         };
@@ -121,8 +129,9 @@ impl Worker {
             return Err(End::ParentGone);
         }
         let stdin = self.reader.take_fd().ok_or_else(|| End::Failed("the hello came without standard input".into()))?;
+        let board = self.reader.take_fd().ok_or_else(|| End::Failed("the hello came without the board".into()))?;
         rustix::stdio::dup2_stdin(stdin).map_err(io::Error::from)?;
-        Ok(*hello)
+        Ok((*hello, board))
     }
 
     fn sockets(&mut self, count: u32) -> Result<Vec<SocketEnd>, End> {
@@ -131,13 +140,31 @@ impl Worker {
             let ToWorker::Sockets(pairs) = self.wait_message()? else {
                 return Err(End::Failed("the parent began before all sockets were handed out; this is a bug".into()));
             };
-            for reactors in pairs {
-                let fd = self.reader.take_fd();
-                let fd = fd.ok_or_else(|| End::Failed("a socket got lost; raise `ulimit -n` and run again".into()))?;
-                ends.push(SocketEnd { reactors, fd });
-            }
+            self.take_sockets(pairs, &mut ends)?;
         }
         Ok(ends)
+    }
+
+    /// The sockets that came beside the message that names their reactors.
+    fn take_sockets(&mut self, pairs: Vec<(u32, u32)>, ends: &mut Vec<SocketEnd>) -> Result<(), End> {
+        for reactors in pairs {
+            let fd = self.reader.take_fd();
+            let fd = fd.ok_or_else(|| End::Failed("a socket got lost; raise `ulimit -n` and run again".into()))?;
+            ends.push(SocketEnd { reactors, fd });
+        }
+        Ok(())
+    }
+
+    /// Links to a worker that begins another life, beside everything else: that one may take its time.
+    fn join(&self, join: Join) -> Result<(), End> {
+        let writer = self.writer.clone();
+        std::thread::Builder::new().name("rejoin".into()).spawn(move || {
+            if let Err(cause) = join() {
+                // If this does not arrive, the parent is gone and nobody is left to tell.
+                let _ = send(&writer, &FromWorker::Failed(cause));
+            }
+        })?;
+        Ok(())
     }
 
     /// Commands, statistics and SIGTERM until the parent lets the worker leave. Returns the CPU time
@@ -145,7 +172,9 @@ impl Worker {
     fn serve(&mut self, engine: &dyn Engine, mut pump: Pump) -> Result<u64, End> {
         let mut cpu = CpuSpan { from_ns: system::cpu_ns(), until_ns: pump.cpu_at_row.clone() };
         let mut stats_due_ns = system::now_ns() + STATS_EVERY_NS;
+        let mut joining = Vec::new();
         loop {
+            engine.beat();
             while let Some(message) = self.next_message()? {
                 match message {
                     ToWorker::Begin => {
@@ -162,7 +191,16 @@ impl Worker {
                         std::process::exit(EXIT_ABORTED);
                     }
                     ToWorker::Exit => return Ok(cpu.end()),
-                    ToWorker::Hello(_) | ToWorker::Sockets(_) => {
+                    ToWorker::Lost(worker) => engine.lose(worker),
+                    ToWorker::Left(worker) => engine.leave(worker),
+                    ToWorker::Rejoin { worker, epoch, joins, sockets, more } => {
+                        self.take_sockets(sockets, &mut joining)?;
+                        if !more {
+                            let sockets = std::mem::take(&mut joining);
+                            self.join(engine.rejoin(worker, epoch, joins, sockets))?;
+                        }
+                    }
+                    ToWorker::Hello(_) | ToWorker::Become { .. } | ToWorker::Sockets(_) => {
                         return Err(End::Failed("the parent greeted twice; this is a bug".into()));
                     }
                 }
@@ -181,7 +219,7 @@ impl Worker {
                 self.say(&FromWorker::Stats(counts))?;
                 stats_due_ns = now + STATS_EVERY_NS;
             }
-            self.wait(&pump, stats_due_ns.saturating_sub(now))?;
+            self.wait(&pump, stats_due_ns.saturating_sub(now).min(BEAT_EVERY_NS))?;
         }
     }
 
@@ -353,6 +391,7 @@ impl Carrier {
                 }
                 Some(Event::Warning(text)) => FromWorker::Warning(cut(text)),
                 Some(Event::Failed(cause)) => FromWorker::Failed(cut(cause)),
+                Some(Event::LinkLost { worker, joins }) => FromWorker::LinkLost { worker, joins },
             };
             send(&self.writer, &message)?;
         }
