@@ -1,7 +1,7 @@
 //! The pages under `docs/`: the reference is what the code says, every link leads somewhere, every page is in the book, and what
 //! the pages show works. Rust in them is tested as documentation (`src/docs.rs`).
 //!
-//! `SQUALL_GOLDEN=write cargo test -p squall --test docs` writes the reference anew.
+//! `SQUALL_GOLDEN=write cargo test -p squall --test docs` writes the reference and the lists of decisions anew.
 #![cfg(all(feature = "yaml", feature = "http", feature = "sqlite", not(feature = "parquet")))]
 
 use std::collections::BTreeSet;
@@ -35,9 +35,48 @@ fn name(page: &Path) -> std::path::Display<'_> {
     page.strip_prefix(top()).unwrap_or(page).display()
 }
 
+fn write_anew() -> bool {
+    std::env::var_os("SQUALL_GOLDEN").is_some_and(|value| value == "write")
+}
+
+/// Each decision is a page of the book and in the list of decisions, in the order of their numbers.
+#[test]
+fn the_lists_of_decisions_are_whole() {
+    const IN_SUMMARY: &str = "- [Decisions](decisions/README.md)\n";
+    const IN_README: &str = "A decision that a later one replaces says so.\n\n";
+    let decisions = top().join("docs/decisions");
+    let entries: Vec<(String, String)> = pages(&decisions)
+        .iter()
+        .filter(|page| !page.ends_with("README.md"))
+        .map(|page| {
+            let title = read(page).lines().next().unwrap_or_default().trim_start_matches("# ").to_owned();
+            (title, page.file_name().expect("a file").to_string_lossy().into_owned())
+        })
+        .collect();
+    let lists = [
+        (top().join("docs/SUMMARY.md"), IN_SUMMARY, "  - ", "decisions/"),
+        (decisions.join("README.md"), IN_README, "- ", ""),
+    ];
+    for (page, before, bullet, folder) in lists {
+        let text = read(&page);
+        let (head, _) = text.split_once(before).expect("the list's heading");
+        let list: String = entries.iter().map(|(title, file)| format!("{bullet}[{title}]({folder}{file})\n")).collect();
+        let whole = format!("{head}{before}{list}");
+        if write_anew() {
+            std::fs::write(&page, whole).expect("written");
+        } else {
+            assert!(
+                text == whole,
+                "{} lacks a decision; SQUALL_GOLDEN=write cargo test -p squall --test docs adds it",
+                name(&page)
+            );
+        }
+    }
+}
+
 #[test]
 fn the_reference_is_what_the_code_says() {
-    let write = std::env::var_os("SQUALL_GOLDEN").is_some_and(|value| value == "write");
+    let write = write_anew();
     for (name, text) in squall::stock_reference() {
         let path = top().join("docs/reference").join(name);
         if write {

@@ -203,6 +203,10 @@ impl<'a> Resolver<'a, '_> {
             let error = Diagnostic::error(name.span, format!("there is no spout or bolt `{}`", name.value));
             self.diagnostics.push(match closest(&name.value, known()) {
                 Some(close) => error.label(format!("did you mean `{close}`?")),
+                None if self.registry.get(&name.value).is_some() => error.help(format!(
+                    "`{0}` is the class of a component: add one with `id: {0}` and `className: {0}`, and the options that it needs",
+                    name.value
+                )),
                 None => error.help(format!("this topology has {}", listed(known()))),
             });
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use squall::Value;
 
-use super::config::{Config, ConfigError, Given, Node, Span, meant};
+use super::config::{Config, ConfigError, Given, Node, Span, meant, suggest};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// What may be written for an option.
@@ -223,11 +223,14 @@ pub fn check(specs: &[OptionSpec], config: &Config, at: Span) -> Result<Options,
     };
     let mut values: Vec<(&'static str, Option<Checked>)> = specs.iter().map(|s| (s.name, None)).collect();
     let mut seen = vec![false; specs.len()];
+    let mut misspelt: Vec<&str> = Vec::new();
     let known: Vec<&str> = specs.iter().map(|s| s.name).collect();
     for (key, value) in pairs {
         let Some(ix) = specs.iter().position(|s| s.name == key.value) else {
             let what = format!("unknown option `{}`", key.value);
             errors.push(ConfigError::new(key.at, what, meant(key, &known, "options")));
+            // The option that was probably meant is misspelt, not missing: one error is enough.
+            misspelt.extend(suggest(key, known.iter().copied()));
             continue;
         };
         if std::mem::replace(&mut seen[ix], true) {
@@ -246,6 +249,7 @@ pub fn check(specs: &[OptionSpec], config: &Config, at: Span) -> Result<Options,
             continue;
         }
         match spec.default {
+            Default::Required if misspelt.contains(&spec.name) => {}
             Default::Required => {
                 let what = format!("option `{}` is missing", spec.name);
                 let article = if "aeiou".contains(&spec.ty.word()[..1]) { "an" } else { "a" };
