@@ -270,8 +270,10 @@ impl<'a> Draft<'a> {
     /// The worker for an executor among those that `may` take it and have room.
     fn best(&self, executor: u32, rooms: &Rooms<'_>, may: impl Fn(&Worker) -> bool) -> Option<usize> {
         let what = self.topology.executors[executor as usize];
-        let talk = |w: &Worker| self.talks[what.component as usize].iter().map(|&c| w.of[c as usize].min(1)).sum::<u32>();
-        let open = self.workers.iter().enumerate().filter(|(_, w)| may(w) && rooms.nodes[w.node].left.covers(what.need));
+        let talk =
+            |w: &Worker| self.talks[what.component as usize].iter().map(|&c| w.of[c as usize].min(1)).sum::<u32>();
+        let open =
+            self.workers.iter().enumerate().filter(|(_, w)| may(w) && rooms.nodes[w.node].left.covers(what.need));
         let own = |w: &Worker| w.of[what.component as usize];
         open.min_by_key(|(at, w)| (Reverse(talk(w)), own(w), w.executors.len(), *at)).map(|(at, _)| at)
     }

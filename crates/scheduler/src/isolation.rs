@@ -31,7 +31,9 @@ impl Scheduler for Isolation {
                 here.map_or(0, |list| list.iter().filter(|id| (**id == topology.id) == own).count())
             };
             let mut open: Vec<&Node> = nodes.iter().filter(|n| !taken.contains(n.id.as_str())).collect();
-            open.retain(|node| node.usage == NodeUse::Ready || (node.usage == NodeUse::KeepOnly && count(node, true) > 0));
+            open.retain(|node| {
+                node.usage == NodeUse::Ready || (node.usage == NodeUse::KeepOnly && count(node, true) > 0)
+            });
             open.sort_by_key(|node| (Reverse(count(node, true)), count(node, false)));
             open.truncate(machines);
             taken.extend(open.iter().map(|node| node.id.as_str()));

@@ -129,7 +129,9 @@ pub type Placements = BTreeMap<String, Placement>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unplaced {
     /// There is no slot for it.
-    #[error("no free slot: {nodes} nodes with {slots} slots, all in use or not to be used; add a supervisor or kill a topology")]
+    #[error(
+        "no free slot: {nodes} nodes with {slots} slots, all in use or not to be used; add a supervisor or kill a topology"
+    )]
     NoSlot {
         /// Live nodes.
         nodes: usize,

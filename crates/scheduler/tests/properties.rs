@@ -37,7 +37,8 @@ fn some_nodes() -> impl Strategy<Value = Vec<Node>> {
     let usage = prop_oneof![8 => Just(NodeUse::Ready), 1 => Just(NodeUse::KeepOnly), 1 => Just(NodeUse::Empty)];
     let one = (0u16..5, 0u64..400, 0u64..4000, usage);
     prop::collection::vec(one, 0..8).prop_map(|list| {
-        let node = |(n, (slots, cpu, memory, usage))| Node { id: format!("n{n}"), slots, capacity: need(cpu, memory), usage };
+        let node =
+            |(n, (slots, cpu, memory, usage))| Node { id: format!("n{n}"), slots, capacity: need(cpu, memory), usage };
         list.into_iter().enumerate().map(node).collect()
     })
 }
@@ -48,7 +49,8 @@ fn some_topologies() -> impl Strategy<Value = Vec<Topology>> {
     prop::collection::vec(one, 0..5).prop_map(|list| {
         let topology = |(n, (workers, mut executors, talks)): (usize, (u32, Vec<(u32, u64, u64)>, Vec<(u32, u32)>))| {
             executors.sort_unstable();
-            let executors = executors.iter().map(|&(component, c, m)| Executor { component, need: need(c, m) }).collect();
+            let executors =
+                executors.iter().map(|&(component, c, m)| Executor { component, need: need(c, m) }).collect();
             Topology { id: format!("t{n}"), name: format!("t{n}"), workers, executors, talks }
         };
         list.into_iter().enumerate().map(topology).collect()
@@ -68,7 +70,8 @@ fn check(nodes: &[Node], topologies: &[Topology], previous: &Placements, schedul
             assert!(worker.slot < node.slots, "a slot that the node has");
             assert!(slots.insert((worker.node.as_str(), worker.slot)), "no slot twice");
             assert!(!worker.executors.is_empty() && worker.executors.is_sorted());
-            let before = previous.get(id).is_some_and(|p| p.iter().any(|w| (&w.node, w.slot) == (&worker.node, worker.slot)));
+            let before =
+                previous.get(id).is_some_and(|p| p.iter().any(|w| (&w.node, w.slot) == (&worker.node, worker.slot)));
             assert!(node.usage == NodeUse::Ready || (node.usage == NodeUse::KeepOnly && before), "{:?}", node.usage);
             for &executor in &worker.executors {
                 assert!(seen.insert(executor), "an executor is in one worker");
