@@ -11,8 +11,10 @@
 //! comes back late; a reactor may be slow; spouts begin and stop reactor by reactor. Links and clock are replaced;
 //! everything above them, from the builder to the batches, is what runs in production.
 //!
-//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), sockets and
-//! crashes.
+//! [`cluster`] does the same for the control plane: nimbuses, supervisors, a coordinator and their network under crashes, partitions,
+//! lost messages and skewed clocks.
+//!
+//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), and sockets.
 #![forbid(unsafe_code)]
 
 // Lets the derives, whose code says `::squall::…`, find their crate.
@@ -20,6 +22,7 @@ extern crate squall_api as squall;
 
 mod bolt;
 mod check;
+pub mod cluster;
 mod dice;
 mod draw;
 mod grouping;

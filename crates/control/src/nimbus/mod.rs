@@ -173,6 +173,16 @@ impl Nimbus {
         &self.role
     }
 
+    /// Number of the epoch it read last.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch.map(|(epoch, _)| epoch)
+    }
+
+    /// Why a topology is not placed whole, as far as the leader knows.
+    pub fn unplaced(&self, id: &str) -> Option<&Unplaced> {
+        self.unplaced.get(id)
+    }
+
     /// When [`Nimbus::tick`] is due at the latest. `None`: not before something else happens.
     pub fn next_tick(&self) -> Option<Duration> {
         if self.role != Role::Leading {
