@@ -127,7 +127,9 @@ pub enum BlobError {
     #[error("{0} uploads are under way already: try again")]
     Busy(usize),
     /// What came is not what was announced. It was thrown away.
-    #[error("the upload of {expected} came as {actual}: send it again; if that repeats, look at the sender's disk and memory")]
+    #[error(
+        "the upload of {expected} came as {actual}: send it again; if that repeats, look at the sender's disk and memory"
+    )]
     Mismatch {
         /// The name it was to have.
         expected: Hash,

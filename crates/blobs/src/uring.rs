@@ -3,6 +3,7 @@
 //! Writes of one file are carried out in the order they were handed over, by whoever waits for them; several files at once share the ring.
 
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender as Answer, channel};
 use std::thread::JoinHandle;

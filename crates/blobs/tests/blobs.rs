@@ -194,7 +194,9 @@ fn names_from_outside_are_hashes_and_nothing_else() {
     assert_eq!(good.parse::<Hash>().unwrap(), Hash::of(b"a"));
     assert_eq!(good, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb");
     let upper = good.to_uppercase();
-    for bad in ["", "../../etc/passwd", &good[1..], &upper, &format!("{good}/"), &format!("+{}", &good[1..]), &"é".repeat(32)] {
+    for bad in
+        ["", "../../etc/passwd", &good[1..], &upper, &format!("{good}/"), &format!("+{}", &good[1..]), &"é".repeat(32)]
+    {
         assert!(matches!(bad.parse::<Hash>(), Err(BlobError::BadName { .. })), "{bad}");
     }
 }

@@ -88,7 +88,7 @@ fn workers_outlive_nimbus_supervisors_and_coordinator_and_are_taken_over() {
         some += before.len();
         world.black_out(Duration::from_secs(30)).unwrap();
         well_within(&mut world, Duration::from_secs(20));
-        assert_eq!(world.processes(), before, "seed {seed}: the same processes, no more and no less");
+        assert_eq!(world.processes(), before, "seed {seed}: the same processes\n{}", world.last_events());
     }
     assert!(some > 50, "there were workers to lose");
 }
@@ -101,7 +101,7 @@ fn a_coordinator_that_was_away_finds_the_same_assignments_when_it_is_back() {
         world.coordinator_away(Duration::from_secs(30)).unwrap();
         world.run_for(Duration::from_secs(20)).unwrap();
         world.is_well().unwrap();
-        assert_eq!(world.processes(), before, "seed {seed}: nothing is reassigned");
+        assert_eq!(world.processes(), before, "seed {seed}: nothing is reassigned\n{}", world.last_events());
     }
 }
 

@@ -57,6 +57,10 @@ enum State {
 pub(super) struct Slot {
     at: u16,
     want: Option<Want>,
+    /// It is known what is wanted. Until then a worker that was taken over is left alone.
+    decided: bool,
+    /// A process that ended before its start was told of.
+    gone: Option<Process>,
     /// The blobs of what is wanted are here.
     ready: bool,
     state: State,
@@ -73,7 +77,19 @@ impl Slot {
     pub(super) fn new(at: u16) -> Slot {
         let zero = Duration::ZERO;
         let (want, last, state) = (None, None, State::Idle);
-        Slot { at, want, ready: false, state, last, failures: 0, restarts: 0, not_before: zero, now: zero }
+        Slot {
+            at,
+            want,
+            decided: false,
+            gone: None,
+            ready: false,
+            state,
+            last,
+            failures: 0,
+            restarts: 0,
+            not_before: zero,
+            now: zero,
+        }
     }
 
     /// Takes over what was there before this supervisor.
@@ -88,7 +104,7 @@ impl Slot {
 
     /// What it is to run from now on.
     pub(super) fn want(&mut self, want: Option<Want>, ready: bool, out: &mut Vec<Command>) {
-        self.ready = ready;
+        (self.ready, self.decided) = (ready, true);
         let same = |a: &Option<Want>, b: &Option<Want>| match (a, b) {
             (Some(a), Some(b)) => a.record.id == b.record.id && a.generation == b.generation,
             (None, None) => true,
@@ -109,6 +125,7 @@ impl Slot {
         match &mut self.state {
             State::Idle => self.start(out),
             State::Starting => {}
+            State::Up(_) if !self.decided => {}
             State::Up(worker) => {
                 let (wanted, epoch) = (self.want.as_ref(), self.last.as_ref());
                 let (topology, epoch) = epoch.expect("what runs was written down");
@@ -172,6 +189,7 @@ impl Slot {
             assignment: want.assignment.clone(),
         })));
         self.last = Some((topology, epoch));
+        self.gone = None;
         self.state = State::Starting;
     }
 
@@ -190,6 +208,9 @@ impl Slot {
             let (runs, since) = (None, self.now);
             // It was started with spouts and peers as they were ordered; both are told again if they changed since.
             self.state = State::Up(Worker { process, runs, since, spouts: None, peers: None, drained: None });
+            if self.gone.take() == Some(process) {
+                self.ended(self.now, out);
+            }
         }
     }
 
@@ -217,6 +238,10 @@ impl Slot {
     }
 
     pub(super) fn exited(&mut self, process: Process, now: Duration, out: &mut Vec<Command>) {
+        if matches!(self.state, State::Starting) {
+            self.gone = Some(process);
+            return;
+        }
         let ours = match &self.state {
             State::Up(worker) => worker.process == process,
             State::Stopping { process: stopping, .. } => *stopping == process,

@@ -44,7 +44,7 @@ enum What {
     NextRequest,
     Spawned { host: usize, start: u64, slot: u16, epoch: Epoch, process: Process },
     Runs { host: usize, pid: u32 },
-    Dies { host: usize, pid: u32 },
+    Dies { host: usize, slot: u16, pid: u32 },
     Drained { host: usize, pid: u32 },
     Blob { host: usize, start: u64, hash: String, there: bool },
     Fault,
@@ -319,11 +319,11 @@ impl World {
                     self.of_process(host, pid, |s, p, now| s.drained(p.slot, p.epoch, 0, now));
                 }
             }
-            What::Dies { host, pid } => {
-                if let Some(process) = self.hosts[host].processes.remove(&pid) {
-                    let gone = Process { pid, start: u64::from(pid) };
-                    self.supervisor(host, None, |s, now| s.exited(process.slot, gone, now));
-                }
+            What::Dies { host, slot, pid } => {
+                // Whoever watches a process that is gone already hears it all the same.
+                self.hosts[host].processes.remove(&pid);
+                let gone = Process { pid, start: u64::from(pid) };
+                self.supervisor(host, None, |s, now| s.exited(slot, gone, now));
             }
             What::Blob { host, start, hash, there } => self
                 .supervisor(host, Some(start), |s, now| if there { s.blob(&hash, now) } else { s.no_blob(&hash, now) }),
@@ -660,16 +660,16 @@ impl World {
                     self.hosts[at].processes.get_mut(&pid).expect("it is there").peers = Some(assignment);
                 }
             }
-            SupervisorOutput::Stop { process, .. } => {
+            SupervisorOutput::Stop { slot, process } => {
                 // Some do not listen, and are killed.
                 if self.dice.percent(80) {
                     let after = Duration::from_millis(self.dice.between_u64(1, 500));
-                    self.later(after, What::Dies { host: at, pid: process.pid });
+                    self.later(after, What::Dies { host: at, slot, pid: process.pid });
                 }
             }
-            SupervisorOutput::Kill { process, .. } => {
+            SupervisorOutput::Kill { slot, process } => {
                 let after = Duration::from_millis(self.dice.between_u64(0, 10));
-                self.later(after, What::Dies { host: at, pid: process.pid });
+                self.later(after, What::Dies { host: at, slot, pid: process.pid });
             }
             SupervisorOutput::Report(report) => self.send_report(at, report),
             SupervisorOutput::Fail(why) => self.fail(format!("node{at} gives up: {why}")),
@@ -763,7 +763,8 @@ impl World {
                 if !pids.is_empty() {
                     self.count("worker killed");
                     let pid = self.dice.pick(&pids);
-                    self.later(Duration::ZERO, What::Dies { host, pid });
+                    let slot = self.hosts[host].processes[&pid].slot;
+                    self.later(Duration::ZERO, What::Dies { host, slot, pid });
                 }
             }
             3 => {
