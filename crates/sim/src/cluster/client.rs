@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall_control::record::{Change, ComponentShape, Shape};
-use squall_control::{Request, Submission};
+use squall_control::{Accepted, Refusal, Request, Submission};
 use squall_scheduler::{NodeUse, Resources};
 
 use super::host::{ARCH, ENGINE};
+use super::world::{ASK_AGAIN, End, What, World};
 use crate::dice::Dice;
 
 /// A request under way: asked again at every nimbus until it is answered for good.
@@ -73,4 +74,60 @@ fn submission(dice: &mut Dice, number: u32) -> Submission {
 fn change(dice: &mut Dice) -> Change {
     let workers = dice.percent(50).then(|| dice.between(1, 4));
     Change { workers, executors: BTreeMap::from([("c0".into(), 1)]), restart: dice.percent(20) }
+}
+
+impl World {
+    pub(super) fn next_request(&mut self) {
+        if self.requests_left == 0 {
+            return;
+        }
+        self.requests_left -= 1;
+        let client = self.next_client;
+        self.next_client += 1;
+        let request = draw(&mut self.dice, client as u32, self.options.hosts);
+        if let Request::Kill { name, .. } = &request {
+            self.promises.kill_asked.insert(name.clone(), true);
+        }
+        self.asked.insert(client, Pending { request, attempts: 0 });
+        self.ask(client);
+        let mean = (self.options.faults.as_millis() as u64 / u64::from(self.options.requests)).max(2);
+        let after = Duration::from_millis(self.dice.between_u64(1, mean));
+        self.later(after, What::NextRequest);
+    }
+
+    pub(super) fn ask(&mut self, client: u64) {
+        let Some(pending) = self.asked.get_mut(&client) else { return };
+        pending.attempts += 1;
+        let request = pending.request.clone();
+        let nimbus = self.dice.below(self.nimbuses.len() as u32) as usize;
+        if !self.lost() && self.open(End::Client, End::Nimbus(nimbus)) {
+            let delay = self.delay();
+            self.later(delay, What::Ask { client, nimbus, request });
+        }
+        self.later(ASK_AGAIN, What::Again { client });
+    }
+
+    pub(super) fn answered(&mut self, client: u64, result: Result<Accepted, Refusal>) {
+        match result {
+            Ok(Accepted::Done(id)) => {
+                let Some(pending) = self.asked.remove(&client) else { return };
+                self.note(format!("answered: {} for {:?}", id, kind(&pending.request)));
+                match pending.request {
+                    Request::Submit(submission) => drop(self.promises.submitted.insert(submission.name, id)),
+                    Request::Kill { .. } => self.promises.killed.push(id),
+                    _ => {}
+                }
+            }
+            Ok(Accepted::Topologies(_)) | Err(Refusal::Wrong(_)) => drop(self.asked.remove(&client)),
+            // Asked again in time.
+            Err(Refusal::NotLeader { .. } | Refusal::Unavailable(_) | Refusal::Unknown(_)) => {}
+        }
+    }
+}
+
+fn kind(request: &Request) -> String {
+    match request {
+        Request::Submit(s) => format!("submit {}", s.name),
+        other => format!("{other:?}"),
+    }
 }

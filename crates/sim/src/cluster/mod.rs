@@ -15,8 +15,11 @@
 
 mod check;
 mod client;
+mod drivers;
+mod faults;
 mod host;
 mod link;
+mod sessions;
 mod world;
 
 use std::time::Duration;

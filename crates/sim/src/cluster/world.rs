@@ -13,15 +13,15 @@ use squall_coordinator::{Call, Error, Event, NoStore, Op, Server, SessionId};
 use squall_scheduler::Even;
 
 use super::Options;
-use super::client::{self, Pending, Promises};
+use super::client::{Pending, Promises};
 use super::host::{Host, WorkerProcess};
 use super::link::Link;
 use crate::dice::Dice;
 
 /// How often a process does what is due, and gives a sign of life.
-const BEAT: Duration = Duration::from_millis(100);
+pub(super) const BEAT: Duration = Duration::from_millis(100);
 /// How long a client waits before it asks again.
-const ASK_AGAIN: Duration = Duration::from_millis(700);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(700);
 
 /// An end of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ pub(super) enum End {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+pub(super) enum What {
     Beat(End),
     ToServer { from: End, number: u64, session: SessionId, ticket: u64, call: Call },
     ToClient { to: End, number: u64, event: Event },
@@ -60,7 +60,7 @@ enum What {
 pub(super) struct NimbusProcess {
     pub(super) nimbus: Option<Nimbus>,
     pub(super) link: Link,
-    start: u64,
+    pub(super) start: u64,
 }
 
 /// What a run did.
@@ -87,29 +87,29 @@ pub struct World {
     pub(super) options: Options,
     pub(super) dice: Dice,
     pub(super) now: Duration,
-    events: BinaryHeap<Reverse<(Duration, u64, Box<Sorted>)>>,
-    next_event: u64,
+    pub(super) events: BinaryHeap<Reverse<(Duration, u64, Box<Sorted>)>>,
+    pub(super) next_event: u64,
     pub(super) server: Server,
     pub(super) server_up: bool,
     pub(super) nimbuses: Vec<NimbusProcess>,
     pub(super) hosts: Vec<Host>,
-    by_session: BTreeMap<SessionId, End>,
+    pub(super) by_session: BTreeMap<SessionId, End>,
     /// One-way cuts.
-    cuts: BTreeSet<(End, End)>,
+    pub(super) cuts: BTreeSet<(End, End)>,
     /// Clock speeds in thousandths, by end.
-    speeds: BTreeMap<End, u64>,
+    pub(super) speeds: BTreeMap<End, u64>,
     pub(super) asked: BTreeMap<u64, Pending>,
-    next_client: u64,
-    requests_left: u32,
+    pub(super) next_client: u64,
+    pub(super) requests_left: u32,
     pub(super) promises: Promises,
     /// Incarnations that were ever started.
-    started: BTreeSet<(String, u32)>,
+    pub(super) started: BTreeSet<(String, u32)>,
     /// The session whose epoch is current.
-    epoch_of: Option<SessionId>,
-    faulty: bool,
-    failure: Option<String>,
-    report: Report,
-    log: VecDeque<String>,
+    pub(super) epoch_of: Option<SessionId>,
+    pub(super) faulty: bool,
+    pub(super) failure: Option<String>,
+    pub(super) report: Report,
+    pub(super) log: VecDeque<String>,
 }
 
 /// An event, which has no order of its own.
@@ -117,18 +117,18 @@ pub struct World {
 struct Sorted(What);
 
 impl PartialEq for Sorted {
-    fn eq(&self, _: &Self) -> bool {
+    pub(super) fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 impl Eq for Sorted {}
 impl PartialOrd for Sorted {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    pub(super) fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 impl Ord for Sorted {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+    pub(super) fn cmp(&self, _: &Self) -> std::cmp::Ordering {
         std::cmp::Ordering::Equal
     }
 }
@@ -231,11 +231,11 @@ impl World {
         Ok(())
     }
 
-    fn later(&mut self, after: Duration, what: What) {
+    pub(super) fn later(&mut self, after: Duration, what: What) {
         self.at(self.now + after, what);
     }
 
-    fn at(&mut self, at: Duration, what: What) {
+    pub(super) fn at(&mut self, at: Duration, what: What) {
         self.next_event += 1;
         self.events.push(Reverse((at, self.next_event, Box::new(Sorted(what)))));
     }
@@ -252,30 +252,30 @@ impl World {
     }
 
     /// What a process's own clock says.
-    fn clock(&self, of: End) -> Duration {
+    pub(super) fn clock(&self, of: End) -> Duration {
         Duration::from_nanos((self.now.as_nanos() as u64) / 1000 * self.speeds[&of])
     }
 
-    fn delay(&mut self) -> Duration {
+    pub(super) fn delay(&mut self) -> Duration {
         let longest = self.options.delay.as_micros() as u64;
         Duration::from_micros(self.dice.between_u64(longest / 10, longest))
     }
 
-    fn open(&self, from: End, to: End) -> bool {
+    pub(super) fn open(&self, from: End, to: End) -> bool {
         let server = [from, to].contains(&End::Server);
         (!server || self.server_up) && !self.cuts.contains(&(from, to))
     }
 
-    fn lost(&mut self) -> bool {
+    pub(super) fn lost(&mut self) -> bool {
         self.faulty && self.dice.percent(self.options.loss)
     }
 
     /// In the phase of faults a process may crash between any two things it does.
-    fn crashes(&mut self) -> bool {
+    pub(super) fn crashes(&mut self) -> bool {
         self.faulty && self.dice.below(3000) == 0
     }
 
-    fn link(&mut self, end: End) -> &mut Link {
+    pub(super) fn link(&mut self, end: End) -> &mut Link {
         match end {
             End::Nimbus(at) => &mut self.nimbuses[at].link,
             End::Host(at) => &mut self.hosts[at].link,
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    fn act(&mut self, what: What) {
+    pub(super) fn act(&mut self, what: What) {
         match what {
             What::Beat(end) => self.beat(end),
             What::ToServer { from, number, session, ticket, call } => {
@@ -348,7 +348,7 @@ impl World {
     }
 
     /// Lets a supervisor do something, if it is (still) the one that is meant.
-    fn supervisor(
+    pub(super) fn supervisor(
         &mut self,
         at: usize,
         start: Option<u64>,
@@ -364,7 +364,7 @@ impl World {
         }
     }
 
-    fn of_process(
+    pub(super) fn of_process(
         &mut self,
         at: usize,
         pid: u32,
@@ -374,511 +374,6 @@ impl World {
             self.supervisor(at, None, |s, now| act(s, &process, now));
         }
     }
-
-    // --- Sessions ---
-
-    fn beat(&mut self, end: End) {
-        self.later(BEAT, What::Beat(end));
-        let alive = match end {
-            End::Nimbus(at) => self.nimbuses[at].nimbus.is_some(),
-            End::Host(at) => self.hosts[at].supervisor.is_some(),
-            _ => false,
-        };
-        if !alive {
-            return;
-        }
-        let open = self.open(end, End::Server) && self.open(End::Server, end);
-        let (now, timeout) = (self.now, self.options.session);
-        let link = self.link(end);
-        let (session, up, down_since) = (link.session, link.up, link.down_since);
-        match (session, up, open) {
-            (Some(session), true, true) => drop(self.server.heard(session, now)),
-            (Some(_), true, false) => self.cut(end),
-            (Some(session), false, true) => {
-                if self.server.heard(session, now) {
-                    self.link(end).up = true;
-                    self.give(end, Event::Connected);
-                    self.give(end, Event::Resync);
-                } else {
-                    self.link(end).session = None;
-                    self.give(end, Event::Ended);
-                }
-            }
-            (Some(_), false, false) if now > down_since + timeout * 7 / 5 => {
-                self.link(end).session = None;
-                self.give(end, Event::Ended);
-            }
-            (Some(_), false, false) => {}
-            (None, _, true) => {
-                let session = self.server.connect(timeout, now);
-                self.by_session.insert(session, end);
-                let link = self.link(end);
-                (link.session, link.up, link.number) = (Some(session), true, link.number + 1);
-                self.connected(end);
-            }
-            (None, _, false) => {}
-        }
-        self.tick(end);
-    }
-
-    /// The connection of a session breaks: nobody knows what became of its calls.
-    fn cut(&mut self, end: End) {
-        let now = self.now;
-        let open = self.link(end).cut(now);
-        for ticket in open {
-            self.give(end, Event::Done { ticket, result: Err(Error::Unknown) });
-        }
-        self.give(end, Event::Disconnected);
-    }
-
-    fn to_server(&mut self, from: End, number: u64, session: SessionId, ticket: u64, call: &Call) {
-        // What was sent before the connection broke may arrive all the same.
-        let stale = self.link(from).number != number;
-        if !self.open(from, End::Server) || (stale && self.dice.percent(50)) {
-            return self.broken(from, number);
-        }
-        let result = self.server.call(session, call, &mut NoStore);
-        if let (Call::Commit(ops), Ok(_)) = (call, &result) {
-            self.fenced(from, session, ops);
-        }
-        self.tell();
-        self.send(session, Event::Done { ticket, result });
-    }
-
-    /// A message was lost on the way, so the connection breaks.
-    fn broken(&mut self, end: End, number: u64) {
-        if self.link(end).number == number && self.link(end).up {
-            self.cut(end);
-        }
-    }
-
-    /// Sends what the server has to tell.
-    fn tell(&mut self) {
-        let events: Vec<(SessionId, Event)> = self.server.events().collect();
-        for (session, event) in events {
-            self.send(session, event);
-        }
-    }
-
-    fn send(&mut self, session: SessionId, event: Event) {
-        let Some(&to) = self.by_session.get(&session) else { return };
-        let delay = self.delay();
-        let now = self.now;
-        let link = self.link(to);
-        // To an old session, or while the connection is away: nobody hears it.
-        if link.session != Some(session) || !link.up {
-            return;
-        }
-        link.to_client = link.to_client.max(now + delay);
-        let (at, number) = (link.to_client, link.number);
-        self.at(at, What::ToClient { to, number, event });
-    }
-
-    fn to_client(&mut self, to: End, number: u64, event: Event) {
-        if self.link(to).number != number {
-            return;
-        }
-        if !self.open(End::Server, to) {
-            return self.broken(to, number);
-        }
-        match &event {
-            Event::Done { ticket, .. } => drop(self.link(to).open.remove(ticket)),
-            Event::Ended => {
-                let link = self.link(to);
-                (link.session, link.up, link.number) = (None, false, link.number + 1);
-            }
-            _ => {}
-        }
-        self.give(to, event);
-    }
-
-    fn give(&mut self, to: End, event: Event) {
-        let now = self.clock(to);
-        match to {
-            End::Nimbus(at) => {
-                if let Some(nimbus) = &mut self.nimbuses[at].nimbus {
-                    nimbus.event(event, now);
-                }
-                self.drive_nimbus(at);
-            }
-            End::Host(at) => self.supervisor(at, None, |s, now| s.event(event, now)),
-            _ => {}
-        }
-    }
-
-    fn connected(&mut self, to: End) {
-        let now = self.clock(to);
-        match to {
-            End::Nimbus(at) => {
-                if let Some(nimbus) = &mut self.nimbuses[at].nimbus {
-                    nimbus.connected(now);
-                }
-                self.drive_nimbus(at);
-            }
-            End::Host(at) => self.supervisor(at, None, |s, now| s.connected(now)),
-            _ => {}
-        }
-    }
-
-    fn tick(&mut self, of: End) {
-        let now = self.clock(of);
-        match of {
-            End::Nimbus(at) => {
-                if let Some(nimbus) = &mut self.nimbuses[at].nimbus {
-                    nimbus.tick(now);
-                }
-                self.drive_nimbus(at);
-            }
-            End::Host(at) => {
-                self.supervisor(at, None, |s, now| s.tick(now));
-                // A report now and then, whatever changed: one that was lost does not matter for long.
-                if self.dice.percent(10)
-                    && let Some(report) = self.hosts[at].supervisor.as_ref().map(|s| s.report())
-                {
-                    self.send_report(at, report);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn send_call(&mut self, from: End, ticket: u64, call: Call) {
-        let delay = self.delay();
-        let now = self.now;
-        let link = self.link(from);
-        let number = link.number;
-        let Some(session) = link.session.filter(|_| link.up) else {
-            // A real client keeps calls until it is connected again, or breaks them: here always the second.
-            let event = Event::Done { ticket, result: Err(Error::Unknown) };
-            return self.at(now + delay, What::ToClient { to: from, number, event });
-        };
-        link.open.insert(ticket);
-        link.to_server = link.to_server.max(now + delay);
-        let at = link.to_server;
-        self.at(at, What::ToServer { from, number, session, ticket, call });
-    }
-
-    // --- Drivers ---
-
-    fn drive_nimbus(&mut self, at: usize) {
-        let Some(nimbus) = &mut self.nimbuses[at].nimbus else { return };
-        let outputs: Vec<NimbusOutput> = nimbus.outputs().collect();
-        for output in outputs {
-            if self.crashes() {
-                return self.crash_nimbus(at);
-            }
-            match output {
-                NimbusOutput::Call { ticket, call } => self.send_call(End::Nimbus(at), ticket, call),
-                // The beat opens sessions.
-                NimbusOutput::Connect => {}
-                NimbusOutput::Answer { client, result } => {
-                    let delay = self.delay();
-                    if !self.lost() && self.open(End::Nimbus(at), End::Client) {
-                        self.later(delay, What::Answered { client: client.0, result });
-                    }
-                }
-                NimbusOutput::Note(line) => {
-                    self.report.leaders += u64::from(line.starts_with("leads with"));
-                    self.note(format!("nimbus {at}: {line}"));
-                }
-            }
-        }
-    }
-
-    fn drive_supervisor(&mut self, at: usize) {
-        loop {
-            let Some(supervisor) = &mut self.hosts[at].supervisor else { return };
-            let outputs: Vec<SupervisorOutput> = supervisor.outputs().collect();
-            if outputs.is_empty() {
-                return;
-            }
-            for output in outputs {
-                if self.crashes() {
-                    return self.crash_supervisor(at);
-                }
-                self.do_for_supervisor(at, output);
-            }
-        }
-    }
-
-    fn do_for_supervisor(&mut self, at: usize, output: SupervisorOutput) {
-        let start = self.hosts[at].start;
-        match output {
-            SupervisorOutput::Call { ticket, call } => self.send_call(End::Host(at), ticket, call),
-            SupervisorOutput::Connect | SupervisorOutput::Announce { .. } => {}
-            SupervisorOutput::Fetch(blobs) => {
-                for hash in blobs {
-                    let there = !(self.faulty && self.dice.percent(20));
-                    let after = Duration::from_millis(self.dice.between_u64(1, 500));
-                    self.later(after, What::Blob { host: at, start, hash, there });
-                }
-            }
-            SupervisorOutput::Persist { slot, file } => self.hosts[at].persist(slot, file),
-            SupervisorOutput::Start(order) => {
-                self.report.starts += 1;
-                let line = format!(
-                    "{}: starts {} {:?} in slot {}",
-                    self.hosts[at].id, order.topology.id, order.epoch, order.slot
-                );
-                self.note(line);
-                if !self.started.insert((order.topology.id.clone(), order.epoch.wire())) {
-                    self.fail(format!("{} {:?} is started twice", order.topology.id, order.epoch));
-                }
-                if let Some(pid) = self.hosts[at].in_slot(order.slot) {
-                    self.fail(format!("slot {} of node{at} has process {pid} already", order.slot));
-                }
-                let own = |w: &&squall_control::record::WorkerAssignment| {
-                    (w.node.as_str(), w.slot) == (self.hosts[at].id.as_str(), order.slot)
-                };
-                let executors =
-                    order.assignment.workers.iter().find(own).map(|w| w.executors.clone()).unwrap_or_default();
-                let process = self.hosts[at].spawn(WorkerProcess {
-                    slot: order.slot,
-                    topology: order.topology.id.clone(),
-                    epoch: order.epoch,
-                    executors,
-                    spouts: order.topology.status.spouts_run(),
-                    peers: Some(order.assignment.clone()),
-                });
-                let told = Duration::from_millis(self.dice.between_u64(0, 20));
-                self.later(told, What::Spawned { host: at, start, slot: order.slot, epoch: order.epoch, process });
-                let runs = Duration::from_millis(self.dice.between_u64(20, 300));
-                self.later(runs, What::Runs { host: at, pid: process.pid });
-            }
-            SupervisorOutput::Spouts { slot, run } => {
-                if let Some(pid) = self.hosts[at].in_slot(slot) {
-                    self.hosts[at].processes.get_mut(&pid).expect("it is there").spouts = run;
-                    // Most have nothing pending soon; some never.
-                    if !run && self.dice.percent(80) {
-                        let after = Duration::from_millis(self.dice.between_u64(0, 3_000));
-                        self.later(after, What::Drained { host: at, pid });
-                    }
-                }
-            }
-            SupervisorOutput::Peers { slot, assignment } => {
-                if let Some(pid) = self.hosts[at].in_slot(slot) {
-                    self.hosts[at].processes.get_mut(&pid).expect("it is there").peers = Some(assignment);
-                }
-            }
-            SupervisorOutput::Stop { slot, process } => {
-                // Some do not listen, and are killed.
-                if self.dice.percent(80) {
-                    let after = Duration::from_millis(self.dice.between_u64(1, 500));
-                    self.later(after, What::Dies { host: at, slot, pid: process.pid });
-                }
-            }
-            SupervisorOutput::Kill { slot, process } => {
-                let after = Duration::from_millis(self.dice.between_u64(0, 10));
-                self.later(after, What::Dies { host: at, slot, pid: process.pid });
-            }
-            SupervisorOutput::Report(report) => self.send_report(at, report),
-            SupervisorOutput::Fail(why) => self.fail(format!("node{at} gives up: {why}")),
-            SupervisorOutput::Note(line) => self.note(format!("node{at}: {line}")),
-        }
-    }
-
-    fn send_report(&mut self, from: usize, report: NodeReport) {
-        for to in 0..self.nimbuses.len() {
-            if !self.lost() {
-                let delay = self.delay();
-                self.later(delay, What::Report { to, from, report: report.clone() });
-            }
-        }
-    }
-
-    // --- Clients ---
-
-    fn next_request(&mut self) {
-        if self.requests_left == 0 {
-            return;
-        }
-        self.requests_left -= 1;
-        let client = self.next_client;
-        self.next_client += 1;
-        let request = client::draw(&mut self.dice, client as u32, self.options.hosts);
-        if let Request::Kill { name, .. } = &request {
-            self.promises.kill_asked.insert(name.clone(), true);
-        }
-        self.asked.insert(client, Pending { request, attempts: 0 });
-        self.ask(client);
-        let mean = (self.options.faults.as_millis() as u64 / u64::from(self.options.requests)).max(2);
-        let after = Duration::from_millis(self.dice.between_u64(1, mean));
-        self.later(after, What::NextRequest);
-    }
-
-    fn ask(&mut self, client: u64) {
-        let Some(pending) = self.asked.get_mut(&client) else { return };
-        pending.attempts += 1;
-        let request = pending.request.clone();
-        let nimbus = self.dice.below(self.nimbuses.len() as u32) as usize;
-        if !self.lost() && self.open(End::Client, End::Nimbus(nimbus)) {
-            let delay = self.delay();
-            self.later(delay, What::Ask { client, nimbus, request });
-        }
-        self.later(ASK_AGAIN, What::Again { client });
-    }
-
-    fn answered(&mut self, client: u64, result: Result<Accepted, Refusal>) {
-        match result {
-            Ok(Accepted::Done(id)) => {
-                let Some(pending) = self.asked.remove(&client) else { return };
-                self.note(format!("answered: {} for {:?}", id, kind(&pending.request)));
-                match pending.request {
-                    Request::Submit(submission) => drop(self.promises.submitted.insert(submission.name, id)),
-                    Request::Kill { .. } => self.promises.killed.push(id),
-                    _ => {}
-                }
-            }
-            Ok(Accepted::Topologies(_)) | Err(Refusal::Wrong(_)) => drop(self.asked.remove(&client)),
-            // Asked again in time.
-            Err(Refusal::NotLeader { .. } | Refusal::Unavailable(_) | Refusal::Unknown(_)) => {}
-        }
-    }
-
-    // --- Faults ---
-
-    fn count(&mut self, what: &'static str) {
-        *self.report.faults.entry(what).or_default() += 1;
-        self.note(format!("fault: {what}"));
-    }
-
-    fn fault(&mut self) {
-        let Some(every) = self.options.fault_every.filter(|_| self.faulty) else { return };
-        let next = Duration::from_millis(self.dice.between_u64(1, 2 * every.as_millis() as u64));
-        self.later(next, What::Fault);
-        let nimbus = self.dice.below(self.nimbuses.len() as u32) as usize;
-        let host = self.dice.below(self.hosts.len() as u32) as usize;
-        let long = Duration::from_millis(self.dice.between_u64(10, 8_000));
-        match self.dice.weighted(&[(15, 0), (15, 1), (20, 2), (8, 3), (20, 4), (6, 5), (2, 6), (6, 7)]) {
-            0 => {
-                self.count("nimbus killed");
-                self.crash_nimbus(nimbus);
-            }
-            1 => {
-                self.count("supervisor killed");
-                self.crash_supervisor(host);
-            }
-            2 => {
-                let pids: Vec<u32> = self.hosts[host].processes.keys().copied().collect();
-                if !pids.is_empty() {
-                    self.count("worker killed");
-                    let pid = self.dice.pick(&pids);
-                    let slot = self.hosts[host].processes[&pid].slot;
-                    self.later(Duration::ZERO, What::Dies { host, slot, pid });
-                }
-            }
-            3 => {
-                self.count("host lost power");
-                self.power_off(host, long);
-            }
-            4 => {
-                self.count("link cut");
-                let end = if self.dice.percent(50) { End::Nimbus(nimbus) } else { End::Host(host) };
-                let other = match self.dice.below(3) {
-                    0 | 1 => End::Server,
-                    _ => End::Client,
-                };
-                self.cuts.insert((end, other));
-                self.later(long, What::Join(end, other));
-                // Often both ways, sometimes one only.
-                if self.dice.percent(60) {
-                    self.cuts.insert((other, end));
-                    self.later(long, What::Join(other, end));
-                }
-            }
-            5 if self.server_up => {
-                let forgets = self.dice.percent(40);
-                self.count(if forgets { "coordinator restarted" } else { "coordinator away" });
-                self.server_up = false;
-                self.later(long, What::ServerBack { forgets });
-            }
-            6 => {
-                self.count("disk replaced");
-                self.power_off(host, long);
-                let number = self.now.as_millis() as u64;
-                self.hosts[host].replace(number);
-            }
-            _ => {
-                self.count("session ended");
-                let sessions: Vec<SessionId> = self.by_session.keys().copied().collect();
-                if let Some(session) = sessions.last().copied() {
-                    self.server.end(session);
-                }
-            }
-        }
-    }
-
-    fn power_off(&mut self, at: usize, long: Duration) {
-        let host = &mut self.hosts[at];
-        host.on = false;
-        host.processes.clear();
-        host.supervisor = None;
-        host.start += 1;
-        host.link = Link { number: host.link.number + 1, ..Link::default() };
-        self.later(long, What::PowerOn(at));
-    }
-
-    fn crash_nimbus(&mut self, at: usize) {
-        let process = &mut self.nimbuses[at];
-        if process.nimbus.take().is_some() {
-            process.link = Link { number: process.link.number + 1, ..Link::default() };
-            let after = Duration::from_millis(self.dice.between_u64(10, 5_000));
-            self.later(after, What::StartNimbus(at));
-        }
-    }
-
-    fn start_nimbus(&mut self, at: usize) {
-        let process = &mut self.nimbuses[at];
-        if process.nimbus.is_some() {
-            return;
-        }
-        process.start += 1;
-        let (id, instance) = (format!("nimbus{at}"), format!("nimbus{at}-{}", process.start));
-        let me = LeaderInfo { id, instance, address: format!("nimbus{at}:6627") };
-        let mut nimbus = Nimbus::new(NimbusOptions::new(me), Box::new(Even::default()));
-        nimbus.tick(self.clock(End::Nimbus(at)));
-        self.nimbuses[at].nimbus = Some(nimbus);
-        self.drive_nimbus(at);
-    }
-
-    pub(super) fn crash_supervisor(&mut self, at: usize) {
-        let host = &mut self.hosts[at];
-        if host.supervisor.take().is_some() {
-            host.start += 1;
-            host.link = Link { number: host.link.number + 1, ..Link::default() };
-            let after = Duration::from_millis(self.dice.between_u64(10, 5_000));
-            self.later(after, What::StartSupervisor(at));
-        }
-    }
-
-    fn server_back(&mut self, forgets: bool) {
-        self.server_up = true;
-        let sessions: Vec<SessionId> = self.by_session.keys().copied().collect();
-        for session in sessions {
-            if forgets {
-                self.server.end(session);
-            } else {
-                // A new leader of an ensemble gives all sessions their whole timeout again.
-                self.server.heard(session, self.now);
-            }
-        }
-    }
-
-    fn stop_faults(&mut self) {
-        self.faulty = false;
-        self.cuts.clear();
-        if !self.server_up {
-            self.server_back(false);
-        }
-        for at in 0..self.hosts.len() {
-            if !self.hosts[at].on {
-                self.later(Duration::ZERO, What::PowerOn(at));
-            }
-        }
-        self.note("faults stop".into());
-    }
-
-    // --- For scenarios of their own ---
 
     /// Everything of the control plane is gone for a while; the workers are not.
     pub fn black_out(&mut self, long: Duration) -> Result<(), String> {
@@ -928,24 +423,5 @@ impl World {
                 };
             }
         }
-    }
-
-    /// A commit that is fenced happens within the epoch of who commits; one that sets the epoch begins another.
-    fn fenced(&mut self, from: End, session: SessionId, ops: &[Op]) {
-        if ops.iter().any(|op| matches!(op, Op::Set { path, .. } if path == EPOCH)) {
-            self.epoch_of = Some(session);
-        } else if matches!(from, End::Nimbus(_))
-            && ops.iter().any(|op| matches!(op, Op::Set { .. } | Op::Delete { .. }))
-            && self.epoch_of != Some(session)
-        {
-            self.fail(format!("{from:?} wrote in the epoch of another: {ops:?}"));
-        }
-    }
-}
-
-fn kind(request: &Request) -> String {
-    match request {
-        Request::Submit(s) => format!("submit {}", s.name),
-        other => format!("{other:?}"),
     }
 }
