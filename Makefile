@@ -104,6 +104,18 @@ bench-page: build ## the same, and put the results into docs/performance.md
 	$(BENCH) run --repeat-far 5 --json $(ARGS) > "$$lines"; code=$$?; \
 	$(BENCH) table --into docs/performance.md < "$$lines" && exit $$code
 
+# What needs real processes and real time; the counts of faults are in the ordinary tests. SHORT=short leaves out the slow half.
+SHORT ?=
+
+.PHONY: test-tuplegen
+test-tuplegen: build ## check tuplegen with real processes: stalls, kills, ceilings, knees
+	@tools/tuplegen/check.sh '$(TARGET_DIR)/release' $(SHORT)
+
+.PHONY: perf
+perf: build ## run the field's standard workloads and put the results into docs/performance.md
+	@tools/tuplegen/perf.sh '$(TARGET_DIR)/release/tuplegen' '$(TARGET_DIR)/perf' $(ARGS) && \
+	'$(TARGET_DIR)/release/tuplegen' table --into docs/performance.md < '$(TARGET_DIR)/perf/runs.jsonl'
+
 # Fuzz targets lie in crates/*/fuzz, laid out as cargo-fuzz has it, but cargo-fuzz is not needed: the flags
 # are the ones it sets. They are unstable, hence RUSTC_BOOTSTRAP.
 FUZZ_FLAGS = --cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Zsanitizer=address \
@@ -152,7 +164,7 @@ tsan: tsan-ready ## run the tests with threads under ThreadSanitizer
 
 .PHONY: asan
 asan: asan-ready ## run the tests of rings, links, drivers and the engine under AddressSanitizer
-	@$(SANITIZED); \
+	@$(SANITIZED); LSAN_OPTIONS="suppressions=$(CURDIR)/tools/sanitizers/lsan.supp"; export LSAN_OPTIONS; \
 	sanitized address "-p squall-ring -p squall-engine --lib" \
 	&& sanitized address "-p squall-io --lib $(IO_TESTS)" \
 	&& sanitized address "-p squall-api --test workers --test counters --test waiting -- --test-threads=1"

@@ -1,23 +1,6 @@
 //! The clock of both sides, and when measuring begins and ends.
 
-use rustix::time::{ClockId, clock_gettime};
-
-/// `CLOCK_MONOTONIC` in nanoseconds: one zero for all processes of the host, about 20 ns a reading.
-#[inline]
-pub(crate) fn now_ns() -> u64 {
-    nanos(ClockId::Monotonic)
-}
-
-/// CPU time of all threads of this process so far, in nanoseconds.
-pub(crate) fn cpu_ns() -> u64 {
-    nanos(ClockId::ProcessCPUTime)
-}
-
-#[inline]
-fn nanos(clock: ClockId) -> u64 {
-    let t = clock_gettime(clock);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
-}
+pub(crate) use squall_machine::{cpu_ns, now_ns};
 
 /// Measures the rate at a receiver: from the end of the warm-up, counted from the first batch, to the end. It looks at
 /// the clock once a batch until measuring has begun, and then only at the end.

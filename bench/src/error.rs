@@ -38,6 +38,8 @@ pub(crate) enum BenchError {
     Stuck(&'static str, u64),
     #[error("{emitted} tuples were emitted and {executed} executed: tuples were lost or doubled")]
     Counts { emitted: u64, executed: u64 },
+    #[error("{emitted} tuples were emitted with a message id and {acked} of them acknowledged")]
+    Acks { emitted: u64, acked: u64 },
     #[error("the round was too short to measure anything; give more --secs")]
     TooShort,
     #[error("these are no result lines: {0}; give what `squall-bench run --json` printed")]

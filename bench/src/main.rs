@@ -27,7 +27,6 @@ mod machine;
 mod measure;
 mod payload;
 mod peer;
-mod probe;
 mod report;
 mod scenario;
 mod shared;
@@ -41,7 +40,6 @@ use clap::{Args, Parser, Subcommand};
 use squall_engine::WaitStrategy;
 
 use crate::error::BenchError;
-use crate::machine::Machine;
 use crate::measure::Settings;
 use crate::scenario::{Link, Row, Scenario, TupleKind};
 
@@ -202,7 +200,7 @@ fn selected(args: &RunArgs) -> Result<Vec<Row>, BenchError> {
 fn run(args: &RunArgs) -> Result<(), BenchError> {
     let rows = selected(args)?;
     let settings = Settings { text_bytes: args.text, ..Settings::new(args.secs, args.rounds, args.wait)? };
-    let machine = Machine::look();
+    let machine = machine::look();
     eprintln!("{}", machine.describe());
     let mut failed = 0;
     for row in &rows {

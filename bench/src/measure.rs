@@ -16,7 +16,7 @@ use squall_metrics::{Histogram, Percentiles};
 use crate::error::BenchError;
 use crate::machine::{Machine, load};
 use crate::scenario::{Row, Unit};
-use crate::{facts, floor, probe, squall_side};
+use crate::{facts, floor, squall_side};
 
 /// A round's warm-up is a quarter of its measured time, at most this.
 const WARMUP_MAX: Duration = Duration::from_millis(250);
@@ -191,7 +191,7 @@ pub(crate) struct RowResult {
 impl RowResult {
     /// The cores were far apart before or after.
     pub(crate) fn far(&self) -> bool {
-        self.probe_ns.is_some_and(|p| p.iter().any(|ns| *ns > probe::FAR_NS))
+        self.probe_ns.is_some_and(|p| p.iter().any(|ns| *ns > squall_machine::FAR_NS))
     }
 
     /// Why the row says nothing: the floor was too slow, though the cores were near.
@@ -210,8 +210,8 @@ impl RowResult {
 /// Measures one row.
 pub(crate) fn row(row: &Row, settings: &Settings, machine: &Machine) -> Result<RowResult, BenchError> {
     let began = Instant::now();
-    let pair = machine.pair();
-    let probe = |pair: &Result<[usize; 2], BenchError>| pair.as_ref().ok().map(|p| probe::round_trip_ns(*p));
+    let pair = crate::machine::pair(machine);
+    let probe = |pair: &Result<[usize; 2], BenchError>| pair.as_ref().ok().map(|p| squall_machine::round_trip_ns(*p));
     let (load_before, probe_before) = (load(), probe(&pair));
     let mut floors = Vec::new();
     let mut squalls = Vec::new();

@@ -19,6 +19,9 @@ pub(crate) trait Payload: Tuple + Emit<Self> {
     /// Emits it with `n` as its first word, so that no two are equal: a small one by value, a large one borrowed.
     fn emit(&self, n: u64, out: &mut Stream<Self>);
 
+    /// The same with `n` as its message id.
+    fn emit_with_id(&self, n: u64, out: &mut Stream<Self>);
+
     /// Reads it.
     fn touch(archived: &Self::Archived);
 }
@@ -42,6 +45,11 @@ macro_rules! words {
             #[inline(always)]
             fn emit(&self, n: u64, out: &mut Stream<Self>) {
                 out.emit($name { $first: n, $($field: self.$field,)* });
+            }
+
+            #[inline(always)]
+            fn emit_with_id(&self, n: u64, out: &mut Stream<Self>) {
+                out.emit_with_id(n, $name { $first: n, $($field: self.$field,)* });
             }
 
             #[inline(always)]
@@ -76,6 +84,11 @@ macro_rules! bytes {
             #[inline(always)]
             fn emit(&self, n: u64, out: &mut Stream<Self>) {
                 out.emit($borrowed { n, bytes: &self.bytes });
+            }
+
+            #[inline(always)]
+            fn emit_with_id(&self, n: u64, out: &mut Stream<Self>) {
+                out.emit_with_id(n, $borrowed { n, bytes: &self.bytes });
             }
 
             #[inline(always)]

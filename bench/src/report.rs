@@ -40,7 +40,7 @@ fn json_line(scenario: &str, r: &RowResult, sides: &Sides, machine: &Machine) ->
         "link": r.row.link,
         "size": r.row.size,
         "tuple": r.row.tuple,
-        "acked": false,
+        "acked": r.row.scenario.acked(),
         "wait": r.wait.to_string(),
         "rounds": r.rounds,
         "probe_ns": r.probe_ns,
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_does_not_apply_is_null() {
-        let [line] = &json_lines(&result("rtt-ring"), &Machine::look())[..] else { panic!("one line") };
+        let [line] = &json_lines(&result("rtt-ring"), &crate::machine::look())[..] else { panic!("one line") };
         assert_eq!(line["scenario"], "rtt-ring");
         assert_eq!((&line["link"], &line["size"], &line["tuple"]), (&json!("ring"), &json!(64), &json!("typed")));
         assert_eq!(line["ratio"], json!({ "p50": 2.0, "p99": 2.0, "rate": null }));
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn latencies_from_the_due_time_are_a_line_of_their_own() {
-        let lines = json_lines(&result("lowrate"), &Machine::look());
+        let lines = json_lines(&result("lowrate"), &crate::machine::look());
         let figures: Vec<_> = lines.iter().map(|l| (&l["scenario"], &l["squall"]["p50"])).collect();
         assert_eq!(figures, [(&json!("lowrate"), &json!(300)), (&json!("lowrate-due"), &json!(900))]);
     }
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_slow_floor_in_near_placement_voids_its_row() {
         let near = RowResult { probe_ns: Some([60, 70]), ..result("rtt-shm") };
-        let line = &json_lines(&near, &Machine::look())[0];
+        let line = &json_lines(&near, &crate::machine::look())[0];
         assert!(line["machine"]["void"].as_str().unwrap().contains("150 ns"), "{line}");
     }
 }

@@ -106,6 +106,11 @@ pub(crate) enum Scenario {
     LowRate,
     Oversubscribed,
     WordCount,
+    ConstNullAcked,
+    ConstIdNullAcked,
+    RttAcked,
+    WordCountAcked,
+    WordCount50kAcked,
 }
 
 /// What a row's main figure is.
@@ -150,6 +155,7 @@ use WaitStrategy::{Hybrid, Spin};
 const RTT_SIZES: &[usize] = &[64, 1024, 16384];
 const CONST_LINKS: &[Link] = &[Link::Local, Link::Ring, Link::Shm, Link::Tcp];
 const CONST_SIZES: &[usize] = &[32, 128, 1024];
+const ACKED_SIZES: &[usize] = &[32];
 
 #[rustfmt::skip]
 const TABLE: &[Entry] = &[
@@ -187,6 +193,19 @@ const TABLE: &[Entry] = &[
     Entry { scenario: Scenario::WordCount, name: "wordcount", unit: WordsPerSecond, wait: Spin, links: &[Link::Ring], sizes: &[0],
         about: "200 MB of text in memory: spout → split → count with two executors each, one per reactor, words as tuple \
                 strings; floor: one thread, ahash map" },
+    Entry { scenario: Scenario::ConstNullAcked, name: "const-null-acked", unit: TuplesPerSecond, wait: Spin, links: CONST_LINKS, sizes: ACKED_SIZES,
+        about: "const-null with a message id for every tuple, counted when its ack has come back; \"floor\": const-null" },
+    Entry { scenario: Scenario::ConstIdNullAcked, name: "const-id-null-acked", unit: TuplesPerSecond, wait: Spin, links: CONST_LINKS, sizes: ACKED_SIZES,
+        about: "const-id-null with a message id for every tuple, counted when its ack has come back; \"floor\": const-id-null" },
+    Entry { scenario: Scenario::RttAcked, name: "rtt-acked", unit: Ns, wait: Spin, links: CONST_LINKS, sizes: &[64],
+        about: "one tuple in flight, from its emit to the spout's ack callback; \"floor\": rtt over the same link, where a bolt \
+                sends the tuple back" },
+    Entry { scenario: Scenario::WordCountAcked, name: "wordcount-acked", unit: WordsPerSecond, wait: Spin, links: &[Link::Ring], sizes: &[0],
+        about: "wordcount with a message id for every piece of text: each word is a tuple of its piece's tree; \"floor\": \
+                wordcount" },
+    Entry { scenario: Scenario::WordCount50kAcked, name: "wordcount-50k-acked", unit: Ns, wait: Spin, links: &[Link::Ring], sizes: &[0],
+        about: "word count of 50,000 sentences of 8 words a second (open loop), from the time a sentence was due to its ack; \
+                \"floor\": the same without message ids, to the count of each word" },
 ];
 
 impl Scenario {
@@ -221,7 +240,23 @@ impl Scenario {
 
     /// A pass over a fixed amount of work is a round, however long it takes.
     pub(crate) fn fixed_work(self) -> bool {
-        self == Scenario::WordCount
+        matches!(self, Scenario::WordCount | Scenario::WordCountAcked)
+    }
+
+    /// Whether tuples have message ids.
+    pub(crate) fn acked(self) -> bool {
+        self == Scenario::WordCount50kAcked || self.unacked(Link::Ring).is_some()
+    }
+
+    /// Of a scenario whose tuples have message ids: the one without, which is its floor.
+    pub(crate) fn unacked(self, link: Link) -> Option<Scenario> {
+        match self {
+            Scenario::ConstNullAcked => Some(Scenario::ConstNull),
+            Scenario::ConstIdNullAcked => Some(Scenario::ConstIdNull),
+            Scenario::RttAcked => Some(Scenario::Rtt(link)),
+            Scenario::WordCountAcked => Some(Scenario::WordCount),
+            _ => None,
+        }
     }
 
     /// Every row, in the order in which they run.
@@ -259,6 +294,11 @@ impl Row {
         let cap = self.cap.map_or_else(String::new, |n| format!(", batches of {n}"));
         format!("{}{size} {}{cap}", self.link, self.tuple)
     }
+
+    /// The same row without message ids, of a scenario that has them.
+    pub(crate) fn unacked(&self) -> Option<Row> {
+        self.scenario.unacked(self.link).map(|scenario| Row { scenario, ..self.clone() })
+    }
 }
 
 #[cfg(test)]
@@ -270,12 +310,13 @@ mod tests {
         let rtt = Link::ALL.map(Scenario::Rtt);
         use Scenario::*;
         let others = [ConstNull, ConstIdNull, SmallBatches, FanoutAll, Idle, LowRate, Oversubscribed, WordCount];
-        for scenario in rtt.into_iter().chain(others) {
+        let acked = [ConstNullAcked, ConstIdNullAcked, RttAcked, WordCountAcked, WordCount50kAcked];
+        for scenario in rtt.into_iter().chain(others).chain(acked) {
             assert_eq!(TABLE.iter().filter(|e| e.scenario == scenario).count(), 1, "{scenario:?}");
             assert_eq!(Scenario::named(scenario.name()), Some(scenario));
             assert!(!scenario.rows().is_empty());
         }
-        assert_eq!(TABLE.len(), rtt.len() + others.len());
+        assert_eq!(TABLE.len(), rtt.len() + others.len() + acked.len());
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 const TESTED: &str = "rtt-local rtt-ring rtt-shm rtt-uds rtt-tcp const-null const-id-null small-batches fanout-all idle \
-                      lowrate oversubscribed wordcount";
+                      lowrate oversubscribed wordcount const-null-acked const-id-null-acked rtt-acked wordcount-acked \
+                      wordcount-50k-acked";
 
 /// The keys of a line and of its parts, all of them and no others. `machine` has more.
 const SCHEMA: [(&str, &str); 5] = [
@@ -50,7 +51,8 @@ fn run_for(secs: &str, args: &[&str]) -> Vec<Value> {
             let keys = object.as_object().expect("an object").keys().map(String::as_str);
             assert_eq!(keys.collect::<BTreeSet<_>>(), wanted.split_whitespace().collect(), "{part:?} of {line}");
         }
-        assert_eq!((&line["rounds"], &line["acked"], &line["wait"]), (&5.into(), &false.into(), &"hybrid".into()));
+        let acked = line["scenario"].as_str().is_some_and(|s| s.ends_with("-acked"));
+        assert_eq!((&line["rounds"], &line["acked"], &line["wait"]), (&5.into(), &acked.into(), &"hybrid".into()));
         // On a busy machine there may be too few samples for a percentile.
         let main = if line["unit"] == "ns" { "max" } else { "rate" };
         for side in ["squall", "floor"] {
@@ -170,6 +172,20 @@ fn both_sides_count_the_same_words() {
     if two_cores() {
         let lines = run(&["wordcount", "--text", "300000"]);
         assert_eq!(lines[0]["unit"], "words/s");
+    }
+}
+
+#[test]
+fn every_tuple_with_a_message_id_is_acknowledged_over_every_link() {
+    let links: &[&str] = if two_cores() { &["local", "ring", "shm", "tcp"] } else { &["local"] };
+    for scenario in ["const-null-acked", "const-id-null-acked", "rtt-acked"] {
+        for link in links {
+            run(&[scenario, "--link", link]); // Fails unless all are.
+        }
+    }
+    if two_cores() {
+        run(&["wordcount-acked", "--text", "300000"]);
+        run(&["wordcount-50k-acked"]);
     }
 }
 

@@ -25,7 +25,10 @@ pub(crate) use words::count_words;
 /// One round of the floor of a row.
 pub(crate) fn run(row: &Row, settings: &Settings, machine: &Machine) -> Result<Outcome, BenchError> {
     let core = || machine.cores.first().copied().ok_or(BenchError::Cores(0));
-    let pair = || machine.pair();
+    let pair = || crate::machine::pair(machine);
+    if let Some(unacked) = row.unacked() {
+        return squall_side::run(&unacked, settings, machine);
+    }
     match (row.scenario, row.link) {
         (Scenario::Rtt(_), Link::Local) => with_words!(row.size, rtt_local(settings, core()?)),
         (Scenario::Rtt(_), Link::Ring) => with_words!(row.size, rtt_ring(settings, pair()?)),
@@ -48,6 +51,10 @@ pub(crate) fn run(row: &Row, settings: &Settings, machine: &Machine) -> Result<O
         // Not a program of its own: the same topology where every reactor has a core.
         (Scenario::Oversubscribed, _) => squall_side::run_undersubscribed(row, settings, machine),
         (Scenario::WordCount, _) => words::run(machine, &squall_side::words::text(settings.text_bytes)),
+        (Scenario::WordCount50kAcked, _) => squall_side::run_unacked(row, settings, machine),
+        (Scenario::ConstNullAcked | Scenario::ConstIdNullAcked | Scenario::RttAcked | Scenario::WordCountAcked, _) => {
+            unreachable!("their floor is the row without acks")
+        }
     }
 }
 

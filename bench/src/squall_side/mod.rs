@@ -3,11 +3,13 @@
 //! The plan deals executors in turn over workers and their reactors, so the order of the components decides what runs
 //! where; each row says where it needs them and refuses any other layout.
 
+mod acked;
 mod chain;
 mod host;
 mod idle;
 mod lowrate;
 mod rtt;
+mod sentences;
 mod stamped;
 mod stream;
 pub(crate) mod words;
@@ -32,6 +34,8 @@ pub(crate) use lowrate::PERIOD_NS as LOWRATE_PERIOD_NS;
 
 /// Tasks that get every tuple of fanout-all.
 pub(crate) const FANOUT_TASKS: u32 = 8;
+/// Words of a sentence of wordcount-50k-acked.
+const SENTENCE_WORDS: u64 = 8;
 /// Reactors of oversubscribed, on two cores.
 const OVERSUBSCRIBED_REACTORS: u32 = 4;
 /// Bytes of a batch's header and of a tuple's.
@@ -50,6 +54,8 @@ struct Job {
     warmup_ns: u64,
     /// No more reactors than cores, whatever the row says.
     undersubscribed: bool,
+    /// Without message ids, though the row has them.
+    unacked: bool,
     /// Before each stamp of idle.
     silence: Duration,
     /// Bytes of wordcount's text.
@@ -80,6 +86,8 @@ struct Tally {
     emitted: u64,
     /// By the last bolt.
     executed: u64,
+    /// Roots acknowledged, where tuples have message ids.
+    acked: Option<u64>,
     rate: Option<f64>,
     latency: Option<Histogram>,
     /// The same from the time at which the tuple was due.
@@ -93,6 +101,7 @@ impl Tally {
     fn add(&mut self, other: Tally) {
         self.emitted += other.emitted;
         self.executed += other.executed;
+        self.acked = self.acked.map(|n| n + other.acked.unwrap_or(0)).or(other.acked);
         self.rate = self.rate.or(other.rate);
         self.latency = self.latency.take().or(other.latency);
         self.due = self.due.take().or(other.due);
@@ -139,9 +148,9 @@ impl Job {
     fn new(row: &Row, settings: &Settings, machine: &Machine) -> Result<Job, BenchError> {
         let cores = match (row.scenario, row.link) {
             // The injector has the second one.
-            (Scenario::Idle, _) => machine.pair()?.into(),
+            (Scenario::Idle, _) => crate::machine::pair(machine)?.into(),
             (_, Link::Local) => vec![*machine.cores.first().ok_or(BenchError::Cores(0))?],
-            _ => machine.pair()?.into(),
+            _ => crate::machine::pair(machine)?.into(),
         };
         Ok(Job {
             row: row.clone(),
@@ -149,6 +158,7 @@ impl Job {
             wait: Wait(settings.wait(row)),
             warmup_ns: settings.warmup.as_nanos() as u64,
             undersubscribed: false,
+            unacked: false,
             silence: settings.silence(),
             text_bytes: settings.text_bytes,
         })
@@ -178,7 +188,11 @@ impl Job {
             (Scenario::Idle, _) => idle::topology(t, self, tally, alarm),
             (Scenario::LowRate, _) => lowrate::topology(t, self, tally),
             (Scenario::Oversubscribed, _) => chain::topology(t, self, tally),
-            (Scenario::WordCount, _) => words::topology(t, self, tally),
+            (Scenario::WordCount | Scenario::WordCountAcked, _) => words::topology(t, self, tally),
+            (Scenario::WordCount50kAcked, _) => sentences::topology(t, self, tally),
+            (Scenario::ConstNullAcked, _) => with_payload!(size, one_way_acked(t, self, tally)),
+            (Scenario::ConstIdNullAcked, _) => with_payload!(size, through_id_acked(t, self, tally)),
+            (Scenario::RttAcked, _) => with_payload!(size, rtt_acked(t, self, tally)),
         }
     }
 
@@ -235,6 +249,7 @@ impl Job {
     }
 }
 
+use acked::{one_way as one_way_acked, rtt as rtt_acked, through_id as through_id_acked};
 use rtt::topology as rtt;
 use stream::{one_way, through_id, to_all};
 
@@ -248,15 +263,29 @@ pub(crate) fn run_undersubscribed(row: &Row, settings: &Settings, machine: &Mach
     measure(&Job { undersubscribed: true, ..Job::new(row, settings, machine)? }, settings)
 }
 
+/// The same without message ids.
+pub(crate) fn run_unacked(row: &Row, settings: &Settings, machine: &Machine) -> Result<Outcome, BenchError> {
+    measure(&Job { unacked: true, ..Job::new(row, settings, machine)? }, settings)
+}
+
 fn measure(job: &Job, settings: &Settings) -> Result<Outcome, BenchError> {
     let scenario = job.row.scenario;
     let measured = (!scenario.fixed_work()).then_some(settings.warmup + settings.slice);
     let done = host::run(job, measured)?;
     let tally = done.tally;
-    if scenario == Scenario::WordCount {
+    if let Some(acked) = tally.acked
+        && acked != tally.emitted
+    {
+        return Err(BenchError::Acks { emitted: tally.emitted, acked });
+    }
+    if scenario.fixed_work() {
         return words::outcome(&tally, &done.counters, job.text_bytes);
     }
-    let copies = if scenario == Scenario::FanoutAll { u64::from(FANOUT_TASKS) } else { 1 };
+    let copies = match scenario {
+        Scenario::FanoutAll => u64::from(FANOUT_TASKS),
+        Scenario::WordCount50kAcked => SENTENCE_WORDS,
+        _ => 1,
+    };
     if tally.emitted * copies != tally.executed {
         return Err(BenchError::Counts { emitted: tally.emitted * copies, executed: tally.executed });
     }
@@ -275,7 +304,7 @@ mod tests {
     fn job(row: Row, cores: usize) -> Job {
         let cores = (0..cores).collect();
         let (wait, silence) = (Wait(WaitStrategy::Park), Duration::ZERO);
-        Job { row, cores, wait, warmup_ns: 0, undersubscribed: false, silence, text_bytes: 1000 }
+        Job { row, cores, wait, warmup_ns: 0, undersubscribed: false, unacked: false, silence, text_bytes: 1000 }
     }
 
     #[test]

@@ -59,24 +59,38 @@ impl<P: Payload> Bolt for Id<P> {
 }
 
 /// Reads each tuple and counts it.
-struct Null<P> {
+pub(super) struct Null<P> {
     executed: u64,
-    meter: Meter,
+    /// Where the rate is measured here.
+    meter: Option<Meter>,
     tally: Tallied,
     of: std::marker::PhantomData<P>,
 }
 
 impl<P> Null<P> {
     fn new(warmup_ns: u64, tally: Tallied) -> Self {
-        Null { executed: 0, meter: Meter::new(warmup_ns), tally, of: Default::default() }
+        Null { meter: Some(Meter::new(warmup_ns)), ..Null::counting(tally) }
+    }
+
+    /// Leaves the rate to the spout.
+    pub(super) fn counting(tally: Tallied) -> Self {
+        Null { executed: 0, meter: None, tally, of: Default::default() }
+    }
+
+    fn batch(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.batch(self.executed);
+        }
     }
 
     fn end(&mut self) {
-        let rate = self.meter.rate(self.executed, now_ns());
+        let now_ns = now_ns();
         self.tally.note(|t| {
             t.executed += self.executed;
             // Of several tasks each gets every tuple: one rate is as good as the other.
-            t.rate = rate;
+            if let Some(meter) = &self.meter {
+                t.rate = meter.rate(self.executed, now_ns);
+            }
         });
     }
 }
@@ -93,7 +107,7 @@ impl<P: Payload> Bolt for Null<P> {
     }
 
     fn batch_end(&mut self, _: &mut ()) -> Result<(), BoltError> {
-        self.meter.batch(self.executed);
+        self.batch();
         Ok(())
     }
 
@@ -171,7 +185,7 @@ impl Bolt for NullRows {
     }
 
     fn batch_end(&mut self, _: &mut ()) -> Result<(), BoltError> {
-        self.0.meter.batch(self.0.executed);
+        self.0.batch();
         Ok(())
     }
 

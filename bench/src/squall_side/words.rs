@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use squall::{
-    Bolt, BoltError, Context, DirectStream, Finish, Input, Next, Spout, SpoutError, Stream, TaskId, Topology, Tuple,
+    Bolt, BoltError, Context, DirectStream, Finish, Input, MessageId, Next, Spout, SpoutError, Stream, TaskId,
+    Topology, Tuple,
 };
 use squall_textgen::{GeneratorOptions, generate_text};
 
@@ -96,6 +97,8 @@ struct Pieces {
     to: TaskId,
     began_ns: u64,
     emitted: u64,
+    /// Pieces acknowledged, where they have message ids.
+    acked: Option<u64>,
     tally: Tallied,
 }
 
@@ -131,12 +134,33 @@ impl Spout for Pieces {
             return Ok(Next::End);
         }
         let end = word_end(&self.text, (self.at + PIECE_BYTES).min(self.end));
-        if !out.emit_to(self.to, PieceRef { text: &self.text[self.at..end] }) {
+        let piece = PieceRef { text: &self.text[self.at..end] };
+        let emitted = match self.acked {
+            None => out.emit_to(self.to, piece),
+            Some(_) => out.emit_to_with_id(self.to, self.at as u64, piece),
+        };
+        if !emitted {
             return Err(SpoutError::new("split does not read this stream"));
         }
         self.at = end;
         self.emitted += 1;
         Ok(Next::Emitted)
+    }
+
+    fn ack(&mut self, _: MessageId) -> Result<(), SpoutError> {
+        self.acked = self.acked.map(|n| n + 1);
+        Ok(())
+    }
+
+    /// The pass has ended when the last piece is acknowledged.
+    fn cleanup(&mut self) {
+        let now = now_ns();
+        self.tally.note(|t| {
+            if let Some(acked) = self.acked {
+                t.acked = Some(t.acked.unwrap_or(0) + acked);
+                t.note_span(now, now);
+            }
+        });
     }
 }
 
@@ -188,8 +212,17 @@ impl Bolt for Count {
 
 pub(super) fn topology(t: &Topology, job: &Job, tally: &Tallied) -> Vec<Place> {
     let (spouts, counts, text) = (tally.clone(), tally.clone(), text(job.text_bytes));
-    let pieces =
-        move || Pieces { text: text.clone(), at: 0, end: 0, to: 0, began_ns: 0, emitted: 0, tally: spouts.clone() };
+    let acked = job.row.unacked().map(|_| 0);
+    let pieces = move || Pieces {
+        text: text.clone(),
+        at: 0,
+        end: 0,
+        to: 0,
+        began_ns: 0,
+        emitted: 0,
+        acked,
+        tally: spouts.clone(),
+    };
     let pieces = t.spout("pieces", pieces).tasks(2);
     let words = t.bolt("split", || Split).tasks(2).on(pieces.direct());
     let count = move || Count { counts: AHashMap::new(), tally: counts.clone() };

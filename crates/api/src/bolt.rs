@@ -24,6 +24,8 @@ pub(crate) struct BoltCohort<B: Bolt> {
     tasks: Vec<B>,
     out: B::Out,
     pace: Pace,
+    /// The last of the usual tuples had an anchor.
+    tracked: bool,
     /// By place: its `finish` was done.
     finished: Vec<bool>,
     /// Place whose `finish` is called next.
@@ -66,6 +68,7 @@ impl<B: Bolt> BoltCohort<B> {
             tasks,
             out,
             pace: Pace { stride: 1, left: 1, began_ns: None },
+            tracked: false,
             env: Rc::new(env),
         }
     }
@@ -104,6 +107,39 @@ impl<B: Bolt> BoltCohort<B> {
                         break;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for tuples with one anchor: each ends its edge of the tree.
+    #[inline(never)]
+    fn run_tracked(
+        &mut self,
+        task: TaskId,
+        batch: &Batch<'_>,
+        cursor: &mut Cursor,
+        port: u16,
+        most: u32,
+        executed: &mut u64,
+    ) -> Result<(), Fault> {
+        let stream = batch.stream();
+        let outbox = &*self.outbox;
+        let (bolt, out) = (&mut self.tasks[0], &mut self.out);
+        let mut done = Done { executed, outbox, before: cursor.left(), others: 0, reading: Reading::from(cursor) };
+        for _ in 0..most {
+            let Some((frame, anchor)) = batch.next_tracked(&mut done.reading.cursor, task) else { break };
+            outbox.begin_tracked(task, anchor);
+            let input = Input { view: B::In::view(port, &frame), frame, outbox, stream };
+            match bolt.execute(input, out) {
+                Ok(()) => done.others += u64::from(!outbox.end_tracked()),
+                Err(e) => {
+                    done.others += 1;
+                    failed(outbox, task, e)?;
+                }
+            }
+            if outbox.has_sealed() {
+                break;
             }
         }
         Ok(())
@@ -286,7 +322,17 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
             if let Some(task) = only {
                 outbox.set_source(task);
                 let most = self.pace.left.min(before);
-                self.run_plain(task, batch, cursor, port, most, executed)?;
+                // Tuples of a kind come together: first those of the kind that came last.
+                for _ in 0..2 {
+                    match self.tracked {
+                        false => self.run_plain(task, batch, cursor, port, most, executed)?,
+                        true => self.run_tracked(task, batch, cursor, port, most, executed)?,
+                    }
+                    if cursor.left() != before {
+                        break;
+                    }
+                    self.tracked = !self.tracked;
+                }
             }
             let mut passed = before - cursor.left();
             runs.count += u64::from(passed);

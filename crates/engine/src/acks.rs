@@ -46,6 +46,12 @@ impl Fold {
 
     #[inline]
     fn add(&mut self, record: &AckRecord) {
+        // Tuples of one root often come one behind the other: the words of a line.
+        if let Some(last) = self.records.last_mut()
+            && last.root == record.root
+        {
+            return merge(last, record);
+        }
         let mask = self.index.len() - 1;
         let mut place = hash(record.root) & mask;
         loop {
@@ -62,12 +68,17 @@ impl Fold {
             place = (place + 1) & mask;
         }
         if self.records.len() * 2 > self.index.len() {
-            let larger = self.index.len() * 2;
-            self.index.clear();
-            self.index.resize(larger, Entry::default());
-            self.stamp = 0;
-            self.reindex();
+            self.grow();
         }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let larger = self.index.len() * 2;
+        self.index.clear();
+        self.index.resize(larger, Entry::default());
+        self.stamp = 0;
+        self.reindex();
     }
 
     fn reindex(&mut self) {
@@ -99,6 +110,9 @@ impl Fold {
 
     /// The first `count` records have left.
     pub(crate) fn sent(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
         self.waited = 0;
         self.records.drain(..count);
         self.reindex();
@@ -158,17 +172,15 @@ impl AckFolds {
         AckFolds { folds: RefCell::new(folds), of_task, waiting: Cell::new(false), live: Cell::new(false) }
     }
 
-    /// What the end of a tuple says of its roots. Roots that name no spout, which only a corrupt peer sends, are nobody's.
+    /// What the end of a tuple says of a root. Roots that name no spout, which only a corrupt peer sends, are nobody's.
     #[inline]
-    pub(crate) fn add(&self, records: impl Iterator<Item = AckRecord>) {
+    pub(crate) fn add(&self, record: &AckRecord) {
         let mut folds = self.folds.borrow_mut();
-        for record in records {
-            let task = RootId::from_u64(record.root).task();
-            if let Some(fold) = self.of_task.get(task as usize).and_then(|at| folds.get_mut(*at as usize)) {
-                fold.add(&record);
-                self.waiting.set(true);
-                self.live.set(true);
-            }
+        let task = RootId::from_u64(record.root).task();
+        if let Some(fold) = self.of_task.get(task as usize).and_then(|at| folds.get_mut(*at as usize)) {
+            fold.add(record);
+            self.waiting.set(true);
+            self.live.set(true);
         }
     }
 

@@ -20,6 +20,7 @@ mod fault;
 mod hello;
 mod hook;
 mod inbox;
+mod input;
 mod ledger;
 mod logic;
 mod mem;

@@ -1,7 +1,7 @@
 //! What the tasks of one cohort share while they run: who emits, since when, anchored to what, and the batches
 //! that are full and wait for the reactor.
 //!
-//! Invariants: one cohort, one thread. Between two calls of a component `anchors` is empty unless `anchored`.
+//! Invariants: one cohort, one thread. Between two calls of a component `input` is empty.
 //! `sealed` keeps, per destination, the order of emission (D1). What a single call may add is bounded by the
 //! component's burst bytes (D2); the emit that would exceed it ends the executor.
 
@@ -18,6 +18,7 @@ use crate::anchor::{AckHome, Anchor, End};
 use crate::env::Wake;
 use crate::fault::{EmitRefused, FaultKind};
 use crate::hook::TaskHook;
+use crate::input::InputRoots;
 use crate::ledger::{Ended, FailReason, Ledger, MessageId, Outcome};
 use crate::pool::BatchPool;
 
@@ -51,15 +52,6 @@ impl Sealed {
     pub fn feedback(&self) -> bool {
         self.towards & 1 == 1
     }
-}
-
-/// The roots of the tuple being executed, and what its emits have added to each.
-#[derive(Default)]
-pub(crate) struct InputRoots {
-    /// Root and, as `edge`, the XOR to acknowledge so far.
-    pub(crate) roots: Vec<AnchorEdge>,
-    /// Workers to which its emits were sent, by bit.
-    pub(crate) workers: u32,
 }
 
 /// Counts of one cohort that its reactor publishes.
@@ -99,11 +91,10 @@ pub struct Outbox {
     pub(crate) pool: Rc<BatchPool>,
     source: Cell<TaskId>,
     origin_ns: Cell<u64>,
-    anchored: Cell<bool>,
     kept: Cell<bool>,
     /// After a call on a plain tuple something is to be looked at: it was kept, or a batch is sealed. One flag to test.
     attention: Cell<bool>,
-    pub(crate) input: RefCell<InputRoots>,
+    pub(crate) input: InputRoots,
     sealed: RefCell<VecDeque<Sealed>>,
     sealed_bytes: Cell<u64>,
     /// Of those: sealed before the running call began.
@@ -141,10 +132,9 @@ impl Outbox {
             pool,
             source: Cell::new(0),
             origin_ns: Cell::new(0),
-            anchored: Cell::new(false),
             kept: Cell::new(false),
             attention: Cell::new(false),
-            input: RefCell::default(),
+            input: InputRoots::default(),
             sealed: RefCell::default(),
             sealed_bytes: Cell::new(0),
             call_base: Cell::new(0),
@@ -195,7 +185,7 @@ impl Outbox {
     /// Whether emits carry anchors.
     #[inline]
     pub(crate) fn anchored(&self) -> bool {
-        self.anchored.get()
+        self.input.any()
     }
 
     /// Whether a full batch waits for the reactor.
@@ -227,19 +217,36 @@ impl Outbox {
         for hook in self.hooks.borrow_mut().iter_mut() {
             hook.on_execute(task, stream, frame.source());
         }
-        let input = &mut *self.input.borrow_mut();
-        let roots = &mut input.roots;
-        debug_assert!(roots.is_empty(), "the tuple before was not ended");
-        input.workers = 0;
-        let own = frame.anchors().map(|a| AnchorEdge { root: a.root, edge: delivery_edge(a.edge, task) });
-        roots.extend(own);
-        self.anchored.set(!roots.is_empty());
+        debug_assert!(!self.input.any(), "the tuple before was not ended");
+        self.input.begin(frame.anchors().map(|a| AnchorEdge { root: a.root, edge: delivery_edge(a.edge, task) }));
+    }
+
+    /// Begins a call on an input tuple of `task` with one root, where no hook listens.
+    #[inline(always)]
+    pub fn begin_tracked(&self, task: TaskId, anchor: AnchorEdge) {
+        self.input.begin_one(AnchorEdge { root: anchor.root, edge: delivery_edge(anchor.edge, task) });
+    }
+
+    /// Ends a call that went well, on a tuple that [`Outbox::begin_tracked`] began. As [`Outbox::end_plain`].
+    #[inline(always)]
+    pub fn end_tracked(&self) -> bool {
+        if self.attention.get() {
+            return self.end_tracked_rare();
+        }
+        self.settle_input();
+        true
+    }
+
+    #[cold]
+    fn end_tracked_rare(&self) -> bool {
+        self.settle_input();
+        self.end_plain()
     }
 
     /// The call on the current input tuple went well: acknowledges it, unless it was kept.
     #[inline]
     pub fn end_input(&self) {
-        if self.kept.get() || self.anchored.get() || self.hooked {
+        if self.kept.get() || self.input.any() || self.hooked {
             return self.end_input_rare();
         }
         self.acked.set(self.acked.get() + 1);
@@ -269,42 +276,45 @@ impl Outbox {
 
     #[cold]
     fn end_input_rare(&self) {
-        self.anchored.set(false);
-        // A kept tuple is ended, and counted, by its anchor.
+        // A kept tuple is ended, and counted, by its anchor, which has its roots.
         if self.kept.replace(false) {
             return;
         }
         self.count_acked();
-        let input = &mut *self.input.borrow_mut();
-        self.settle(&input.roots, AckKind::Ack, input.workers);
-        input.roots.clear();
+        self.settle_input();
+    }
+
+    /// Acknowledges the input tuple's roots.
+    #[inline(always)]
+    fn settle_input(&self) {
+        self.input.end(|r, workers| {
+            self.acks.add(&AckRecord { root: r.root, xor: r.edge, kind: AckKind::Ack, detail: workers });
+        });
     }
 
     /// The call on the current input tuple failed: fails it, unless it was kept (then its anchor decides).
     #[cold]
     pub fn fail_input(&self, cause: &dyn std::fmt::Display) {
-        self.anchored.set(false);
         if self.kept.replace(false) {
             return;
         }
         self.count_failed(cause);
-        let input = &mut *self.input.borrow_mut();
-        self.fail(&input.roots);
-        input.roots.clear();
+        let detail = self.failed_here();
+        self.input.end(|r, _| self.settle(r, AckKind::Fail, detail));
     }
 
     /// The clocks of the current input tuple's roots start anew.
     pub fn reset_input(&self) {
-        self.settle(&self.input.borrow().roots, AckKind::Reset, 0);
+        self.input.each(|root| self.settle(AnchorEdge { root, edge: 0 }, AckKind::Reset, 0));
     }
 
-    fn fail(&self, roots: &[AnchorEdge]) {
-        self.settle(roots, AckKind::Fail, FailReason::Failed(self.component).detail());
+    fn failed_here(&self) -> u32 {
+        FailReason::Failed(self.component).detail()
     }
 
-    fn settle(&self, roots: &[AnchorEdge], kind: AckKind, detail: u32) {
-        let xor = |r: &AnchorEdge| if kind == AckKind::Ack { r.edge } else { 0 };
-        self.acks.add(roots.iter().map(|r| AckRecord { root: r.root, xor: xor(r), kind, detail }));
+    fn settle(&self, root: AnchorEdge, kind: AckKind, detail: u32) {
+        let xor = if kind == AckKind::Ack { root.edge } else { 0 };
+        self.acks.add(&AckRecord { root: root.root, xor, kind, detail });
     }
 
     fn count_acked(&self) {
@@ -332,9 +342,12 @@ impl Outbox {
     pub fn keep(&self) -> Anchor {
         self.kept.set(true);
         self.attention.set(true);
-        self.anchored.set(false);
-        let input = &mut *self.input.borrow_mut();
-        Anchor::new(std::mem::take(&mut input.roots), input.workers, self.ack_home())
+        let (mut roots, mut workers) = (Vec::new(), 0);
+        self.input.end(|r, to| {
+            roots.push(r);
+            workers = to;
+        });
+        Anchor::new(roots, workers, self.ack_home())
     }
 
     /// Where anchors of this cohort report to, from any thread.
@@ -351,17 +364,18 @@ impl Outbox {
         let mut n = 0;
         while let Some(report) = home.pop() {
             n += 1;
-            match &report.end {
+            let (kind, detail) = match &report.end {
                 End::Failed(cause) => {
                     self.count_failed(cause);
-                    self.fail(&report.roots);
+                    (AckKind::Fail, self.failed_here())
                 }
                 End::Acked => {
                     self.count_acked();
-                    self.settle(&report.roots, AckKind::Ack, report.workers);
+                    (AckKind::Ack, report.workers)
                 }
-                End::NotYet => self.settle(&report.roots, AckKind::Reset, 0),
-            }
+                End::NotYet => (AckKind::Reset, 0),
+            };
+            report.roots.iter().for_each(|r| self.settle(*r, kind, detail));
         }
         n
     }
@@ -502,12 +516,20 @@ impl Outbox {
         (xor != 0).then_some(AnchorEdge { root: root.as_u64(), edge })
     }
 
-    /// A root of this spout ended.
-    pub(crate) fn count_root(&self, ended: &Ended, cause: impl FnOnce(FailReason) -> String) {
-        self.source.set(ended.task);
-        match ended.outcome {
-            Outcome::Acked => self.count_acked(),
-            Outcome::Failed(reason) => self.count_failed(&cause(reason)),
+    /// Roots of this spout ended.
+    pub(crate) fn count_roots(&self, ended: &[Ended], cause: impl Fn(FailReason) -> String) {
+        for root in ended {
+            match root.outcome {
+                Outcome::Acked if !self.hooked => self.acked.set(self.acked.get() + 1),
+                Outcome::Acked => {
+                    self.source.set(root.task);
+                    self.count_acked();
+                }
+                Outcome::Failed(reason) => {
+                    self.source.set(root.task);
+                    self.count_failed(&cause(reason));
+                }
+            }
         }
     }
 

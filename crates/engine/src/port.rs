@@ -162,7 +162,7 @@ impl Port {
     pub fn emit<T: Tuple, E: Emit<T>>(&mut self, value: E) {
         self.outbox.count_emitted();
         if self.outbox.anchored() {
-            return self.emit_rare::<T, E>(Leaving(value));
+            return self.emit_tracked::<T, E>(Leaving(value));
         }
         let LaneTarget { task, lane } = if let Route::One(target) = self.route {
             target
@@ -200,9 +200,45 @@ impl Port {
         unreachable!("a router that picks one task picked several");
     }
 
+    /// The same for a tuple of the input's trees.
     #[inline(never)]
-    fn emit_rare<T: Tuple, E: Emit<T>>(&mut self, Leaving(value): Leaving<E>) {
-        self.emit_general::<T, E>(&value, Anchoring::Input);
+    fn emit_tracked<T: Tuple, E: Emit<T>>(&mut self, Leaving(value): Leaving<E>) {
+        // Asked in this order: a pick counts.
+        let one = self.outbox.input.one();
+        let Some((root, to)) = one.and_then(|root| Some((root, self.pick_one::<T, E>(&value)?))) else {
+            return self.emit_general::<T, E>(&value, Anchoring::Input);
+        };
+        let edge = self.outbox.next_edge();
+        self.outbox.input.add_to_one(delivery_edge(edge, to.task), self.lanes[to.lane as usize].worker);
+        self.write_tracked::<T, E>(to, AnchorEdge { root, edge }, &value);
+    }
+
+    /// Where the tuple goes if that is one task; `None` where the deliveries are to be gathered.
+    #[inline(always)]
+    fn pick_one<T: Tuple, E: Emit<T>>(&mut self, value: &E) -> Option<LaneTarget> {
+        match self.route {
+            Route::One(target) => Some(target),
+            Route::General => None,
+            Route::Unread | Route::Keyed => {
+                let sub = &mut self.subs[0];
+                match sub.router.pick(&Keyed(value, PhantomData::<fn() -> T>)) {
+                    Pick::One(i) => Some(sub.targets[i as usize]),
+                    _ => unreachable!("a router that picks one task picked several"),
+                }
+            }
+        }
+    }
+
+    /// Writes a tuple of one tree for one task.
+    #[inline(always)]
+    fn write_tracked<T: Tuple, E: Emit<T>>(&mut self, to: LaneTarget, anchor: AnchorEdge, value: &E) {
+        let LaneTarget { task, lane } = to;
+        if let Some(open) = &mut self.lanes[lane as usize].open
+            && open.push_tracked::<T, E>(self.outbox.source(), task, self.outbox.origin(), anchor, value).is_ok()
+        {
+            return;
+        }
+        self.write::<T, E>(lane, Dest::Task(task), &[anchor], value);
     }
 
     /// Emits without anchors: what happens to it does not matter to the input tuple.
@@ -245,33 +281,17 @@ impl Port {
     #[inline]
     pub fn emit_with_id<T: Tuple, E: Emit<T>>(&mut self, message: MessageId, value: E) {
         self.outbox.count_emitted();
-        let picked = match self.route {
-            Route::One(target) => Some(target),
-            Route::General => None,
-            Route::Unread | Route::Keyed => {
-                let sub = &mut self.subs[0];
-                match sub.router.pick(&Keyed(&value, PhantomData::<fn() -> T>)) {
-                    Pick::One(i) => Some(sub.targets[i as usize]),
-                    _ => unreachable!("a router that picks one task picked several"),
-                }
-            }
-        };
-        let Some(LaneTarget { task, lane }) = picked else {
+        let Some(to) = self.pick_one::<T, E>(&value) else {
             return self.emit_general::<T, E>(&value, Anchoring::Root(message));
         };
+        let LaneTarget { task, lane } = to;
         let edge = self.outbox.next_edge();
-        let to = &mut self.lanes[lane as usize];
-        let anchor = self.outbox.begin_root(message, edge, delivery_edge(edge, task), to.worker);
-        let head = TupleHead {
-            anchors: anchor.as_slice(),
-            ..TupleHead::plain(self.outbox.source(), task, self.outbox.origin())
-        };
-        if let Some(open) = &mut to.open
-            && open.push::<T, E>(&head, &value).is_ok()
-        {
-            return;
+        let worker = self.lanes[lane as usize].worker;
+        match self.outbox.begin_root(message, edge, delivery_edge(edge, task), worker) {
+            Some(anchor) => self.write_tracked::<T, E>(to, anchor, &value),
+            // Acknowledged at once.
+            None => self.write::<T, E>(lane, Dest::Task(task), &[], &value),
         }
-        self.write::<T, E>(lane, Dest::Task(task), anchor.as_slice(), &value);
     }
 
     /// As [`Port::emit_with_id`], to one task of a direct stream. `false`, and nothing emitted, when `task` does not
@@ -315,11 +335,7 @@ impl Port {
         match anchoring {
             Anchoring::Nothing => {}
             Anchoring::Input => {
-                if self.outbox.anchored() {
-                    let input = self.outbox.input.borrow();
-                    let fresh = input.roots.iter().map(|r| AnchorEdge { root: r.root, edge: self.outbox.next_edge() });
-                    edges.extend(fresh);
-                }
+                self.outbox.input.each(|root| edges.push(AnchorEdge { root, edge: self.outbox.next_edge() }));
             }
             Anchoring::Kept(anchors) => {
                 for anchor in anchors {
@@ -360,13 +376,7 @@ impl Port {
             let xor = self.xor_of(e.edge);
             match anchoring {
                 Anchoring::Nothing | Anchoring::Root(_) => {}
-                Anchoring::Input => {
-                    let mut input = self.outbox.input.borrow_mut();
-                    input.workers |= workers;
-                    if let Some(r) = input.roots.iter_mut().find(|r| r.root == e.root) {
-                        r.edge ^= xor;
-                    }
-                }
+                Anchoring::Input => self.outbox.input.add(e.root, xor, workers),
                 // Two kept tuples of one root: the edge was made for both, it must count in one of them only.
                 Anchoring::Kept(anchors) => {
                     if let Some(a) = anchors.iter().find(|a| a.has_root(e.root)) {

@@ -53,6 +53,7 @@ mod svg;
 pub use squall_api::__rt;
 pub use squall_api::*;
 pub use squall_components as components;
+pub use squall_load as load;
 
 pub use app::{App, BoxError, Declared, NoArgs};
 pub use report::{Sections, Verdict};

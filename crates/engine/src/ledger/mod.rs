@@ -2,7 +2,7 @@
 //!
 //! A root is one emit with a message id. Its slot keeps the XOR of all delivery edges of its tuple tree that were either
 //! made or ended an odd number of times; it is zero when the tree is complete. No clock and no I/O in here: time is an
-//! argument, and what comes of a root is asked for ([`Ledger::next_ended`]).
+//! argument, and what comes of roots is asked for ([`Ledger::take_ended`]).
 //!
 //! # Time
 //! A silent root fails between `timeout` and 1/16 more (see `wheel`). Each record that names it starts its clock anew. So
@@ -17,8 +17,8 @@
 //!
 //! # Limits
 //! A slot takes 64 bytes; there are as many as roots were ever pending at once. A task is not called while it has
-//! `max_pending` (Storm's `max.spout.pending`), so there are at most as many per task, and what one call emits. Ended
-//! roots wait in their slots until they are asked for. Workers are told apart modulo 32: a root "may have been" on more.
+//! `max_pending` (Storm's `max.spout.pending`), so there are at most as many per task, and what one call emits. What
+//! became of those that ended since it was asked takes 32 bytes each. Workers are told apart modulo 32: a root "may have been" on more.
 //!
 //! Deliberately absent: tuples. Who replays keeps them, and budgets for them apart.
 
@@ -140,8 +140,9 @@ impl Ledger {
     }
 
     /// The root of this record may be in this ledger: its task is one of the ledger's.
-    pub fn is_for(&self, root: RootId) -> bool {
-        (root.task().wrapping_sub(self.first_task) as usize) < self.held.len()
+    #[inline]
+    pub fn is_for(&self, root: u64) -> bool {
+        (RootId::from_u64(root).task().wrapping_sub(self.first_task) as usize) < self.held.len()
     }
 
     /// Takes what a reactor says of a root.
@@ -238,12 +239,12 @@ impl Ledger {
         self.slots.has_ended()
     }
 
-    /// The next root that has ended, in the order in which they ended.
-    #[inline]
-    pub fn next_ended(&mut self) -> Option<Ended> {
-        let ended = self.slots.release_ended()?;
-        self.held[(ended.task - self.first_task) as usize] -= 1;
-        Some(ended)
+    /// Moves the roots that have ended into `into`, which must be empty, in the order in which they ended.
+    pub fn take_ended(&mut self, into: &mut Vec<Ended>) {
+        self.slots.take_ended(into);
+        for root in into {
+            self.held[(root.task - self.first_task) as usize] -= 1;
+        }
     }
 
     /// Nothing is pending, and everything that ended was asked for.

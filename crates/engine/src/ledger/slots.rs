@@ -1,5 +1,5 @@
 //! The slots of a ledger: an arena with lists threaded through it. A slot is in exactly one of them: a bucket of the
-//! wheel (pending), the queue of the ended, or the free list.
+//! wheel (pending), or the free list.
 
 use std::ops::{Index, IndexMut};
 
@@ -7,7 +7,7 @@ use squall_tuple::RootId;
 use squall_tuple::ids::TaskId;
 
 use super::reason::MessageId;
-use super::{Ended, FailReason, Outcome};
+use super::{Ended, Outcome};
 
 /// A slot's place in the arena.
 pub(super) type Place = u32;
@@ -22,12 +22,10 @@ pub(super) enum State {
     Free,
     /// In this bucket of the wheel.
     Pending(u8),
-    Acked,
-    Failed,
 }
 
 pub(super) struct Slot {
-    /// While pending, the tree. Of a failed root: why.
+    /// The tree.
     pub(super) xor: u64,
     pub(super) born_ns: u64,
     pub(super) progress_ns: u64,
@@ -66,7 +64,8 @@ pub(super) struct Slots {
     /// As many are wanted at most, as a rule.
     limit: usize,
     free: Queue,
-    ended: Queue,
+    /// In the order in which they ended.
+    ended: Vec<Ended>,
 }
 
 impl Index<Place> for Slots {
@@ -87,7 +86,7 @@ impl IndexMut<Place> for Slots {
 
 impl Slots {
     pub(super) fn new(limit: usize) -> Slots {
-        Slots { slots: Vec::new(), limit, free: Queue::default(), ended: Queue::default() }
+        Slots { slots: Vec::new(), limit, free: Queue::default(), ended: Vec::new() }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -148,43 +147,25 @@ impl Slots {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.ended.first != NONE
+        !self.ended.is_empty()
     }
 
-    /// Queues a slot that is in no list.
+    /// Notes how the root in a slot that is in no list ended, and frees the slot for another generation.
+    #[inline]
     pub(super) fn end(&mut self, at: Place, outcome: Outcome) {
         let slot = &mut self[at];
-        slot.next = NONE;
-        slot.state = State::Acked;
-        if let Outcome::Failed(reason) = outcome {
-            slot.state = State::Failed;
-            slot.xor = u64::from(reason.detail());
-        }
-        match std::mem::replace(&mut self.ended.last, at) {
-            NONE => self.ended.first = at,
-            last => self[last].next = at,
-        }
-    }
-
-    /// Takes the first of the ended, and frees its slot for another generation.
-    pub(super) fn release_ended(&mut self) -> Option<Ended> {
-        let at = self.ended.first;
-        if at == NONE {
-            return None;
-        }
-        self.ended.first = self[at].next;
-        if self.ended.first == NONE {
-            self.ended.last = NONE;
-        }
-        let slot = &mut self[at];
-        let failed = slot.state == State::Failed;
-        let outcome = if failed { Outcome::Failed(FailReason::from_detail(slot.xor as u32)) } else { Outcome::Acked };
         let ended = Ended { task: slot.task, message: slot.message, outcome };
         slot.generation = slot.generation.wrapping_add(1);
         slot.state = State::Free;
         slot.next = NONE;
-        self.push_free(at, failed);
-        Some(ended)
+        self.ended.push(ended);
+        self.push_free(at, outcome != Outcome::Acked);
+    }
+
+    /// Moves what has ended into `into`, which must be empty.
+    pub(super) fn take_ended(&mut self, into: &mut Vec<Ended>) {
+        debug_assert!(into.is_empty());
+        std::mem::swap(&mut self.ended, into);
     }
 
     fn pop_free(&mut self) -> Option<Place> {

@@ -20,22 +20,26 @@ pub(super) struct Wheel {
     occupied: u64,
     /// Slots of the buckets being looked at.
     due: Place,
+    /// The bucket of the deadline before, counted from time zero, and where it begins: the next root has the same one, as a
+    /// rule, and dividing takes as long as all the rest.
+    last: (u64, u64),
 }
 
 impl Wheel {
     pub(super) fn new(timeout_ns: u64) -> Wheel {
         let width_ns = (timeout_ns / PER_TIMEOUT).max(1);
-        Wheel { width_ns, done: 0, heads: [NONE; BUCKETS as usize], occupied: 0, due: NONE }
+        Wheel { width_ns, done: 0, heads: [NONE; BUCKETS as usize], occupied: 0, due: NONE, last: (1, 0) }
     }
 
     /// Puts a slot that is in no list into the bucket of its deadline.
     #[inline]
     pub(super) fn insert(&mut self, slots: &mut Slots, at: Place, deadline_ns: u64) {
+        let number = self.number(deadline_ns);
         if self.occupied == 0 {
             // Nothing to look at until then. One width early, so that a clock that steps back does no harm.
-            self.done = self.done.max((deadline_ns / self.width_ns).saturating_sub(PER_TIMEOUT + 2));
+            self.done = self.done.max(number.saturating_sub(PER_TIMEOUT + 3));
         }
-        let number = deadline_ns.div_ceil(self.width_ns).clamp(self.done + 1, self.done + BUCKETS);
+        let number = number.clamp(self.done + 1, self.done + BUCKETS);
         let bucket = (number % BUCKETS) as u8;
         let next = std::mem::replace(&mut self.heads[usize::from(bucket)], at);
         self.occupied |= 1 << bucket;
@@ -44,6 +48,18 @@ impl Wheel {
         }
         let slot = &mut slots[at];
         (slot.prev, slot.next, slot.state) = (NONE, next, State::Pending(bucket));
+    }
+
+    /// The bucket in which a deadline lies: above its beginning, up to its end.
+    #[inline]
+    fn number(&mut self, deadline_ns: u64) -> u64 {
+        let (number, begins_ns) = self.last;
+        if deadline_ns.wrapping_sub(begins_ns + 1) < self.width_ns {
+            return number;
+        }
+        let number = deadline_ns.div_ceil(self.width_ns);
+        self.last = (number, number.saturating_sub(1) * self.width_ns);
+        number
     }
 
     /// Takes a pending slot out.

@@ -39,7 +39,7 @@ impl Core {
         }
         self.rx_seq[from as usize] += 1;
         if header.kind == BatchKind::Ack {
-            batch.acks().for_each(|record| self.fold_here(&record, now_ns));
+            self.fold_here(batch.acks(), now_ns);
             return Ok(());
         }
         let stream = header.stream;

@@ -48,9 +48,9 @@ impl Core {
         let slot = &mut self.slots[at];
         let outbox = slot.outbox.clone();
         let ledger = outbox.ledger().expect("only spouts have roots");
-        ended.extend(std::iter::from_fn(|| ledger.borrow_mut().next_ended()));
+        ledger.borrow_mut().take_ended(&mut ended);
+        outbox.count_roots(&ended, |reason| reason.text(&self.plan));
         for root in &ended {
-            outbox.count_root(root, |reason| reason.text(&self.plan));
             if let Outcome::Failed(reason) = root.outcome {
                 bump(&slot.stats.roots_failed[reason.kind() as usize], 1);
             }
@@ -61,17 +61,25 @@ impl Core {
         told
     }
 
-    /// A record for the ledgers here: of an ack batch, or of a cohort here.
-    pub(super) fn fold_here(&self, record: &AckRecord, now_ns: u64) {
-        if record.kind == AckKind::NoRoom {
-            let ledgers = self.slots.iter().filter_map(|s| s.outbox.ledger());
-            return ledgers.for_each(|l| l.borrow_mut().fold(record, now_ns));
-        }
-        // Roots of no spout here, which only a corrupt peer sends, are nobody's.
-        let task = RootId::from_u64(record.root).task();
-        let at = self.ledger_of.get(task as usize).copied().flatten();
-        if let Some(ledger) = at.and_then(|at| self.slots[at as usize].outbox.ledger()) {
-            ledger.borrow_mut().fold(record, now_ns);
+    /// Records for the ledgers here: of an ack batch, or of the cohorts here.
+    pub(super) fn fold_here(&self, records: impl Iterator<Item = AckRecord>, now_ns: u64) {
+        let mut records = records.peekable();
+        while let Some(record) = records.next() {
+            if record.kind == AckKind::NoRoom {
+                let ledgers = self.slots.iter().filter_map(|s| s.outbox.ledger());
+                ledgers.for_each(|l| l.borrow_mut().fold(&record, now_ns));
+                continue;
+            }
+            // Roots of no spout here, which only a corrupt peer sends, are nobody's.
+            let task = RootId::from_u64(record.root).task();
+            let at = self.ledger_of.get(task as usize).copied().flatten();
+            let Some(ledger) = at.and_then(|at| self.slots[at as usize].outbox.ledger()) else { continue };
+            let mut ledger = ledger.borrow_mut();
+            ledger.fold(&record, now_ns);
+            // Those that follow are for the same ledger, as a rule.
+            while let Some(record) = records.next_if(|r| r.kind != AckKind::NoRoom && ledger.is_for(r.root)) {
+                ledger.fold(&record, now_ns);
+            }
         }
     }
 
@@ -93,10 +101,10 @@ impl Core {
                 return;
             }
             if fold.to == self.me {
-                fold.records().iter().for_each(|r| self.fold_here(r, now_ns));
+                self.fold_here(fold.records().iter().copied(), now_ns);
                 fold.sent(fold.records().len());
                 if report {
-                    self.fold_here(&no_room_record(no_room), now_ns);
+                    self.fold_here(std::iter::once(no_room_record(no_room)), now_ns);
                     self.reported(fold, now_ns, turn);
                 }
                 turn.progress = true;
@@ -108,7 +116,8 @@ impl Core {
 
     fn send_fold(&mut self, fold: &mut Fold, no_room: Option<u32>, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) {
         let mut no_room = no_room.map(no_room_record);
-        while !fold.records().is_empty() || no_room.is_some() {
+        let mut sent = 0;
+        while sent < fold.records().len() || no_room.is_some() {
             let mut buf = self.pool.take_exactly(fold.batch_bytes);
             buf.open(&OpenBatch {
                 kind: BatchKind::Ack,
@@ -121,21 +130,26 @@ impl Core {
             if let Some(record) = &no_room {
                 buf.push_ack(record).expect("an empty batch holds an ack");
             }
-            let count = fold.records().iter().take_while(|r| buf.push_ack(r).is_ok()).count();
+            let count = buf.push_acks(&fold.records()[sent..]);
             buf.seal(self.tx_seq[fold.to as usize], now_ns, false);
             match net.offer(fold.to, buf) {
                 Offered::Copied(buf) => self.pool.give(buf),
                 Offered::Taken => {}
-                Offered::Refused(buf) => return self.pool.give(buf),
+                Offered::Refused(buf) => {
+                    self.pool.give(buf);
+                    break;
+                }
             }
             self.tx_seq[fold.to as usize] += 1;
             self.books.acks_left(fold.to, count as u64);
-            fold.sent(count);
+            sent += count;
             turn.progress = true;
             if no_room.take().is_some() {
                 self.reported(fold, now_ns, turn);
             }
         }
+        // At once, not batch by batch: what stays is indexed anew.
+        fold.sent(sent);
     }
 
     fn reported(&self, fold: &mut Fold, now_ns: u64, turn: &mut Turn) {
@@ -181,7 +195,7 @@ impl Core {
     /// A tuple that is dropped fails its roots.
     pub(super) fn fail_roots(&mut self, roots: impl Iterator<Item = u64>, component: u32) {
         let detail = FailReason::Dropped(component).detail();
-        self.acks.add(roots.map(|root| AckRecord { root, xor: 0, kind: AckKind::Fail, detail }));
+        roots.for_each(|root| self.acks.add(&AckRecord { root, xor: 0, kind: AckKind::Fail, detail }));
     }
 }
 

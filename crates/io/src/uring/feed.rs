@@ -15,13 +15,18 @@ use crate::window::{CHUNKS, WindowWriter};
 use io_uring::IoUring;
 use io_uring::squeue::Entry;
 use io_uring::types::BufRingEntry;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Bytes of the ring of entries: a page, because the kernel wants it aligned to one.
+/// Bytes of the ring of entries: a page, because the kernel wants it aligned to one, and pins it as a whole. From the allocator, not mapped: so the
+/// sanitizers see one owner's end and the next one's begin.
 const ENTRIES_BYTES: usize = 4096;
+const ENTRIES: Layout = match Layout::from_size_align(ENTRIES_BYTES, ENTRIES_BYTES) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a page is a layout"),
+};
 /// Consume buffers bit by bit (Linux 6.12). The crate keeps the kernel's name for itself.
 const IOU_PBUF_RING_INC: u16 = 2;
 
@@ -45,12 +50,9 @@ impl Feed {
     /// # Errors
     /// EINVAL if the kernel does not know incremental buffers, ENOMEM if the page of entries exceeds the limit of locked memory.
     pub(super) fn new(ring: &IoUring, group: u16, window: &WindowWriter) -> io::Result<Feed> {
-        // SAFETY: `mmap_anonymous` demands that no mapping in use is replaced: the address is null and MAP_FIXED is not set, so the kernel chooses
-        // free space. The result is ours alone.
-        let entries = unsafe {
-            mmap_anonymous(null_mut(), ENTRIES_BYTES, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-        }?;
-        let entries = NonNull::new(entries.cast::<BufRingEntry>()).expect("mmap returns an error, not null");
+        // SAFETY: `alloc_zeroed` demands a layout of more than no bytes: a page.
+        let entries = unsafe { alloc_zeroed(ENTRIES) };
+        let entries = NonNull::new(entries.cast::<BufRingEntry>()).unwrap_or_else(|| handle_alloc_error(ENTRIES));
         let chunk_bytes = window.size() / CHUNKS;
         let mut feed = Feed {
             entries,
@@ -61,7 +63,7 @@ impl Feed {
             registered: false,
         };
         let at = entries.as_ptr() as u64;
-        // SAFETY: `register_buf_ring_with_flags` demands a page-aligned address with room for the entries (a page was mapped) that stays valid
+        // SAFETY: `register_buf_ring_with_flags` demands a page-aligned address with room for the entries (a page of our own) that stays valid
         // until the group is unregistered or the ring gone: `unregister` comes before the drop, or else the value is leaked.
         unsafe { ring.submitter().register_buf_ring_with_flags(at, CHUNKS as u16, group, IOU_PBUF_RING_INC) }?;
         feed.registered = true;
@@ -81,7 +83,7 @@ impl Feed {
         while self.given < limit {
             let id = self.buffer_at(self.given);
             let address = window.place_of(self.given) as u64;
-            // SAFETY: The id is below `CHUNKS`, whose entries lie in the mapped page, zeroed (a valid entry) and aligned. The kernel reads and
+            // SAFETY: The id is below `CHUNKS`, whose entries lie in the page, zeroed (a valid entry) and aligned. The kernel reads and
             // writes an entry only between the tail and its own head; this one is ours: at most `CHUNKS` chunks are given at a time, and the one
             // that had this place was filled to its end, for the reader has consumed up to there. In the first entry the tail lies in the
             // padding, which no setter touches. The chunk's bytes are free in the same way (`give` never passes `head + size`).
@@ -144,8 +146,8 @@ impl Drop for Feed {
             // The kernel still looks at the entries: better to lose a page than to share it.
             return;
         }
-        // SAFETY: `munmap` demands that nobody uses the mapping any more: the kernel has given the group back, or never had it.
-        let unmapped = unsafe { munmap(self.entries.as_ptr().cast(), ENTRIES_BYTES) };
-        debug_assert!(unmapped.is_ok(), "unmapping what was mapped: {unmapped:?}");
+        // SAFETY: `dealloc` demands memory that `alloc_zeroed` gave for this layout, which nobody uses any more: the kernel has given the group
+        // back, or never had it.
+        unsafe { dealloc(self.entries.as_ptr().cast(), ENTRIES) };
     }
 }

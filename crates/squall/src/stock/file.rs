@@ -56,7 +56,9 @@ impl std::error::Error for Refusal {}
 
 /// The components that a YAML topology may name.
 pub(crate) fn registry() -> Registry {
-    Registry::standard()
+    let mut registry = Registry::standard();
+    squall_load::registry::add(&mut registry).expect("no stock component has the names of the load components");
+    registry
 }
 
 /// Declares the topology of a file: the topology function of the `squall` binary.

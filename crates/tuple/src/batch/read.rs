@@ -197,6 +197,12 @@ impl<'a> Batch<'a> {
     /// If the cursor is of another batch.
     #[inline(always)]
     pub fn next_plain(&self, c: &mut Cursor, task: TaskId) -> Option<Frame<'a>> {
+        self.next_of(c, u64::from(task) | (TUPLE_HEADER_BYTES as u64 / 8) << 48)
+    }
+
+    /// The tuple at the cursor if its second word is this one, but for the padding; it has no origin of its own.
+    #[inline(always)]
+    fn next_of(&self, c: &mut Cursor, wanted: u64) -> Option<Frame<'a>> {
         const TAIL: u64 = 0xFF << 56;
         if c.left == 0 {
             return None;
@@ -214,15 +220,28 @@ impl<'a> Batch<'a> {
             debug_assert!(len >= TUPLE_HEADER_BYTES && at + len <= self.bytes.len());
             (word0, word1, std::slice::from_raw_parts(start, len))
         };
-        let plain = u64::from(task) | (TUPLE_HEADER_BYTES as u64 / 8) << 48;
-        if word1 & !TAIL != plain {
+        if word1 & !TAIL != wanted {
             return None;
         }
         c.pos += bytes.len() as u32;
         c.left -= 1;
         // Put together anew, so that the compiler knows its flags and its length.
-        let word1 = plain | word1 & TAIL;
+        let word1 = wanted | word1 & TAIL;
         Some(Frame { bytes, word0, word1, origin_ns: c.origin_ns, schema: self.schema })
+    }
+
+    /// As [`next_plain`](Batch::next_plain), of a tuple with one anchor and nothing else: the usual tracked one.
+    ///
+    /// # Panics
+    ///
+    /// If the cursor is of another batch.
+    #[inline(always)]
+    pub fn next_tracked(&self, c: &mut Cursor, task: TaskId) -> Option<(Frame<'a>, AnchorEdge)> {
+        const HEADER: u64 = TUPLE_HEADER_BYTES as u64 + 16;
+        let tracked = u64::from(task) | u64::from(tuple_flags::ANCHOR1) << 32 | (HEADER / 8) << 48;
+        let frame = self.next_of(c, tracked)?;
+        let anchor = |at| u64_at(frame.bytes, TUPLE_HEADER_BYTES + at);
+        Some((frame, AnchorEdge { root: anchor(0), edge: anchor(8) }))
     }
 
     /// The tuples in order.
@@ -240,27 +259,31 @@ impl<'a> Batch<'a> {
         &self.bytes[at.pos as usize..]
     }
 
-    fn records<R>(
+    #[inline]
+    fn records<R, D: Fn(&[u8]) -> Result<R, u32>>(
         &self,
         kind: BatchKind,
         bytes: usize,
-        decode: fn(&[u8]) -> Result<R, u32>,
-    ) -> impl Iterator<Item = R> + use<'a, R> {
+        decode: D,
+    ) -> impl Iterator<Item = R> + use<'a, R, D> {
         let content = if self.kind == kind { &self.bytes[HEADER_BYTES..] } else { &[] };
         content.chunks_exact(bytes).filter_map(move |record| decode(record).ok())
     }
 
     /// The marks; none if the batch is of another kind.
+    #[inline]
     pub fn marks(&self) -> impl Iterator<Item = MarkRecord> + use<'a> {
         self.records(BatchKind::Mark, MarkRecord::BYTES, MarkRecord::decode)
     }
 
     /// The acks; none if the batch is of another kind.
+    #[inline]
     pub fn acks(&self) -> impl Iterator<Item = AckRecord> + use<'a> {
         self.records(BatchKind::Ack, AckRecord::BYTES, AckRecord::decode)
     }
 
     /// The credits; none if the batch is of another kind.
+    #[inline]
     pub fn credits(&self) -> impl Iterator<Item = CreditRecord> + use<'a> {
         self.records(BatchKind::Control, CreditRecord::BYTES, CreditRecord::decode)
     }

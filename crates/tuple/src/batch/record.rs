@@ -1,14 +1,7 @@
 //! Records of fixed size: marks, acks, credits. Their layouts are pinned by golden-bytes tests.
 
+use super::{u32_at, u64_at};
 use crate::ids::{StreamIx, TaskId};
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u32_at(bytes, at) as u64 | (u32_at(bytes, at + 4) as u64) << 32
-}
 
 /// What a mark says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +77,7 @@ pub enum AckKind {
 }
 
 impl AckKind {
+    #[inline]
     fn from_u32(raw: u32) -> Option<AckKind> {
         [AckKind::Ack, AckKind::Fail, AckKind::Reset, AckKind::NoRoom].get(raw as usize).copied()
     }
@@ -107,6 +101,7 @@ pub struct AckRecord {
 impl AckRecord {
     pub(super) const BYTES: usize = 24;
 
+    #[inline]
     pub(super) fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[0..8].copy_from_slice(&self.root.to_le_bytes());
@@ -117,7 +112,10 @@ impl AckRecord {
     }
 
     /// The record, or the unknown kind.
+    #[inline]
     pub(super) fn decode(bytes: &[u8]) -> Result<AckRecord, u32> {
+        // One check of the length for all.
+        let bytes = bytes.first_chunk::<{ Self::BYTES }>().expect("a record has its length");
         let raw = u32_at(bytes, 16);
         let kind = AckKind::from_u32(raw).ok_or(raw)?;
         Ok(AckRecord { root: u64_at(bytes, 0), xor: u64_at(bytes, 8), kind, detail: u32_at(bytes, 20) })

@@ -350,6 +350,31 @@ impl BatchBuf {
         self.append(TUPLE_HEADER_BYTES, source, word, value)
     }
 
+    /// As [`push_steady`](BatchBuf::push_steady), with one anchor: the hot path of tracked tuples.
+    ///
+    /// # Errors
+    ///
+    /// As there, and for the first tuple of a batch.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another type than `T`, or not at all.
+    #[inline(always)]
+    pub fn push_tracked<T: Tuple, E: Emit<T> + ?Sized>(
+        &mut self,
+        source: TaskId,
+        dest: TaskId,
+        origin_ns: u64,
+        anchor: AnchorEdge,
+        value: &E,
+    ) -> Result<u32, Full> {
+        if origin_ns != self.state.origin_ns || self.state.count == 0 {
+            return Err(Full);
+        }
+        let (header, word) = self.put_words(dest, tuple_flags::ANCHOR1, [anchor.root, anchor.edge])?;
+        self.append(header, source, word, value)
+    }
+
     /// Appends a tuple. Gives the bytes it takes.
     ///
     /// # Errors
@@ -511,6 +536,25 @@ impl BatchBuf {
     /// If the batch was opened for another kind.
     pub fn push_ack(&mut self, a: &AckRecord) -> Result<(), Full> {
         self.push_record(BatchKind::Ack, &a.encode())
+    }
+
+    /// Appends as many of these acks as fit. How many.
+    ///
+    /// # Panics
+    ///
+    /// If the batch was opened for another kind.
+    pub fn push_acks(&mut self, acks: &[AckRecord]) -> usize {
+        assert!(self.state.kind == BatchKind::Ack, "acks were pushed to a batch opened for {:?}", self.state.kind);
+        let start = self.state.len;
+        let count = (self.state.limit.saturating_sub(start) / AckRecord::BYTES).min(acks.len());
+        let end = start + count * AckRecord::BYTES;
+        let room = self.memory_mut()[start..end].as_chunks_mut::<{ AckRecord::BYTES }>().0;
+        for (room, ack) in room.iter_mut().zip(acks) {
+            *room = ack.encode();
+        }
+        self.state.len = end;
+        self.state.count += count as u32;
+        count
     }
 
     /// Appends a credit.

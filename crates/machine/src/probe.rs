@@ -5,11 +5,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::clock::now_ns;
-use crate::machine::pin;
+use crate::{now_ns, pin};
 
 /// Above this many nanoseconds the cores are far apart.
-pub(crate) const FAR_NS: u64 = 100;
+pub const FAR_NS: u64 = 100;
 const BLOCKS: usize = 101;
 const TRIPS_PER_BLOCK: u64 = 200;
 const STOP: u64 = u64::MAX;
@@ -19,7 +18,10 @@ const STOP: u64 = u64::MAX;
 struct Line(AtomicU64);
 
 /// The median over blocks of 200 round trips each, in ns a round trip. Takes about 2 ms, longer when far.
-pub(crate) fn round_trip_ns(cores: [usize; 2]) -> u64 {
+///
+/// # Panics
+/// Where no thread can be started.
+pub fn round_trip_ns(cores: [usize; 2]) -> u64 {
     let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
     std::thread::scope(|s| {
         s.spawn(|| {

@@ -1,0 +1,9 @@
+//! What is sent when: pure values of a seed and a position, without a clock.
+
+pub mod arrival;
+pub mod body;
+pub mod dist;
+pub mod rng;
+pub mod size;
+pub mod trace;
+pub mod units;
