@@ -259,10 +259,10 @@ impl<'a> Draft<'a> {
         }
         // What an even share left over for want of room may still fit beside others.
         for executor in 0..self.placed.len() as u32 {
-            if !self.placed[executor as usize] {
-                if let Some(at) = self.best(executor, rooms, |_| true) {
-                    self.put_at(at, executor, rooms);
-                }
+            if !self.placed[executor as usize]
+                && let Some(at) = self.best(executor, rooms, |_| true)
+            {
+                self.put_at(at, executor, rooms);
             }
         }
     }

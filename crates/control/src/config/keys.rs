@@ -99,7 +99,7 @@ pub fn variable(name: &str) -> String {
     format!("{}{}", super::ENV_PREFIX, name.chars().map(upper).collect::<String>())
 }
 
-/// The name that was probably meant: within a third of its letters, counting insertions, deletions and replacements.
+/// The name that was probably meant: within a third of its letters.
 pub fn closest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let near = known.into_iter().map(|name| (distance(word, name), name));
     // A last part alone is meant as often as a slip of a finger.
@@ -108,15 +108,21 @@ pub fn closest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
     (part(name) || away <= word.len().max(3) / 3).then_some(name)
 }
 
+/// Insertions, deletions, replacements, and swaps of neighbours.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            row.push((last[j] + usize::from(x != *y)).min(last[j + 1] + 1).min(row[j] + 1));
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
-        last = row;
+        rows.push(row);
     }
-    last[b.len()]
+    rows[a.len()][b.len()]
 }

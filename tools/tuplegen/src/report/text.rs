@@ -23,7 +23,8 @@ pub fn headline(r: &RunReport) -> String {
         (None, Some(n)) => format!("{} tuples", count(n)),
         _ => String::new(),
     };
-    let size = if job.size.starts_with(|c: char| c.is_ascii_digit()) { format!("{} B", job.size) } else { job.size.clone() };
+    let size =
+        if job.size.starts_with(|c: char| c.is_ascii_digit()) { format!("{} B", job.size) } else { job.size.clone() };
     let acks = if job.acks { ", acks" } else { "" };
     format!(
         "{}: {pace}, {length}, records of {size}{acks}, seed {}, io {}, wait {}",
