@@ -300,14 +300,15 @@ impl Nimbus {
             Waiting::Leader => self.leader_read(result),
             Waiting::Claimed => self.claimed(result),
             Waiting::Loaded(folder) => self.loaded(folder, result),
-            Waiting::Node(id) => match result {
-                Ok(Reply::Node(node)) => {
-                    let info = node.and_then(|node| from_json::<NodeInfo>(&node.data).ok());
-                    self.node_is(id, info);
+            Waiting::Node(id) => {
+                // Otherwise the connection is lost, and what comes after it reads all nodes again.
+                if let Ok(Reply::Node(node)) = result {
+                    match node.map(|node| from_json::<NodeInfo>(&node.data)).transpose() {
+                        Ok(info) => self.node_is(id, info),
+                        Err(error) => self.note(format!("node {id} says what cannot be read: {error}")),
+                    }
                 }
-                // The connection is lost: what comes after it reads all nodes again.
-                _ => {}
-            },
+            }
             Waiting::Committed => self.committed(result),
         }
     }

@@ -147,7 +147,11 @@ impl Nimbus {
     /// Writes a topology that exists.
     fn put(&self, record: TopologyRecord) -> Plan {
         let op = Op::set(at(TOPOLOGIES, &record.id), to_json(&record), None);
-        Plan { ops: vec![op], accepted: Accepted::Done(record.id.clone()), effects: vec![Effect::Topology(record)] }
+        Plan {
+            ops: vec![op],
+            accepted: Accepted::Done(record.id.clone()),
+            effects: vec![Effect::Topology(Box::new(record))],
+        }
     }
 
     fn submit(&self, s: &Submission) -> Result<Plan, Refusal> {
@@ -205,7 +209,7 @@ impl Nimbus {
             Op::create(at(NAMES, &record.name), record.id.clone()),
             Op::create(at(TOPOLOGIES, &record.id), to_json(&record)),
         ];
-        Ok(Plan { ops, accepted: Accepted::Done(record.id.clone()), effects: vec![Effect::Topology(record)] })
+        Ok(Plan { ops, accepted: Accepted::Done(record.id.clone()), effects: vec![Effect::Topology(Box::new(record))] })
     }
 
     /// Name and a number; no topology that is there has it, and no worker of one that was before: epochs of two leaders differ, and

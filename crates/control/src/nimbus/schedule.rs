@@ -196,7 +196,7 @@ impl Nimbus {
             effects.push(Effect::Assignment(record.id.clone(), next));
         }
         let accepted = Accepted::Done(record.id.clone());
-        effects.push(Effect::Topology(record));
+        effects.push(Effect::Topology(Box::new(record)));
         Plan { ops, effects, accepted }
     }
 

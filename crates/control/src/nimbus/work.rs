@@ -33,7 +33,7 @@ pub(super) enum Work {
 /// What a commit changes in the view.
 #[derive(Debug)]
 pub(super) enum Effect {
-    Topology(TopologyRecord),
+    Topology(Box<TopologyRecord>),
     Assignment(String, Assignment),
     Removed(String),
     Cordon(String, NodeUse),
@@ -224,7 +224,7 @@ impl Nimbus {
                 }
                 // What was said of it before it was told to drain does not count.
                 self.forget_drained(&record.id);
-                self.view.topologies.insert(record.id.clone(), record);
+                self.view.topologies.insert(record.id.clone(), *record);
                 self.dirty = true;
             }
             Effect::Assignment(id, assignment) => drop(self.view.assignments.insert(id, assignment)),

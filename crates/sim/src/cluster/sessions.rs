@@ -60,7 +60,7 @@ impl World {
         self.give(end, Event::Disconnected);
     }
 
-    pub(super) fn to_server(&mut self, from: End, number: u64, session: SessionId, ticket: u64, call: &Call) {
+    pub(super) fn server_gets(&mut self, from: End, number: u64, session: SessionId, ticket: u64, call: &Call) {
         // What was sent before the connection broke may arrive all the same.
         let stale = self.link(from).number != number;
         if !self.open(from, End::Server) || (stale && self.dice.percent(50)) {
@@ -103,7 +103,7 @@ impl World {
         self.at(at, What::ToClient { to, number, event });
     }
 
-    pub(super) fn to_client(&mut self, to: End, number: u64, event: Event) {
+    pub(super) fn client_gets(&mut self, to: End, number: u64, event: Event) {
         if self.link(to).number != number {
             return;
         }

@@ -4,13 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use squall_control::record::{EPOCH, LeaderInfo};
-use squall_control::{
-    Accepted, ClientId, Epoch, Nimbus, NimbusOptions, NimbusOutput, Process, Refusal, Report as NodeReport, Request,
-    SupervisorOutput,
-};
-use squall_coordinator::{Call, Error, Event, NoStore, Op, Server, SessionId};
-use squall_scheduler::Even;
+use squall_control::{Accepted, ClientId, Epoch, Nimbus, Process, Refusal, Report as NodeReport, Request};
+use squall_coordinator::{Call, Event, Server, SessionId};
 
 use super::Options;
 use super::client::{Pending, Promises};
@@ -87,8 +82,8 @@ pub struct World {
     pub(super) options: Options,
     pub(super) dice: Dice,
     pub(super) now: Duration,
-    pub(super) events: BinaryHeap<Reverse<(Duration, u64, Box<Sorted>)>>,
-    pub(super) next_event: u64,
+    events: BinaryHeap<Reverse<(Duration, u64, Box<Sorted>)>>,
+    next_event: u64,
     pub(super) server: Server,
     pub(super) server_up: bool,
     pub(super) nimbuses: Vec<NimbusProcess>,
@@ -117,18 +112,18 @@ pub struct World {
 struct Sorted(What);
 
 impl PartialEq for Sorted {
-    pub(super) fn eq(&self, _: &Self) -> bool {
+    fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 impl Eq for Sorted {}
 impl PartialOrd for Sorted {
-    pub(super) fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 impl Ord for Sorted {
-    pub(super) fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
         std::cmp::Ordering::Equal
     }
 }
@@ -287,9 +282,9 @@ impl World {
         match what {
             What::Beat(end) => self.beat(end),
             What::ToServer { from, number, session, ticket, call } => {
-                self.to_server(from, number, session, ticket, &call)
+                self.server_gets(from, number, session, ticket, &call)
             }
-            What::ToClient { to, number, event } => self.to_client(to, number, event),
+            What::ToClient { to, number, event } => self.client_gets(to, number, event),
             What::Report { to, from, report } => {
                 if self.open(End::Host(from), End::Nimbus(to)) {
                     let now = self.clock(End::Nimbus(to));
