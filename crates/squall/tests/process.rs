@@ -210,7 +210,7 @@ fn trouble_in_a_component_ends_the_run_with_its_cause_and_code_one() {
         ("exit", "ended by itself with exit code 3"),
     ];
     for (trouble, words) in cases {
-        let ended = run(&format!("run --workers 2 --limit 100000 --trouble {trouble} -q"));
+        let ended = run(&format!("run --workers 2 --limit 100000 --trouble {trouble} --restarts 0 -q"));
         assert_eq!(ended.code, Some(1), "{trouble}: {}", ended.stderr);
         let words = words.replace("(task 2) ", "");
         let said = ended.stderr.replace("(task 2) ", "").replace("(task 3) ", "");
@@ -327,8 +327,8 @@ fn a_second_ctrl_c_ends_a_run_that_does_not_drain() {
 }
 
 #[test]
-fn a_killed_worker_ends_the_run_and_is_named() {
-    let running = Running::start(ENDLESS);
+fn without_restarts_a_killed_worker_ends_the_run_and_is_named() {
+    let running = Running::start(&format!("{ENDLESS} --restarts 0"));
     let victim = running.workers()[1];
     kill_process(victim, Signal::KILL).expect("it runs");
     let (status, _, stderr) = running.end();

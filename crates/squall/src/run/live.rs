@@ -320,12 +320,12 @@ mod tests {
 
     #[test]
     fn the_components_own_metrics_stand_below_the_line_aligned_and_bounded() {
-        let mut view = View::default();
-        view.metrics = vec![
+        let metrics = vec![
             ("lines.bytes".into(), Metric::Counter { count: 84_200_000, rate: 12_345_678.0 }),
             ("count.keys".into(), Metric::Gauge(-3)),
             ("split.line".into(), Metric::Histogram { p50_ns: Some(8_400), p99_ns: None, count: 1_000 }),
         ];
+        let mut view = View { metrics, ..View::default() };
         let want =
             ["  lines.bytes  84,200,000 (12.3 M/s)", "  count.keys   -3", "  split.line   p50 8.4 µs  p99 –  of 1,000"];
         assert_eq!(view.metric_lines(), want);
