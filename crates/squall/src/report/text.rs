@@ -262,7 +262,7 @@ fn or_none(text: &str) -> &str {
 /// `1,000 of lines: 990 acked, 10 failed (7 timed out, 3 failed), 0 pending; 10 emitted again`.
 fn roots_fact(report: &Report, row: &ComponentRow) -> Option<String> {
     let Roots { begun, acked, failed, pending, replayed, given_up, .. } = Roots::of(report, row)?;
-    let count = |n| format::count(n);
+    let count = format::count;
     let mut text = format!("{} of {}: {} acked", count(begun), row.name, count(acked));
     if !failed.is_empty() {
         let each: Vec<_> = failed.iter().map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
