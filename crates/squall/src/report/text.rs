@@ -350,7 +350,7 @@ warning       core 1 could not be pinned: EPERM
         let text = render(&report);
         for line in [
             "roots         1,000 of lines: 990 acked, 8 failed (3 failed, 5 timed out), 2 pending; 8 emitted again\n",
-            "restarted     count 3 times, its state lost each time; up to 1.3 ms until it went on\n",
+            "restarted     count 3 times, its state lost each time; up to 1.2 ms until it went on\n",
             "dead letters  1 of count\n",
             "hog           count held its reactor for up to 120 ms in one call: run it on a side thread\n",
         ] {
