@@ -262,8 +262,8 @@ pub struct TopologyConfig {
     /// Memory of the pending roots of one spout task, 64 bytes each, where `max_spout_pending` does not say how many. Default
     /// 4 MiB, which is 65,536 roots.
     pub ledger_bytes: u64,
-    /// Restarts of one executor after a panic or a fatal error before its worker is given up. One is forgiven for each second
-    /// that it runs. Default 20; 0: none, the first ends the worker.
+    /// Restarts of the executors that a component has on one reactor, after a panic or a fatal error, before their worker is
+    /// given up. One is forgiven for each second that they run. Default 20; 0: none, the first ends the worker.
     pub executor_restarts: u32,
     /// A tuple that has ended the same executor so many times goes to the component's stream of dead letters. Default 3, at
     /// least 1.

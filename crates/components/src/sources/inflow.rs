@@ -134,6 +134,9 @@ impl Drop for Feeder {
     }
 }
 
+/// A line by its sender and its number there.
+type SentLine = (Arc<Acks>, u64);
+
 /// The spout task's end.
 pub(crate) struct Inflow {
     chunks: Receiver<Chunk>,
@@ -147,7 +150,7 @@ pub(crate) struct Inflow {
     /// The sender of the current lines, if it is to be told.
     sender: Option<Arc<Acks>>,
     /// Lines of such senders that are pending, each with its number there.
-    replay: Option<Replay<Box<[u8]>, (Arc<Acks>, u64)>>,
+    replay: Option<Replay<Box<[u8]>, SentLine>>,
     /// By connection: what is done ahead of others.
     ahead: HashMap<*const Acks, (Arc<Acks>, Ahead)>,
 }

@@ -262,7 +262,7 @@ fn or_none(text: &str) -> &str {
 /// `1,000 of lines: 990 acked, 10 failed (7 timed out, 3 failed), 0 pending; 10 emitted again`.
 fn roots_fact(report: &Report, row: &ComponentRow) -> Option<String> {
     let Roots { begun, acked, failed, pending, replayed, given_up, .. } = Roots::of(report, row)?;
-    let count = |n| format::count(n);
+    let count = format::count;
     let mut text = format!("{} of {}: {} acked", count(begun), row.name, count(acked));
     if !failed.is_empty() {
         let each: Vec<_> = failed.iter().map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
@@ -350,7 +350,7 @@ warning       core 1 could not be pinned: EPERM
         let text = render(&report);
         for line in [
             "roots         1,000 of lines: 990 acked, 8 failed (3 failed, 5 timed out), 2 pending; 8 emitted again\n",
-            "restarted     count 3 times, its state lost each time; up to 1.3 ms until it went on\n",
+            "restarted     count 3 times, its state lost each time; up to 1.2 ms until it went on\n",
             "dead letters  1 of count\n",
             "hog           count held its reactor for up to 120 ms in one call: run it on a side thread\n",
         ] {
