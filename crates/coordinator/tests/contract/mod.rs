@@ -187,7 +187,8 @@ pub(crate) fn calls_are_carried_out_in_order(of: &dyn Coordinator) {
 
 /// All of it, each on a coordinator of its own.
 pub(crate) fn all(mut fresh: impl FnMut() -> Box<dyn Coordinator>) {
-    let parts: [(&str, fn(&dyn Coordinator)); 9] = [
+    type Part = (&'static str, fn(&dyn Coordinator));
+    let parts: [Part; 9] = [
         ("whole commits", a_commit_happens_as_a_whole_or_not_at_all),
         ("refusals", each_refusal_names_the_node),
         ("versions", a_version_counts_changes_and_fences_the_one_who_missed_one),

@@ -37,7 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[command(flatten)]
-    Topology(cli::Command<TopologyFile>),
+    Topology(Box<cli::Command<TopologyFile>>),
     /// Check topologies in YAML, and say how their expressions are evaluated
     Validate(ValidateCommand),
     /// List the components, or describe one
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Topology(command) => topology(&app, command, &args),
+        Command::Topology(command) => topology(&app, *command, &args),
         Command::Validate(command) => validate::validate(&app, &command),
         Command::Components(command) => components::components(&command),
         Command::Schema(_) => {
