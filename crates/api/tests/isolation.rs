@@ -132,8 +132,11 @@ fn logged(fed: &Fed) -> Vec<String> {
     errors.collect()
 }
 
+/// What a sink took.
+type Got = Arc<Mutex<Vec<u64>>>;
+
 /// One bolt that fails on 3, between a feeder and a sink.
-fn one(placement: (u32, u32), harm: Harm) -> (Fed, Feeder, Seen, Arc<AtomicU32>, Arc<Mutex<Vec<u64>>>) {
+fn one(placement: (u32, u32), harm: Harm) -> (Fed, Feeder, Seen, Arc<AtomicU32>, Got) {
     let (seen, prepared, make) = Fragile::on(3, harm);
     let (t, feeder, got) = (Topology::new("isolated"), Feeder::default(), Arc::<Mutex<Vec<u64>>>::default());
     place(&t, placement);
