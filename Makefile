@@ -75,6 +75,28 @@ chaos: ## disturb a running topology FAULTS times (kill -9, SIGSTOP, panic, cut 
 sim: ## simulate SEEDS random topologies, once without and once with deaths of workers
 	SQUALL_SIM_SEEDS='$(SEEDS)' $(CARGO) test --release -p squall-sim --test seeds $(CARGOFLAGS) -- --nocapture
 
+# Real servers, which the tests start themselves; nothing listens beyond this machine.
+ZOOKEEPER_CLASSPATH ?= /etc/zookeeper/conf:/usr/share/java/zookeeper.jar
+
+.PHONY: test-zookeeper
+test-zookeeper: zookeeper-ready ## run the coordinator's contract against real ZooKeeper servers (installs them on Debian as root)
+	SQUALL_ZOOKEEPER_CLASSPATH='$(ZOOKEEPER_CLASSPATH)' \
+		$(CARGO) test -p squall-coordinator --features zookeeper-tests $(CARGOFLAGS) --test zookeeper -- --test-threads=3
+
+# Debian's package, or any release of Apache's by ZOOKEEPER_CLASSPATH='…/conf:…/lib/*'. RUNLEVEL=1: its service does not start.
+.PHONY: zookeeper-ready
+zookeeper-ready:
+	@jar=$$(echo '$(ZOOKEEPER_CLASSPATH)' | sed 's/.*://; s/\*$$//'); \
+	if ! command -v java >/dev/null || ! [ -e "$$jar" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+				apt-get install -y -qq --no-install-recommends zookeeper default-jre-headless >/dev/null; \
+		fi; \
+	fi; \
+	command -v java >/dev/null || { echo "java is missing (Debian: apt-get install default-jre-headless)" >&2; exit 1; }; \
+	[ -e "$$jar" ] || { echo "ZooKeeper is missing: apt-get install zookeeper, or unpack a release of Apache's" \
+		"and say ZOOKEEPER_CLASSPATH='/path/conf:/path/lib/*'" >&2; exit 1; }
+
 # Every interleaving with at most LOOM_MAX_PREEMPTIONS forced switches of thread, which bounds the run to minutes; the
 # models themselves are bounded too (two or three threads, rings of four lines).
 .PHONY: loom
@@ -123,6 +145,7 @@ SHORT ?=
 
 .PHONY: test-tuplegen
 test-tuplegen: build ## check tuplegen with real processes: stalls, kills, ceilings, knees
+	@$(CARGO) build --release -p squall-tuplegen --example jlbh_like $(CARGOFLAGS)
 	@tools/tuplegen/check.sh '$(TARGET_DIR)/release' $(SHORT)
 
 .PHONY: perf

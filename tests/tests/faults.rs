@@ -47,15 +47,30 @@ fn a_failed_tuple_is_reported_and_the_run_exits_1() {
 }
 
 #[test]
-fn a_fatal_error_ends_the_run_and_names_component_and_cause() {
+fn a_fatal_error_restarts_its_executor_and_the_tuple_that_nobody_emits_again_makes_the_exit_code_1() {
     let end = run(&mut fixture(&["--fault", "fatal"]));
-    end.exits(1).says(&["work", "the database said no", "fatal"]);
+    end.exits(1).says(&["work", "the database said no", "fatal", "its state is lost", "2 tuples failed (2 in work)"]);
+    end.says(&["restarted     work 2 times", "finished in"]);
 }
 
 #[test]
-fn a_panic_ends_the_run_and_names_component_and_message() {
+fn a_panic_restarts_its_executor_and_names_component_and_message() {
     let end = run(&mut fixture(&["--fault", "panic"]));
-    end.exits(1).says(&["work", "panicked", "index out of range in the author's code"]);
+    end.exits(1).says(&["work", "panicked", "index out of range in the author's code", "a bug in work"]);
+    end.says(&["restarted     work 2 times", "finished in"]);
+}
+
+#[test]
+fn what_panics_comes_again_until_it_is_a_dead_letter_and_the_run_ends_well() {
+    let end = run(&mut fixture(&["--fault", "panic", "--reliable", "--tuples", "20000"]));
+    // Each of two spout tasks emits the number, and either of two tasks may get it each time: three times at one of them.
+    end.exits(0).says(&["of numbers: 40,000 acked", "0 pending", "emitted again", "dead letters  2 of work"]);
+}
+
+#[test]
+fn an_executor_that_always_fails_ends_the_run_with_its_cause() {
+    let end = run(&mut fixture(&["--fault", "always", "--tuples", "20000"]));
+    end.exits(1).says(&["work", "the database said no", "restarted 20 times in a row"]);
 }
 
 #[test]

@@ -68,11 +68,27 @@ yaml() {
     "$tuplegen" validate "$work/yaml/run.json"
 }
 
-killed() {
+# The echo as a topology that listens at $work/in and $work/out, whoever comes.
+listening() {
     rm -f "$work/in" "$work/out"
-    sed "s|className: ingest|&|; s|    config:|    config:\n      listen: \"shm:$work/in\"|; s|className: egress|&\n    config: { listen: \"shm:$work/out\" }|" \
-        "$(dirname "$0")/topologies/echo.yaml" >"$work/killed.yaml"
-    "$squall" run "$work/killed.yaml" --quiet >"$work/target.log" 2>&1 &
+    cat >"$work/listening.yaml" <<END
+name: echo
+spouts:
+  - id: load
+    className: ingest
+    config: { listen: "$1:$work/in"$2 }
+bolts:
+  - id: back
+    className: egress
+    config: { listen: "$1:$work/out" }
+streams:
+  - { from: load, to: back }
+END
+}
+
+killed() {
+    listening shm ', fields: "id:u64,word:str"'
+    "$squall" run "$work/listening.yaml" --quiet >"$work/target.log" 2>&1 &
     target=$!
     "$tuplegen" run --ingest "shm:$work/in" --egress "shm:$work/out" -R 1k -d 30s -q -o "$work/killed" --fields 'id:u64=seq,word:str=uniform(10)' &
     load=$!
@@ -96,6 +112,27 @@ interrupted() {
     [ "$code" = 130 ] && "$tuplegen" validate "$work/interrupted/run.json" && grep -q '"interrupted": true' "$work/interrupted/run.json"
 }
 
+# Another generator, by another method, on the same echo, in turn: the medians of three runs each agree within 30 %.
+peer() {
+    [ -x "$programs/examples/jlbh_like" ] || { echo "build it: cargo build --release -p squall-tuplegen --example jlbh_like"; return 1; }
+    listening unix ''
+    "$squall" run "$work/listening.yaml" --quiet >"$work/target.log" 2>&1 &
+    target=$!
+    : >"$work/ours"
+    : >"$work/theirs"
+    for round in 1 2 3; do
+        "$tuplegen" run --ingest "unix:$work/in" --egress "unix:$work/out" -R 5k -d 2s --warmup 200ms -q --format csv | tail -1 | cut -d, -f18,19,20 | tr , ' ' >>"$work/ours"
+        "$programs/examples/jlbh_like" "unix:$work/in" "unix:$work/out" 5000 2 >>"$work/theirs"
+    done
+    kill -INT "$target"
+    wait "$target"
+    echo "tuplegen: p50 p90 p99 in ns"; cat "$work/ours"
+    echo "jlbh_like:"; cat "$work/theirs"
+    ours=$(sort -n "$work/ours" | sed -n '2s/ .*//p')
+    theirs=$(sort -n "$work/theirs" | sed -n '2s/ .*//p')
+    [ "$((ours * 10))" -ge "$((theirs * 7))" ] && [ "$((theirs * 10))" -ge "$((ours * 7))" ]
+}
+
 stranger() {
     exits 0 "$tuplegen" run --builtin wordcount -R 50k -d 3s -q -o "$work/stranger" || return 1
     "$tuplegen" validate "$work/stranger/run.json" && grep -q 'Latency by percentile' "$work/stranger/report.html"
@@ -109,6 +146,7 @@ check "at twice its ceiling: INVALID" ceiling
 if [ "$short" != short ]; then
     check "a sink that stalls 500 ms shows in the intended p99, not in the actual p50" stall
     check "a sink of fixed service time has its knee within 5 %" service
+    check "another generator measures the same on the same echo" peer
     check "A against A: no detectable difference" itself
 fi
 exit "$failures"

@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use squall_engine::{BatchEnd, Cohort, CohortEnv, Ended, Fault, Finish, Outbox, Port};
 use squall_metrics::Histogram;
+use squall_topology::DEAD_LETTERS;
 use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, DestRef, Frame, MarkRecord};
 
-use crate::cohort::{TaskIndex, context, fatal};
-use crate::{Bolt, BoltError, Input, Inputs, Outputs, OutputsBuilder};
+use crate::cohort::{Factory, TaskIndex, context, fatal};
+use crate::{Bolt, BoltError, DeadLetter, Input, Inputs, Outputs, OutputsBuilder};
 
 /// A call on a batch hands the reactor back after about this long, so that one slow bolt does not keep links,
 /// commands and other bolts waiting for the rest of its batch.
@@ -30,6 +31,13 @@ pub(crate) struct BoltCohort<B: Bolt> {
     finished: Vec<bool>,
     /// Place whose `finish` is called next.
     finish_next: usize,
+    restarts: u32,
+    /// Makes new instances.
+    factory: Factory<B>,
+    /// The stream of dead letters, if it was declared beside those of `out`.
+    letters: Option<Port>,
+    /// The next tuple was executed by its tasks up to this one.
+    resume_behind: Option<TaskId>,
 }
 
 /// Decides when a call has taken long enough, with few looks at the clock: none before the first stride is done, so a
@@ -57,7 +65,7 @@ impl Pace {
 }
 
 impl<B: Bolt> BoltCohort<B> {
-    pub(crate) fn new(env: CohortEnv, factory: &dyn Fn() -> B) -> Self {
+    pub(crate) fn new(env: CohortEnv, factory: Factory<B>) -> Self {
         let tasks: Vec<B> = env.tasks.iter().map(|_| factory()).collect();
         let out = B::Out::build(&mut OutputsBuilder { env: &env });
         BoltCohort {
@@ -68,6 +76,10 @@ impl<B: Bolt> BoltCohort<B> {
             tasks,
             out,
             pace: Pace { stride: 1, left: 1, began_ns: None },
+            restarts: 0,
+            factory,
+            letters: letters(&env),
+            resume_behind: None,
             tracked: false,
             env: Rc::new(env),
         }
@@ -176,7 +188,12 @@ impl<B: Bolt> BoltCohort<B> {
 
     fn deliver_many(&mut self, port: u16, stream: u32, frame: &Frame<'_>, executed: &mut u64) -> Result<u64, Fault> {
         let before = *executed;
+        let mut done = self.resume_behind.take();
         let mut one = |me: &mut Self, task| {
+            if done.is_some() {
+                done = done.filter(|last| *last != task);
+                return Ok(());
+            }
             let Some(at) = me.index.place(task) else {
                 return Ok(());
             };
@@ -216,6 +233,17 @@ impl<B: Bolt> BoltCohort<B> {
         }
         Ok(())
     }
+}
+
+/// The port of dead letters, where there is one and somebody reads it.
+fn letters(env: &CohortEnv) -> Option<Port> {
+    let plan = &env.plan;
+    let schema = crate::stream::type_of::<DeadLetter>().schema_id();
+    let is = |s: &&u32| {
+        let spec = &plan.spec.streams[**s as usize];
+        spec.name == DEAD_LETTERS && spec.schema.id == schema && !plan.subscribers_of(**s).is_empty()
+    };
+    plan.streams_of(env.component).iter().find(is).map(|s| env.port(*s))
 }
 
 /// Latencies of a run of tuples with one origin, recorded at once (D10).
@@ -283,10 +311,8 @@ impl Drop for Reading<'_> {
 fn failed(outbox: &Outbox, task: TaskId, e: BoltError) -> Result<(), Fault> {
     match e {
         BoltError::Fail(cause) => outbox.fail_input(&cause),
-        BoltError::Fatal(cause) => {
-            outbox.fail_input(&cause);
-            return Err(fatal(task, &cause));
-        }
+        // The engine fails the tuple, or makes a dead letter of it.
+        BoltError::Fatal(cause) => return Err(fatal(task, &cause)),
     }
     Ok(())
 }
@@ -295,7 +321,7 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
     fn prepare(&mut self) -> Result<(), Fault> {
         for (at, task) in self.env.tasks.iter().enumerate() {
             self.outbox.set_source(*task);
-            let (ctx, _) = context(&self.env, *task);
+            let (ctx, _) = context(&self.env, *task, 0);
             self.tasks[at].prepare(&ctx).map_err(|e| fatal(*task, e.cause()))?;
         }
         Ok(())
@@ -314,6 +340,7 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
         let mut runs = Runs { histogram: env.latency.as_deref(), origin_ns: cursor.origin_ns(), count: 0 };
         self.pace.begin();
         outbox.set_origin(cursor.origin_ns());
+        outbox.set_in_tuple(true);
         // The usual cohort has one task and no hook.
         let only = self.index.only().filter(|_| !outbox.hooked());
         let mut end = BatchEnd::Done;
@@ -354,7 +381,10 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
             }
         }
         runs.close(|| clock.now_ns());
-        if end == BatchEnd::Done {
+        outbox.set_in_tuple(false);
+        // Also where it stops for a while: acks of what was executed leave before it goes on, and may not before what a sink
+        // flushes here (D4).
+        if end == BatchEnd::Done || outbox.tracks() {
             self.each(|bolt, out| bolt.batch_end(out))?;
         }
         Ok(end)
@@ -368,8 +398,49 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
 
     fn take_ended(&mut self, _: &mut Vec<TaskId>) {}
 
-    fn settle(&mut self, _: &[Ended]) -> Result<(), Fault> {
+    fn settle(&mut self, _: &[Ended], _: &mut usize) -> Result<(), Fault> {
         unreachable!("a bolt has no roots")
+    }
+
+    fn retire(&mut self, _: &[TaskId]) {}
+
+    fn restart(&mut self, tasks: &[TaskId]) -> Result<(), Fault> {
+        self.restarts += 1;
+        for task in tasks {
+            let at = self.index.place(*task).expect("a task of this cohort");
+            self.outbox.set_source(*task);
+            self.tasks[at] = (self.factory)();
+            let (ctx, _) = context(&self.env, *task, self.restarts);
+            self.tasks[at].prepare(&ctx).map_err(|e| fatal(*task, e.cause()))?;
+        }
+        Ok(())
+    }
+
+    fn resume_behind(&mut self, task: TaskId) {
+        self.resume_behind = Some(task);
+    }
+
+    fn dead_letter(&mut self, letter: &squall_engine::DeadLetter<'_>) -> Result<bool, Fault> {
+        let frame = letter.batch.iter().next().expect("a letter begins with its tuple");
+        let outbox = &*self.outbox;
+        let at = self.index.place(letter.task).expect("a task of this cohort");
+        let view = B::In::view(letter.port, &frame);
+        let input = Input { view, frame, outbox, stream: letter.batch.stream() };
+        let taken = match self.tasks[at].dead_letter(input, letter.cause, &mut self.out) {
+            Ok(taken) => taken,
+            Err(BoltError::Fail(_)) => return Ok(false),
+            Err(BoltError::Fatal(cause)) => return Err(fatal(letter.task, &cause)),
+        };
+        if !taken {
+            let Some(port) = &mut self.letters else { return Ok(false) };
+            port.emit(DeadLetter::new(&self.env, letter));
+        }
+        outbox.end_input();
+        Ok(true)
+    }
+
+    fn woken(&mut self) -> Result<(), Fault> {
+        self.each(|bolt, out| bolt.woken(out))
     }
 
     fn on_mark(&mut self, mark: &MarkRecord) -> Result<(), Fault> {
@@ -404,6 +475,9 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
 
     fn ports(&mut self, f: &mut dyn FnMut(&mut Port)) {
         self.out.visit(f);
+        if let Some(port) = &mut self.letters {
+            f(port);
+        }
     }
 
     fn cleanup(&mut self) {

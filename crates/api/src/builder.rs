@@ -15,13 +15,15 @@ use std::time::Duration;
 use serde::Serialize;
 use squall_engine::{CohortFactory, GroupingFactory, HookFactory, Registry, TaskHook};
 use squall_topology::{
-    ComponentSpec, CustomGrouping, Grouping, Machine, Placement, Plan, SubscriptionSpec, TopologyConfig, TopologyError,
-    TopologySpec,
+    ComponentSpec, CustomGrouping, DEAD_LETTERS, Grouping, Machine, Placement, Plan, SubscriptionSpec, TopologyConfig,
+    TopologyError, TopologySpec,
 };
 use squall_tuple::ids::{ComponentIx, StreamIx};
 use squall_tuple::{Field, Row, Tuple, TupleType};
 
 use crate::bolt::BoltCohort;
+use crate::cohort::Factory;
+use crate::letter::DeadLetter;
 use crate::spout::SpoutCohort;
 use crate::stream::OutputsDecl;
 use crate::{Accepts, Bolt, InputPort, Outputs, RowStream, RowStreams, Spout};
@@ -168,8 +170,9 @@ impl Topology {
         rows: &[RowStream],
         factory: impl Fn() -> S + Send + Sync + 'static,
     ) -> SpoutDecl<S::Out> {
-        let spec = ComponentSpec { placement: S::placement(), ..ComponentSpec::spout(name) };
-        let cohort: CohortFactory = Box::new(move |env| Box::new(SpoutCohort::<S>::new(env, &factory)));
+        let spec = ComponentSpec { placement: S::placement(), reliable: S::reliable(), ..ComponentSpec::spout(name) };
+        let factory: Factory<S> = Arc::new(factory);
+        let cohort: CohortFactory = Box::new(move |env| Box::new(SpoutCohort::<S>::new(env, factory.clone())));
         let (component, handles) = self.declare::<S::Out>(spec, cohort, rows);
         SpoutDecl { decl: Decl { shared: self.shared.clone(), component, handles } }
     }
@@ -181,7 +184,8 @@ impl Topology {
         factory: impl Fn() -> B + Send + Sync + 'static,
     ) -> BoltDecl<B> {
         let spec = ComponentSpec { placement: B::placement(), ..ComponentSpec::bolt(name) };
-        let cohort: CohortFactory = Box::new(move |env| Box::new(BoltCohort::<B>::new(env, &factory)));
+        let factory: Factory<B> = Arc::new(factory);
+        let cohort: CohortFactory = Box::new(move |env| Box::new(BoltCohort::<B>::new(env, factory.clone())));
         let (component, handles) = self.declare::<B::Out>(spec, cohort, rows);
         BoltDecl { decl: Decl { shared: self.shared.clone(), component, handles } }
     }
@@ -323,6 +327,13 @@ macro_rules! decl_methods {
 impl<O: Outputs> SpoutDecl<O> {
     decl_methods!();
 
+    /// Says whether it emits what has failed again until it is acknowledged, where that depends on its settings; see
+    /// [`Spout::reliable`].
+    pub fn reliable(self, is: bool) -> Self {
+        self.decl.change(|c| c.reliable = is);
+        self
+    }
+
     /// Handles of its streams.
     pub fn streams(self) -> O::Handles {
         self.decl.handles
@@ -343,6 +354,19 @@ impl<B: Bolt> BoltDecl<B> {
     /// Handles of its streams.
     pub fn streams(self) -> <B::Out as Outputs>::Handles {
         self.decl.handles
+    }
+
+    /// Its stream of dead letters: tuples that ended the same executor three times (the topology's `dead_letter_after`), or once
+    /// where no spout emits them again. Without this, or [`Bolt::dead_letter`], such tuples fail each time they come.
+    ///
+    /// Where the bolt has a stream of this name of its own, that is an error: implement [`Bolt::dead_letter`] then.
+    pub fn dead_letters(&self) -> StreamHandle<DeadLetter> {
+        let mut inner = self.decl.shared.borrow_mut();
+        let stream = inner.spec.streams.len() as StreamIx;
+        let ty = crate::stream::type_of::<DeadLetter>();
+        inner.spec.streams.push(crate::stream::stream_spec(self.decl.component, DEAD_LETTERS, &ty, false));
+        inner.types.push(ty);
+        StreamHandle::new(stream, self.decl.shared.clone())
     }
 
     /// Subscribes the bolt to a stream: `.on(words.fields([Word::WORD]))`.

@@ -9,6 +9,9 @@ use squall_tuple::ids::TaskId;
 
 use crate::{Cause, Context};
 
+/// Makes the instances of a component: at the start, and when an executor is restarted.
+pub(crate) type Factory<C> = Arc<dyn Fn() -> C + Send + Sync>;
+
 /// Finds a task's place in its cohort without a search: tasks of a component are contiguous in the topology.
 pub(crate) struct TaskIndex {
     first: TaskId,
@@ -44,9 +47,10 @@ impl TaskIndex {
 }
 
 /// A context for one task, and what its waker and its doorbell signal.
-pub(crate) fn context(env: &Rc<CohortEnv>, task: TaskId) -> (Context, Arc<Signal>) {
+/// `restarts`: of executors of its cohort, before.
+pub(crate) fn context(env: &Rc<CohortEnv>, task: TaskId, restarts: u32) -> (Context, Arc<Signal>) {
     let signal = Arc::new(Signal::default());
-    (Context { env: env.clone(), task, signal: signal.clone() }, signal)
+    (Context { env: env.clone(), task, signal: signal.clone(), restarts }, signal)
 }
 
 /// What may end the parking of a spout task.
@@ -85,7 +89,22 @@ impl Signal {
 
 /// The end of an executor; the engine adds the component's name.
 pub(crate) fn fatal(task: TaskId, cause: &Cause) -> Fault {
-    FaultDetails { component: String::new(), task, kind: FaultKind::Fatal, cause: cause.to_string(), at: None }.into()
+    FaultDetails {
+        component: String::new(),
+        task,
+        kind: FaultKind::Fatal,
+        cause: cause.to_string(),
+        at: None,
+        restarts: 0,
+    }
+    .into()
+}
+
+/// The end of a spout's source.
+pub(crate) fn source_ended(task: TaskId, cause: &Cause) -> Fault {
+    let mut fault = fatal(task, cause);
+    fault.kind = FaultKind::Source;
+    fault
 }
 
 #[cfg(test)]

@@ -130,6 +130,15 @@ pub trait Spout: 'static {
     /// The last call.
     fn cleanup(&mut self) {}
 
+    /// Whether it emits a tuple that has failed again until it is acknowledged, and all that were not acknowledged again after
+    /// the end of its own worker (D4). Shown by `plan`; a run does not fail because such a spout's roots did.
+    fn reliable() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
     /// Where its executors run unless the topology says otherwise.
     fn placement() -> Placement
     where
@@ -147,17 +156,18 @@ pub trait Bolt: 'static {
     /// What it emits: `()`, `Stream<T>`, or a struct of named streams (`#[derive(Outputs)]`).
     type Out: Outputs;
 
-    /// Once, before the first tuple.
+    /// Once, before the first tuple. Of an instance that takes the place of one that failed, [`Context::restarts`] is not 0.
     fn prepare(&mut self, ctx: &Context) -> Result<(), BoltError> {
         let _ = ctx;
         Ok(())
     }
 
     /// One tuple. `Ok` acknowledges it unless [`Input::keep`] took it over; `Err(BoltError::Fail)` fails it and goes
-    /// on; `Err(BoltError::Fatal)` and a panic end the executor.
+    /// on; `Err(BoltError::Fatal)` and a panic end the executor, which is restarted: the tuple fails, the state of the
+    /// executor's tasks is lost, and `prepare` is called on new instances.
     fn execute(&mut self, input: Input<'_, Self::In>, out: &mut Self::Out) -> Result<(), BoltError>;
 
-    /// After the last tuple of a batch: sinks flush here instead of per tuple.
+    /// After the last tuple of a batch, and before the acks of its tuples leave: sinks flush here instead of per tuple.
     fn batch_end(&mut self, out: &mut Self::Out) -> Result<(), BoltError> {
         let _ = out;
         Ok(())
@@ -174,6 +184,21 @@ pub trait Bolt: 'static {
     fn finish(&mut self, out: &mut Self::Out) -> Result<Finish, BoltError> {
         let _ = out;
         Ok(Finish::Done)
+    }
+
+    /// A tuple has ended this task's executor so often that it is not tried again (`dead_letter_after`); this is a new
+    /// instance. To hand it on, emit it with the error and return `true`: it is acknowledged. `false`, the default: it goes to
+    /// the stream declared with [`BoltDecl::dead_letters`](crate::BoltDecl::dead_letters), or fails.
+    fn dead_letter(&mut self, input: Input<'_, Self::In>, error: &str, out: &mut Self::Out) -> Result<bool, BoltError> {
+        let _ = (input, error, out);
+        Ok(false)
+    }
+
+    /// The task's [`Waker`](crate::Waker) was used, from any thread: what was waited for is there. Emits are unanchored unless
+    /// they say what to.
+    fn woken(&mut self, out: &mut Self::Out) -> Result<(), BoltError> {
+        let _ = out;
+        Ok(())
     }
 
     /// Reserved for watermarks and snapshots.

@@ -4,13 +4,14 @@ use std::any::Any;
 use std::fmt::Arguments;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use squall_engine::{CohortEnv, Level, ResultsFull, Wake, WorkerEvent, WorkerShared};
 use squall_metrics::{Counter, Gauge, SharedHistogram};
-use squall_topology::Plan;
+use squall_topology::{ComponentKind, Plan};
 use squall_tuple::ids::{TaskId, WorkerIx};
 
 use crate::Time;
@@ -21,6 +22,7 @@ pub struct Context {
     pub(crate) env: Rc<CohortEnv>,
     pub(crate) task: TaskId,
     pub(crate) signal: Arc<Signal>,
+    pub(crate) restarts: u32,
 }
 
 impl Context {
@@ -37,6 +39,18 @@ impl Context {
     /// Number of tasks of this component.
     pub fn task_count(&self) -> u32 {
         self.env.plan.tasks_of(self.env.component).len() as u32
+    }
+
+    /// How often executors of this component were restarted on this reactor: not 0 in the `prepare` of an instance that takes
+    /// the place of one that failed.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// Whether an instance of this task was there before, in this run: its executor was restarted, or its worker. What it wrote
+    /// elsewhere is there, so a sink goes on behind it.
+    pub fn takes_over(&self) -> bool {
+        self.restarts > 0 || self.env.outbox.epoch() > 0
     }
 
     /// Name of this component.
@@ -67,6 +81,12 @@ impl Context {
         let config = &self.env.plan.spec.components[self.env.component as usize].config;
         let map = config.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         serde_json::from_value(serde_json::Value::Object(map))
+    }
+
+    /// The topology's folder for state that outlasts a run, if it was given one (`--state`). It need not exist.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let spec = &self.env.plan.spec;
+        Some(Path::new(spec.config.state.as_ref()?).join(&spec.name))
     }
 
     /// The worker's one `T` of this name, shared by all its tasks; made by the task that asks first.
@@ -106,9 +126,14 @@ impl Context {
         Results { shared: self.env.shared.clone(), task: self.task }
     }
 
-    /// Ends `Next::Parked` of this spout task, from any thread.
+    /// Ends `Next::Parked` of this spout task, from any thread. Of a bolt: has [`Bolt::woken`](crate::Bolt::woken) called.
     pub fn waker(&self) -> Waker {
-        Waker { signal: self.signal.clone(), wake: self.env.wake.clone() }
+        let component = &self.env.plan.spec.components[self.env.component as usize];
+        let wake: Wake = match component.kind {
+            ComponentKind::Spout => self.env.wake.clone(),
+            ComponentKind::Bolt => Arc::new(self.env.outbox.bolt_waker()),
+        };
+        Waker { signal: self.signal.clone(), wake }
     }
 
     /// Ends `Next::Parked` of this spout task from another process: an eventfd to hand to it. Who publishes something and then
@@ -179,7 +204,7 @@ impl Results {
     }
 }
 
-/// Ends the parking of a spout task. Any thread may use it.
+/// Ends the parking of a spout task, or has a bolt's `woken` called. Any thread may use it.
 #[derive(Clone)]
 pub struct Waker {
     signal: Arc<Signal>,

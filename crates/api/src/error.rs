@@ -76,7 +76,8 @@ impl<E: Error + 'static> From<E> for BoltError {
     }
 }
 
-/// What `Spout` methods return when the source cannot go on: it ends the executor. A source that can go on (a bad
+/// What `Spout` methods return when the source cannot go on: it ends the worker, and unless that is restarted the run (a panic
+/// restarts the executor). A source that can go on (a bad
 /// record, a lost connection that is tried again) counts and logs instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoutError(Cause);

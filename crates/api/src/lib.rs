@@ -36,6 +36,7 @@
 // Lets the derives, whose code says `::squall::…`, work in this crate's own tests.
 extern crate self as squall;
 
+mod async_bolt;
 mod bolt;
 mod builder;
 mod cohort;
@@ -44,6 +45,8 @@ mod context;
 mod error;
 mod func;
 mod input;
+mod letter;
+mod replay;
 mod spout;
 mod stream;
 pub mod testing;
@@ -55,11 +58,14 @@ pub mod __rt {
     pub use squall_tuple::rkyv;
 }
 
+pub use async_bolt::{AsyncBolt, AsyncOptions, Calls};
 pub use builder::{BoltDecl, BuildError, Built, SpoutDecl, StreamHandle, Sub, Topology};
 pub use component::{Bolt, Failure, Next, Spout, TaskHook, Time};
 pub use context::{Clock, Context, Logger, Results, Waker};
 pub use error::{BoltError, Cause, SpoutError};
 pub use input::{Accepts, Input, InputPort, Inputs, PortDef};
+pub use letter::DeadLetter;
+pub use replay::{Replay, ReplayLimits};
 pub use squall_engine::{Anchor, FailKind, Finish, Level, MessageId, Port, ResultsFull, Way};
 pub use squall_macros::{Inputs, Outputs, Tuple};
 pub use squall_metrics::{Counter, Gauge, SharedHistogram};

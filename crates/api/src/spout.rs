@@ -7,7 +7,7 @@ use squall_engine::{BatchEnd, Cohort, CohortEnv, Ended, Fault, Finish, Outbox, O
 use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, Cursor, MarkRecord};
 
-use crate::cohort::{Signal, TaskIndex, context, fatal};
+use crate::cohort::{Factory, Signal, TaskIndex, context, source_ended};
 use crate::{Failure, Next, Outputs, OutputsBuilder, Spout, SpoutError};
 
 /// The clock is read so often that the origin time of a tuple is at most about this old (design §4, Clocks).
@@ -30,6 +30,8 @@ struct SpoutTask<S> {
     spout: S,
     state: State,
     signal: Arc<Signal>,
+    /// It has failed: nobody calls it until it is made anew, which one that has ended is not.
+    lost: bool,
 }
 
 pub(crate) struct SpoutCohort<S: Spout> {
@@ -46,6 +48,9 @@ pub(crate) struct SpoutCohort<S: Spout> {
     /// Task whose turn it is.
     first: usize,
     ended: Vec<TaskId>,
+    restarts: u32,
+    /// Makes new instances.
+    factory: Factory<S>,
 }
 
 /// Reads the clock every k emits, with k such that the last k took about [`ORIGIN_AGE_NS`] at most.
@@ -92,11 +97,15 @@ fn emit_run<S: Spout>(spout: &mut S, out: &mut S::Out, outbox: &Outbox, most: u3
 }
 
 impl<S: Spout> SpoutCohort<S> {
-    pub(crate) fn new(env: CohortEnv, factory: &dyn Fn() -> S) -> Self {
-        let tasks = env.tasks.iter();
-        let tasks =
-            tasks.map(|id| SpoutTask { id: *id, spout: factory(), state: State::Ready, signal: Arc::default() });
-        let tasks = tasks.collect();
+    pub(crate) fn new(env: CohortEnv, factory: Factory<S>) -> Self {
+        let task = |id: &TaskId| SpoutTask {
+            id: *id,
+            spout: factory(),
+            state: State::Ready,
+            signal: Arc::default(),
+            lost: false,
+        };
+        let tasks = env.tasks.iter().map(task).collect();
         let out = S::Out::build(&mut OutputsBuilder { env: &env });
         SpoutCohort {
             outbox: env.outbox.clone(),
@@ -109,6 +118,8 @@ impl<S: Spout> SpoutCohort<S> {
             goes_on: false,
             first: 0,
             ended: Vec::new(),
+            restarts: 0,
+            factory,
         }
     }
 
@@ -142,7 +153,7 @@ impl<S: Spout> SpoutCohort<S> {
             calls_left -= made;
             turn.calls += made;
             turn.progress |= made > 1;
-            match next.map_err(|e| fatal(task.id, e.cause()))? {
+            match next.map_err(|e| source_ended(task.id, e.cause()))? {
                 Next::Emitted => turn.progress = true,
                 Next::Idle => {
                     turn.idle = true;
@@ -176,9 +187,9 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
     fn prepare(&mut self) -> Result<(), Fault> {
         for task in &mut self.tasks {
             self.outbox.set_source(task.id);
-            let (ctx, signal) = context(&self.env, task.id);
+            let (ctx, signal) = context(&self.env, task.id, 0);
             task.signal = signal;
-            task.spout.prepare(&ctx).map_err(|e| fatal(task.id, e.cause()))?;
+            task.spout.prepare(&ctx).map_err(|e| source_ended(task.id, e.cause()))?;
         }
         Ok(())
     }
@@ -204,6 +215,7 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
             let task = &mut self.tasks[at];
             match task.state {
                 State::Ended => continue,
+                _ if task.lost => continue,
                 State::Sleeping { until_ns } if now_ns < until_ns => {}
                 State::Parked if !task.signal.take() => {}
                 State::Ready | State::Sleeping { .. } | State::Parked => {
@@ -227,7 +239,9 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
     fn stop_spout(&mut self) {
         for at in 0..self.tasks.len() {
             if !matches!(self.tasks[at].state, State::Ended) {
-                self.tasks[at].spout.deactivate();
+                if !self.tasks[at].lost {
+                    self.tasks[at].spout.deactivate();
+                }
                 self.end(at);
             }
         }
@@ -237,16 +251,20 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
         into.append(&mut self.ended);
     }
 
-    fn settle(&mut self, ended: &[Ended]) -> Result<(), Fault> {
+    fn settle(&mut self, ended: &[Ended], told: &mut usize) -> Result<(), Fault> {
         for Ended { task: id, message, outcome } in ended {
+            *told += 1;
             let at = self.index.place(*id).expect("a root of a task of this cohort");
             let task = &mut self.tasks[at];
+            if task.lost {
+                continue;
+            }
             self.outbox.set_source(*id);
-            let told = match *outcome {
+            let heard = match *outcome {
                 Outcome::Acked => task.spout.ack(*message),
                 Outcome::Failed(reason) => task.spout.fail(*message, Failure { reason, plan: &self.env.plan }),
             };
-            told.map_err(|e| fatal(*id, e.cause()))?;
+            heard.map_err(|e| source_ended(*id, e.cause()))?;
             // As its waker would: one that was used meanwhile is the same wake.
             if matches!(task.state, State::Parked) {
                 task.signal.wake();
@@ -261,10 +279,10 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
 
     fn tick(&mut self) -> Result<(), Fault> {
         // A task that has ended has sent its marks: nothing may follow them.
-        for task in self.tasks.iter_mut().filter(|t| !matches!(t.state, State::Ended)) {
+        for task in self.tasks.iter_mut().filter(|t| !t.lost && !matches!(t.state, State::Ended)) {
             self.outbox.set_source(task.id);
             self.outbox.begin_call();
-            task.spout.tick(&mut self.out).map_err(|e| fatal(task.id, e.cause()))?;
+            task.spout.tick(&mut self.out).map_err(|e| source_ended(task.id, e.cause()))?;
         }
         Ok(())
     }
@@ -278,9 +296,40 @@ impl<S: Spout> Cohort for SpoutCohort<S> {
     }
 
     fn cleanup(&mut self) {
-        for task in &mut self.tasks {
+        for task in self.tasks.iter_mut().filter(|t| !t.lost) {
             task.spout.cleanup();
         }
         self.outbox.cleanup_hooks();
+    }
+
+    fn retire(&mut self, tasks: &[TaskId]) {
+        self.tasks.iter_mut().filter(|t| tasks.contains(&t.id)).for_each(|t| t.lost = true);
+    }
+
+    fn restart(&mut self, tasks: &[TaskId]) -> Result<(), Fault> {
+        self.restarts += 1;
+        let again = |t: &&mut SpoutTask<S>| tasks.contains(&t.id) && !matches!(t.state, State::Ended);
+        for task in self.tasks.iter_mut().filter(again) {
+            self.outbox.set_source(task.id);
+            task.spout = (self.factory)();
+            let (ctx, signal) = context(&self.env, task.id, self.restarts);
+            task.signal = signal;
+            task.spout.prepare(&ctx).map_err(|e| source_ended(task.id, e.cause()))?;
+            task.state = State::Ready;
+            task.lost = false;
+        }
+        Ok(())
+    }
+
+    fn resume_behind(&mut self, _: TaskId) {
+        unreachable!("a spout has no input")
+    }
+
+    fn dead_letter(&mut self, _: &squall_engine::DeadLetter<'_>) -> Result<bool, Fault> {
+        unreachable!("a spout has no input")
+    }
+
+    fn woken(&mut self) -> Result<(), Fault> {
+        Ok(())
     }
 }

@@ -190,8 +190,11 @@ impl Outputs for RowStreams {
     }
 
     fn build(b: &mut OutputsBuilder<'_>) -> Self {
-        let streams = b.env.plan.streams_of(b.env.component);
-        RowStreams(streams.iter().map(|s| Stream { port: b.env.port(*s), of: PhantomData }).collect())
+        let plan = &b.env.plan;
+        // Not the stream of dead letters, which is the cohort's.
+        let streams =
+            plan.streams_of(b.env.component).iter().filter(|s| plan.spec.streams[**s as usize].schema.dynamic);
+        RowStreams(streams.map(|s| Stream { port: b.env.port(*s), of: PhantomData }).collect())
     }
 
     fn visit(&mut self, f: &mut dyn FnMut(&mut Port)) {

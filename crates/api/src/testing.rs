@@ -464,7 +464,8 @@ where
         let grouping = Grouping::Global;
         spec.subscriptions.push(SubscriptionSpec { stream, to: 0, port: port as u16, grouping, feedback: false });
     }
-    spec.config = TopologyConfig { reactors: Some(1), ..TopologyConfig::default() };
+    // What ends the executor is what a test wants to see.
+    spec.config = TopologyConfig { reactors: Some(1), executor_restarts: 0, ..TopologyConfig::default() };
 }
 
 /// What a topology under test came to.

@@ -6,114 +6,41 @@ extern crate squall_api as squall;
 
 #[path = "support/feed.rs"]
 mod feed;
+#[path = "support/storm.rs"]
+mod storm;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use feed::{Fed, Feeder, Num, PLACEMENTS, place};
 use squall::prelude::*;
-use squall::{TaskHook, TaskId};
+use storm::{Ack, AckEveryOther, Branching, ResetTimeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Emits so many tuples for each.
-struct Branching(u64);
-
-impl Bolt for Branching {
-    type In = Num;
-    type Out = Stream<Num>;
-
-    fn execute(&mut self, _: Input<'_, Num>, out: &mut Stream<Num>) -> Result<(), BoltError> {
-        (0..self.0).for_each(|n| out.emit(Num { n }));
-        Ok(())
-    }
-}
-
-/// Emits one tuple for so many, anchored to all of them.
-struct Agg {
-    of: usize,
-    held: Vec<Anchor>,
-}
-
-impl Agg {
-    fn of(of: usize) -> impl Fn() -> Agg + Send + Sync {
-        move || Agg { of, held: Vec::new() }
-    }
-}
-
-impl Bolt for Agg {
-    type In = Num;
-    type Out = Stream<Num>;
-
-    fn execute(&mut self, input: Input<'_, Num>, out: &mut Stream<Num>) -> Result<(), BoltError> {
-        self.held.push(input.keep().1);
-        if self.held.len() == self.of {
-            let all: Vec<&Anchor> = self.held.iter().collect();
-            out.anchored(&all, Num { n: 1 });
-            self.held.drain(..).for_each(Anchor::ack);
-        }
-        Ok(())
-    }
-}
-
-struct Ack;
-
-impl Bolt for Ack {
-    type In = Num;
-    type Out = ();
-
-    fn execute(&mut self, _: Input<'_, Num>, _: &mut ()) -> Result<(), BoltError> {
-        Ok(())
-    }
-}
-
-/// `testAcking`: three spouts, branching into an aggregation over all of them, and branching again.
 #[test]
 fn roots_of_three_spouts_that_meet_in_an_aggregation_are_acked_when_all_of_their_tuples_are_used() {
     for placement in PLACEMENTS {
         let t = Topology::new("acking");
         place(&t, placement);
-        let feeders = [Feeder::default(), Feeder::default(), Feeder::default()];
-        let [one, two, three] = &feeders;
-        let spouts = [("1", one), ("2", two), ("3", three)].map(|(name, f)| {
-            let f = f.clone();
-            t.spout(name, move || f.spout())
-        });
-        let [b4, b5, b6] = [("4", 2, 0), ("5", 4, 1), ("6", 1, 2)]
-            .map(|(name, branches, from)| t.bolt(name, move || Branching(branches)).on(spouts[from].shuffle()));
-        let b7 = t.bolt("7", Agg::of(3)).on(b4.shuffle()).on(b5.shuffle()).on(b6.shuffle());
-        let b8 = t.bolt("8", || Branching(2)).on(b7.shuffle());
-        t.bolt("9", || Ack).on(b8.shuffle());
+        let feeders = storm::acking(&t);
         let mut fed = Fed::start(t);
-        let mut step = |feeds: &[&Feeder], acked: [usize; 3]| {
-            feeds.iter().for_each(|f| f.feed(7, 1));
+        for (spout, acked) in storm::ACKING_STEPS {
+            feeders[spout].feed(7, 1);
             fed.settle();
             let got = feeders.each_ref().map(|f| f.acks().len());
             assert_eq!(got, acked, "in placement {placement:?}");
             assert!(feeders.iter().all(|f| f.fails().is_empty()));
-        };
-        step(&[one], [0, 0, 0]);
-        step(&[two], [1, 1, 0]);
-        step(&[one], [0, 0, 0]);
-        step(&[one], [1, 0, 0]);
-        step(&[three], [0, 0, 0]);
-        // The second tuple of `1`'s last root, that of `3` and the four of `2` make two sets of three.
-        step(&[two], [1, 1, 1]);
+        }
     }
 }
 
-/// `testAckBranching`: a diamond with an aggregation of four.
 #[test]
 fn a_diamond_acks_both_roots_when_the_aggregation_has_four() {
     for placement in PLACEMENTS {
         let t = Topology::new("diamond");
         place(&t, placement);
-        let feeder = Feeder::default();
-        let f = feeder.clone();
-        let spout = t.spout("1", move || f.spout());
-        let left = t.bolt("2", || Branching(1)).on(spout.shuffle());
-        let right = t.bolt("3", || Branching(1)).on(spout.shuffle());
-        t.bolt("4", Agg::of(4)).on(left.shuffle()).on(right.shuffle());
+        let feeder = storm::diamond(&t);
         let mut fed = Fed::start(t);
         feeder.feed(1, 1);
         fed.settle();
@@ -127,32 +54,12 @@ fn a_diamond_acks_both_roots_when_the_aggregation_has_four() {
     }
 }
 
-/// Anchors its output twice to its input.
-struct DupAnchor;
-
-impl Bolt for DupAnchor {
-    type In = Num;
-    type Out = Stream<Num>;
-
-    fn execute(&mut self, input: Input<'_, Num>, out: &mut Stream<Num>) -> Result<(), BoltError> {
-        let (num, anchor) = input.keep();
-        out.anchored(&[&anchor, &anchor], num);
-        anchor.ack();
-        Ok(())
-    }
-}
-
-/// `testAckingSelfAnchor`.
 #[test]
 fn anchoring_twice_to_the_same_tuple_acks_it_once() {
     for placement in PLACEMENTS {
         let t = Topology::new("self-anchor");
         place(&t, placement);
-        let feeder = Feeder::default();
-        let f = feeder.clone();
-        let spout = t.spout("1", move || f.spout());
-        let dup = t.bolt("2", || DupAnchor).on(spout.shuffle());
-        t.bolt("3", || Ack).on(dup.shuffle());
+        let feeder = storm::self_anchor(&t);
         let mut fed = Fed::start(t);
         feeder.feed(1, 1);
         fed.settle();
@@ -161,26 +68,6 @@ fn anchoring_twice_to_the_same_tuple_acks_it_once() {
         fed.settle();
         assert_eq!(feeder.acks().len(), 3, "in placement {placement:?}");
         assert_eq!(feeder.fails(), []);
-    }
-}
-
-/// Acks the first, third and so on, and keeps the others.
-#[derive(Default)]
-struct AckEveryOther {
-    seen: u64,
-    kept: Vec<Anchor>,
-}
-
-impl Bolt for AckEveryOther {
-    type In = Num;
-    type Out = ();
-
-    fn execute(&mut self, input: Input<'_, Num>, _: &mut ()) -> Result<(), BoltError> {
-        self.seen += 1;
-        if self.seen.is_multiple_of(2) {
-            self.kept.push(input.keep().1);
-        }
-        Ok(())
     }
 }
 
@@ -206,33 +93,6 @@ fn a_tuple_that_nobody_ends_fails_at_the_message_timeout() {
         let stats = fed.stats("1");
         assert_eq!((stats.roots, stats.acked, stats.failed), (3, 2, 1));
         assert_eq!(stats.roots_failed, [("timed out".to_owned(), 1)].into());
-    }
-}
-
-/// Storm's `ResetTimeoutBolt`.
-#[derive(Default)]
-struct ResetTimeout {
-    seen: u64,
-    first: Option<Anchor>,
-    second: Option<Anchor>,
-}
-
-impl Bolt for ResetTimeout {
-    type In = Num;
-    type Out = ();
-
-    fn execute(&mut self, input: Input<'_, Num>, _: &mut ()) -> Result<(), BoltError> {
-        self.seen += 1;
-        match self.seen {
-            1 => self.first = Some(input.keep().1),
-            2 => {
-                self.first.as_ref().unwrap().reset_timeout();
-                self.second = Some(input.keep().1);
-            }
-            5 => self.first.take().unwrap().ack(),
-            _ => self.first.as_ref().unwrap().reset_timeout(),
-        }
-        Ok(())
     }
 }
 
@@ -264,77 +124,19 @@ fn a_kept_tuple_lives_as_long_as_its_timeout_is_reset() {
     }
 }
 
-#[derive(Default, Clone, Copy, Debug, PartialEq)]
-struct Seen {
-    emitted: u64,
-    acked: u64,
-    failed: u64,
-    executed: u64,
-}
-
-struct CountingHook(Arc<Mutex<Seen>>);
-
-impl TaskHook for CountingHook {
-    fn on_emit(&mut self, _: TaskId, _: u32, _: &mut dyn Iterator<Item = TaskId>) {
-        self.0.lock().unwrap().emitted += 1;
-    }
-
-    fn on_execute(&mut self, _: TaskId, _: u32, _: TaskId) {
-        self.0.lock().unwrap().executed += 1;
-    }
-
-    fn on_ack(&mut self, _: TaskId) {
-        self.0.lock().unwrap().acked += 1;
-    }
-
-    fn on_fail(&mut self, _: TaskId, _: &str) {
-        self.0.lock().unwrap().failed += 1;
-    }
-}
-
-/// Emits; acks while it has acked as much as failed, else fails.
-struct Hooked {
-    seen: Arc<Mutex<Seen>>,
-    rows: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl Bolt for Hooked {
-    type In = Num;
-    type Out = Stream<Num>;
-
-    fn execute(&mut self, _: Input<'_, Num>, out: &mut Stream<Num>) -> Result<(), BoltError> {
-        let seen = *self.seen.lock().unwrap();
-        self.rows.lock().unwrap().push(seen);
-        out.emit(Num { n: 0 });
-        if seen.acked == seen.failed { Ok(()) } else { Err(BoltError::fail("every other")) }
-    }
-}
-
-/// `testHooks`. Storm counts the ack's own message as an emit, and an execution when it is over; here acks are no tuples, and
-/// an execution counts when it begins. So its (2, 1, 0, 1) is (1, 1, 0, 2).
+/// `testHooks`.
 #[test]
 fn hooks_see_each_emit_ack_fail_and_execution_also_of_the_spout() {
     let t = Topology::new("hooks");
-    let feeder = Feeder::default();
-    let f = feeder.clone();
-    let (seen, rows) = (Arc::new(Mutex::new(Seen::default())), Arc::new(Mutex::new(Vec::new())));
-    let of_spout = Arc::new(Mutex::new(Seen::default()));
-    let hook = of_spout.clone();
-    let spout = t.spout("1", move || f.spout()).hook(move || CountingHook(hook.clone()));
-    let (s, r, hook) = (seen.clone(), rows.clone(), seen.clone());
-    let bolt = t.bolt("2", move || Hooked { seen: s.clone(), rows: r.clone() });
-    let bolt = bolt.on(spout.shuffle()).hook(move || CountingHook(hook.clone()));
-    t.bolt("3", || Ack).on(bolt.shuffle());
+    let run = storm::hooks(&t);
     let mut fed = Fed::start(t);
     for id in 1..=4 {
-        feeder.feed(id, 1);
+        run.feeder.feed(id, 1);
         fed.settle();
     }
-    let row = |emitted, acked, failed, executed| Seen { emitted, acked, failed, executed };
-    assert_eq!(*rows.lock().unwrap(), [row(0, 0, 0, 1), row(1, 1, 0, 2), row(2, 1, 1, 3), row(3, 2, 1, 4)]);
-    assert_eq!(*of_spout.lock().unwrap(), row(4, 2, 2, 0));
-    assert_eq!(feeder.acks(), [1, 3]);
-    assert_eq!(feeder.fails(), [(2, "failed by 2".into()), (4, "failed by 2".into())]);
+    storm::check_hooks(&run);
+    assert_eq!(run.feeder.acks(), [1, 3]);
+    assert_eq!(run.feeder.fails(), [(2, "failed by 2".into()), (4, "failed by 2".into())]);
 }
 
 // Beyond Storm's scenarios.

@@ -28,7 +28,9 @@ extern crate squall_api as squall;
 pub mod expression;
 mod lines;
 mod log;
+mod offsets;
 pub mod registry;
+mod reliable;
 mod rows;
 mod sinks;
 mod sources;
@@ -41,6 +43,7 @@ pub use lines::{
     RowLines, Share, Start,
 };
 pub use log::{LogAppend, LogRead, ReadFrom};
+pub use offsets::{OffsetError, OffsetStore};
 pub use rows::OnError;
 pub use sinks::{FileSink, LogRows, Null, NullRows, Print, PrintRows, TcpSink};
 pub use sources::{Form, Generator, Interval, Keys, Stdin, TcpLines, Udp};

@@ -282,6 +282,7 @@ fn a_followed_file_gives_what_is_appended_while_the_topology_runs() {
     let path = folder.path().join("log");
     fs::write(&path, "0\n1\n").unwrap();
     let topology = Topology::new("follow");
+    topology.configure(|c| c.executor_restarts = 0);
     let lines = squall_components::RowLines::over([path.clone()]);
     let lines = lines.follow(squall_components::Start::Beginning, Duration::from_millis(100));
     let declared = lines.declare(Place::new(&topology, "spout")).unwrap();

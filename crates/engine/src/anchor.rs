@@ -20,6 +20,8 @@ pub(crate) enum End {
     Failed(String),
     /// Its roots are to wait longer.
     NotYet,
+    /// No tuple: a task of the cohort is to be called.
+    Woken,
 }
 
 /// Mailbox of a cohort for the ends of its kept tuples. Bounded by the tuples that the component itself keeps, and by the
@@ -36,6 +38,11 @@ impl AckHome {
 
     pub(crate) fn pop(&self) -> Option<AckReport> {
         self.reports.pop()
+    }
+
+    /// Has the cohort's `woken` called.
+    pub(crate) fn wake_cohort(&self) {
+        self.push(AckReport { roots: Vec::new(), workers: 0, end: End::Woken });
     }
 
     fn push(&self, report: AckReport) {
@@ -109,6 +116,13 @@ impl Anchor {
         if let Some(r) = self.roots.iter().find(|r| r.root == root) {
             r.xor.fetch_xor(xor, Ordering::Relaxed);
         }
+    }
+
+    /// Takes what it knows, to end its tuple elsewhere: roots with the XOR to acknowledge, and workers.
+    pub(crate) fn disarm(&mut self) -> Option<(Vec<AnchorEdge>, u32)> {
+        self.home.take()?;
+        let edge = |r: &Root| AnchorEdge { root: r.root, edge: r.xor.load(Ordering::Relaxed) };
+        Some((self.roots.iter().map(edge).collect(), self.workers.load(Ordering::Relaxed)))
     }
 
     fn end(&mut self, end: End) {

@@ -45,6 +45,20 @@ pub struct SpoutTurn {
     pub calls: u32,
 }
 
+/// A tuple that ended its executor once too often.
+pub struct DeadLetter<'a> {
+    /// A batch that begins with it.
+    pub batch: &'a Batch<'a>,
+    /// The input it came in on.
+    pub port: u16,
+    /// The task that could not process it.
+    pub task: TaskId,
+    /// What it did, the last time.
+    pub cause: &'a str,
+    /// How often.
+    pub failures: u32,
+}
+
 /// See the module. All calls come from the one thread of the cohort's reactor.
 pub trait Cohort {
     /// Prepares every task, in order.
@@ -70,8 +84,9 @@ pub trait Cohort {
     /// Tasks that ended since the last call.
     fn take_ended(&mut self, into: &mut Vec<TaskId>);
 
-    /// Tells spout tasks what became of their roots, those that have ended too.
-    fn settle(&mut self, ended: &[Ended]) -> Result<(), Fault>;
+    /// Tells spout tasks what became of their roots, those that have ended too, but not those that are lost. `told` counts
+    /// the ones that it has come to, so after a panic it names the one.
+    fn settle(&mut self, ended: &[Ended], told: &mut usize) -> Result<(), Fault>;
 
     /// A mark that is not an end of stream.
     fn on_mark(&mut self, mark: &MarkRecord) -> Result<(), Fault>;
@@ -87,4 +102,20 @@ pub trait Cohort {
 
     /// The last call: release what `prepare` took.
     fn cleanup(&mut self);
+
+    /// These tasks have failed: none of them is called until [`Cohort::restart`].
+    fn retire(&mut self, tasks: &[TaskId]);
+
+    /// Makes new instances of these tasks and prepares them.
+    fn restart(&mut self, tasks: &[TaskId]) -> Result<(), Fault>;
+
+    /// The next tuple executed is one that has been executed by some of its tasks: it goes on behind this one.
+    fn resume_behind(&mut self, task: TaskId);
+
+    /// Hands a tuple that the component could not process to its stream of dead letters and ends it. `false`: the component
+    /// has none, and the tuple is not ended.
+    fn dead_letter(&mut self, letter: &DeadLetter<'_>) -> Result<bool, Fault>;
+
+    /// A waker of a task was used: calls those who asked.
+    fn woken(&mut self) -> Result<(), Fault>;
 }

@@ -10,6 +10,8 @@ use squall_tuple::ids::TaskId;
 pub enum FaultKind {
     /// The component returned a fatal error.
     Fatal,
+    /// A spout says that its source cannot go on. Its executor is not restarted: only who runs the topology can help.
+    Source,
     /// The component panicked.
     Panic,
     /// One call emitted more than the component's burst memory.
@@ -59,37 +61,49 @@ pub struct FaultDetails {
     pub cause: String,
     /// Where in its input it happened: stream, source task and position in the batch.
     pub at: Option<String>,
+    /// How often its executor had been restarted before, where that is why it is not again.
+    pub restarts: u32,
+}
+
+impl Fault {
+    /// What happened, for a line that names component and task.
+    pub(crate) fn short(&self) -> String {
+        let FaultDetails { cause, at, .. } = &**self;
+        let at = at.as_ref().map_or_else(String::new, |at| format!(" (at {at})"));
+        match self.kind {
+            FaultKind::Fatal | FaultKind::Source => format!("ended with a fatal error: {cause}{at}"),
+            FaultKind::Panic => format!("panicked: {cause}{at}"),
+            FaultKind::Burst | FaultKind::TupleTooLarge => format!("{cause}{at}"),
+            FaultKind::Prepare => format!("could not be prepared: {cause}{at}"),
+        }
+    }
+}
+
+impl Fault {
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> String {
+        match self.kind {
+            FaultKind::Fatal | FaultKind::Source | FaultKind::Prepare => "mend the cause and run again".to_owned(),
+            FaultKind::Panic => format!(
+                "this is a bug in {}: its message and place are on stderr, RUST_BACKTRACE=1 shows the way there",
+                self.component
+            ),
+            FaultKind::Burst => {
+                "emit less per call (from `finish`: return Finish::More), or raise the component's burst bytes"
+                    .to_owned()
+            }
+            FaultKind::TupleTooLarge => "emit smaller tuples, or raise the topology's max_tuple_bytes".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FaultDetails { component, task, cause, .. } = &**self;
-        match self.kind {
-            FaultKind::Fatal => write!(f, "{component} (task {task}) ended with a fatal error: {cause}")?,
-            FaultKind::Panic => write!(f, "{component} (task {task}) panicked: {cause}")?,
-            FaultKind::Burst => write!(f, "{component} (task {task}) {cause}")?,
-            FaultKind::TupleTooLarge => write!(f, "{component} (task {task}) {cause}")?,
-            FaultKind::Prepare => write!(f, "{component} (task {task}) could not be prepared: {cause}")?,
+        write!(f, "{} (task {}) {}", self.component, self.task, self.short())?;
+        if self.restarts > 0 {
+            write!(f, "; it had been restarted {} times in a row", self.restarts)?;
         }
-        if let Some(at) = &self.at {
-            write!(f, " (at {at})")?;
-        }
-        match self.kind {
-            FaultKind::Fatal | FaultKind::Prepare => {
-                write!(f, "; mend the cause and run again")
-            }
-            FaultKind::Panic => write!(
-                f,
-                "; this is a bug in {component}: its message and place are on stderr, RUST_BACKTRACE=1 shows the way there"
-            ),
-            FaultKind::Burst => write!(
-                f,
-                "; emit less per call (from `finish`: return Finish::More), or raise the component's burst bytes"
-            ),
-            FaultKind::TupleTooLarge => {
-                write!(f, "; emit smaller tuples, or raise the topology's max_tuple_bytes")
-            }
-        }
+        write!(f, "; {}", self.remedy())
     }
 }
 

@@ -31,6 +31,13 @@ pub(crate) struct InputRoots {
     workers: Cell<u32>,
 }
 
+/// Roots that were taken from a call that broke off, each with what is to be acknowledged of it.
+#[derive(Default)]
+pub(crate) struct TakenRoots {
+    pub(crate) roots: Vec<AnchorEdge>,
+    pub(crate) workers: u32,
+}
+
 impl Default for InputRoots {
     fn default() -> Self {
         InputRoots {
@@ -66,6 +73,12 @@ impl InputRoots {
                 many.extend(own);
             }
         }
+    }
+
+    /// A tuple goes on whose roots were taken.
+    pub(crate) fn begin_again(&self, taken: &TakenRoots) {
+        self.begin(taken.roots.iter().copied());
+        self.workers.set(taken.workers);
     }
 
     /// Whether there is any.

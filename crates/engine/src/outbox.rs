@@ -19,7 +19,7 @@ use crate::env::Registry;
 use crate::env::Wake;
 use crate::fault::{EmitRefused, FaultKind};
 use crate::hook::{TaskHook, Way};
-use crate::input::InputRoots;
+use crate::input::{InputRoots, TakenRoots};
 use crate::ledger::{Ended, FailReason, Ledger, MessageId, Outcome};
 use crate::pool::BatchPool;
 
@@ -88,6 +88,40 @@ pub(crate) struct OutboxParts {
     pub(crate) acking: bool,
 }
 
+/// A call that goes on with a kept tuple. Dropped without an end, it fails the tuple.
+#[must_use = "a dropped call fails its tuple"]
+pub struct KeptCall<'o> {
+    outbox: &'o Outbox,
+    /// What the call around it has done: kept its tuple.
+    kept: bool,
+    origin: u64,
+    ended: bool,
+}
+
+impl KeptCall<'_> {
+    /// The tuple ends well.
+    pub fn ack(mut self) {
+        self.ended = true;
+        self.outbox.end_input();
+    }
+
+    /// The tuple fails.
+    pub fn fail(mut self, cause: &dyn std::fmt::Display) {
+        self.ended = true;
+        self.outbox.fail_input(cause);
+    }
+}
+
+impl Drop for KeptCall<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.outbox.fail_input(&"its call broke off");
+        }
+        self.outbox.kept.set(self.kept);
+        self.outbox.origin_ns.set(self.origin);
+    }
+}
+
 /// See the module. Shared by `Rc` between the cohort's ports and its loop.
 pub struct Outbox {
     component: ComponentIx,
@@ -110,6 +144,12 @@ pub struct Outbox {
     emitted: Cell<u64>,
     acked: Cell<u64>,
     failed: Cell<u64>,
+    /// Of those: without roots, so that nobody emits them again.
+    lost: Cell<u64>,
+    /// A tuple is being executed, so that a panic is its.
+    in_tuple: Cell<bool>,
+    /// A waker of a bolt's task was used.
+    woken: Cell<bool>,
     acks: Rc<AckFolds>,
     ledger: Option<RefCell<Ledger>>,
     /// A root has begun in the ledger.
@@ -149,6 +189,9 @@ impl Outbox {
             emitted: Cell::new(0),
             acked: Cell::new(0),
             failed: Cell::new(0),
+            lost: Cell::new(0),
+            in_tuple: Cell::new(false),
+            woken: Cell::new(false),
             acks,
             ledger: ledger.map(RefCell::new),
             has_roots: Cell::new(false),
@@ -163,6 +206,17 @@ impl Outbox {
             has_home: Cell::new(false),
             wake,
         }
+    }
+
+    /// Whether trees have been worked on here: acks leave at the end of a turn.
+    #[inline]
+    pub fn tracks(&self) -> bool {
+        self.acks.is_live()
+    }
+
+    /// Incarnation of the worker.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Task whose emits follow.
@@ -308,9 +362,71 @@ impl Outbox {
         if self.kept.replace(false) {
             return;
         }
+        let input = self.taken();
+        self.fail_taken(&input, cause);
+    }
+
+    /// Fails a tuple whose roots were taken.
+    pub(crate) fn fail_taken(&self, input: &TakenRoots, cause: &dyn std::fmt::Display) {
         self.count_failed(cause);
+        self.count_lost(&input.roots);
         let detail = self.failed_here();
-        self.input.end(|r, _| self.settle(r, AckKind::Fail, detail));
+        input.roots.iter().for_each(|r| self.settle(*r, AckKind::Fail, detail));
+    }
+
+    /// The call on the current tuple broke off: takes its roots, with what its emits added to them. `None`: it was kept, and
+    /// its anchor ends it.
+    #[cold]
+    pub(crate) fn take_input(&self) -> Option<TakenRoots> {
+        let input = self.taken();
+        (!self.kept.replace(false)).then_some(input)
+    }
+
+    fn taken(&self) -> TakenRoots {
+        let mut taken = TakenRoots::default();
+        self.input.end(|r, workers| {
+            taken.roots.push(r);
+            taken.workers = workers;
+        });
+        taken
+    }
+
+    /// Makes a tuple that broke off the current one again.
+    #[cold]
+    pub(crate) fn restore_input(&self, input: TakenRoots) {
+        self.input.begin_again(&input);
+    }
+
+    /// Whether what is called is on a tuple, or on none (`batch_end` …): said by the cohort, once per batch.
+    #[inline]
+    pub fn set_in_tuple(&self, is: bool) {
+        self.in_tuple.set(is);
+    }
+
+    pub(crate) fn take_in_tuple(&self) -> bool {
+        self.in_tuple.replace(false)
+    }
+
+    fn count_lost(&self, roots: &[AnchorEdge]) {
+        if roots.is_empty() {
+            self.lost.set(self.lost.get() + 1);
+        }
+    }
+
+    /// Failed tuples without roots, so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.get()
+    }
+
+    /// Whether a waker of a bolt's task was used since the last call.
+    pub(crate) fn take_woken(&self) -> bool {
+        self.woken.replace(false)
+    }
+
+    /// A waker for the tasks of a bolt here: the cohort's `woken` is called after it was used, from any thread.
+    pub fn bolt_waker(&self) -> impl Fn() + Send + Sync + use<> {
+        let home = self.ack_home();
+        move || home.wake_cohort()
     }
 
     /// The clocks of the current input tuple's roots start anew.
@@ -366,6 +482,16 @@ impl Outbox {
         self.home.borrow_mut().get_or_insert_with(|| Arc::new(AckHome::new(self.wake.clone()))).clone()
     }
 
+    /// Goes back to a tuple that was kept: until the end of what this gives, emits are anchored to it as those of its call were.
+    /// Also within the call on another one, which has been kept.
+    pub fn begin_kept(&self, mut anchor: Anchor, origin_ns: u64) -> KeptCall<'_> {
+        let (kept, origin) = (self.kept.replace(false), self.origin_ns.replace(origin_ns));
+        let roots = anchor.disarm();
+        let (edges, workers) = roots.unwrap_or_default();
+        self.restore_input(TakenRoots { roots: edges, workers });
+        KeptCall { outbox: self, kept, origin, ended: false }
+    }
+
     /// Takes in what kept anchors reported since the last call.
     pub(crate) fn drain_home(&self) -> usize {
         let Some(home) = self.home.borrow().clone() else {
@@ -377,6 +503,7 @@ impl Outbox {
             let (kind, detail) = match &report.end {
                 End::Failed(cause) => {
                     self.count_failed(cause);
+                    self.count_lost(&report.roots);
                     (AckKind::Fail, self.failed_here())
                 }
                 End::Acked => {
@@ -384,6 +511,10 @@ impl Outbox {
                     (AckKind::Ack, report.workers)
                 }
                 End::NotYet => (AckKind::Reset, 0),
+                End::Woken => {
+                    self.woken.set(true);
+                    continue;
+                }
             };
             report.roots.iter().for_each(|r| self.settle(*r, kind, detail));
         }
@@ -406,6 +537,8 @@ impl Outbox {
         // One tuple larger than the burst memory passes, as it passes the credit of a link.
         let first = self.sealed_bytes.get() == self.call_base.get();
         if bytes > self.burst_bytes + self.open_bytes.get() && !first {
+            // It holds tuples of the calls before, too.
+            self.seal_own(sealed);
             EmitRefused::throw(
                 FaultKind::Burst,
                 format!("emitted more than its burst memory of {} bytes in one call", self.burst_bytes),

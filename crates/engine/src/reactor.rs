@@ -63,6 +63,8 @@ pub(crate) struct ReactorSnapshot {
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 /// How long the loss of a link waits for the news of what caused it.
 const PEER_NEWS_WAIT: Duration = Duration::from_secs(1);
+/// A turn of this length is too long: calls on batches end after 1 ms, as those of spouts do.
+const LONG_TURN_NS: u64 = 8_000_000;
 
 pub(crate) struct Reactor {
     pub(crate) plan: Arc<Plan>,
@@ -109,6 +111,7 @@ impl Reactor {
             if self.obey(now)? == Go::Exit {
                 return Ok(());
             }
+            let start = now;
             let polled = self.wires.poll(&mut self.core, now);
             let mut progress = self.survive(polled, now)?;
             // What arrived was executed in place, which may have taken a while: the spouts' turn begins now.
@@ -127,6 +130,9 @@ impl Reactor {
             if progress {
                 self.waiter.busy(began);
                 now = clock.now_ns();
+                if now - start > LONG_TURN_NS {
+                    self.core.watch(now);
+                }
                 continue;
             }
             now = match self.waiter.idle(began) {

@@ -33,6 +33,15 @@ pub(crate) enum Count {
     /// Of a spout: emits with an id.
     Roots,
     LateAcks,
+    /// Failed tuples that belonged to no root.
+    Lost,
+    DeadLetters,
+    Restarts,
+    /// Longest time from a fault to the restart after it.
+    DownNsMax,
+    /// Calls that held the reactor for longer than is right, and the longest.
+    LongCalls,
+    LongCallNsMax,
     /// Of a spout: failed roots, a word for each kind of reason.
     RootsFailed,
 }
@@ -61,6 +70,11 @@ impl CohortStats {
     #[inline]
     pub(crate) fn bump(&self, count: Count, by: u64) {
         self.bump_at(count as usize, by);
+    }
+
+    /// A count that is a maximum.
+    pub(crate) fn raise(&self, count: Count, to: u64) {
+        self.words.store(self.at + count as usize, self.get(count).max(to));
     }
 
     pub(crate) fn bump_failed(&self, kind: FailKind, by: u64) {
@@ -96,6 +110,12 @@ impl CohortStats {
         c.moved_bytes += self.get(Count::MovedBytes);
         c.roots += self.get(Count::Roots);
         c.late_acks += self.get(Count::LateAcks);
+        c.lost += self.get(Count::Lost);
+        c.dead_letters += self.get(Count::DeadLetters);
+        c.restarts += self.get(Count::Restarts);
+        c.down_ns_max = c.down_ns_max.max(self.get(Count::DownNsMax));
+        c.long_calls += self.get(Count::LongCalls);
+        c.long_call_ns_max = c.long_call_ns_max.max(self.get(Count::LongCallNsMax));
         for kind in FailKind::ALL {
             let n = self.failed(kind);
             if n > 0 {
@@ -133,6 +153,24 @@ pub struct ComponentStats {
     /// Of a spout: acks and fails that came for roots that had failed already.
     #[serde(default)]
     pub late_acks: u64,
+    /// Of the failed input tuples: those that belonged to no root, so that no spout emits them again.
+    #[serde(default)]
+    pub lost: u64,
+    /// Of the acknowledged input tuples: those that it could not process and that went to its stream of dead letters.
+    #[serde(default)]
+    pub dead_letters: u64,
+    /// Times that an executor was restarted after a panic or a fatal error, its state lost.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Longest time in nanoseconds from such an end until the executor was prepared again.
+    #[serde(default)]
+    pub down_ns_max: u64,
+    /// Calls seen to hold a reactor for longer than 5 ms; not all are seen (see `docs/semantics.md`).
+    #[serde(default)]
+    pub long_calls: u64,
+    /// The longest of them, in nanoseconds.
+    #[serde(default)]
+    pub long_call_ns_max: u64,
     /// Tuples dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Bytes copied out of links because the component was paused.

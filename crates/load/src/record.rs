@@ -104,7 +104,7 @@ pub fn restamp(chunk: &mut [u8], sent_ns: u64) {
     let mut at = 0;
     while let Some(len) = word32(chunk, at) {
         let end = (at + len as usize).min(chunk.len());
-        if len as usize <= HEADER_BYTES - 1 || end - at < HEADER_BYTES {
+        if (len as usize) < HEADER_BYTES || end - at < HEADER_BYTES {
             return;
         }
         let record = &mut chunk[at..end];

@@ -130,3 +130,89 @@ fn egress() -> Described {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use squall::Topology;
+    use squall::testing::run_live;
+    use squall_components::registry::{Config, Place, Registry, Span};
+
+    use super::*;
+    use crate::record::{FLAG_CORRUPT, FLAG_DERIVED, HEADER_BYTES, parse_return, push};
+    use crate::{Role, Tag, connect};
+
+    #[test]
+    fn rows_go_from_the_ingest_to_the_egress_with_their_stamps_and_damage_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = |name: &str| format!("unix:{}", dir.path().join(name).display());
+        let (ingest_at, egress_at) = (address("in"), address("out"));
+        let mut registry = Registry::empty();
+        add(&mut registry).unwrap();
+        let topology = Topology::new("rows");
+        let declare = |name: &str, json: String, place: Place<'_>| {
+            let config = Config::from(&serde_json::from_str::<serde_json::Value>(&json).unwrap());
+            registry.get(name).unwrap().declare(&config, Span::NONE, place).unwrap_or_else(|e| panic!("{e:?}"))
+        };
+        let load = declare(
+            "ingest",
+            format!(r#"{{"listen": "{ingest_at}", "fields": "id:u64,word:str"}}"#),
+            Place::new(&topology, "load"),
+        );
+        let load = load.stream("default").unwrap();
+        assert_eq!(load.fields[..2], ["id", "word"]);
+        let place = Place::new(&topology, "back").reads(&load.fields);
+        let mut back = declare("egress", format!(r#"{{"listen": "{egress_at}"}}"#), place);
+        back.subscribe(load.handle.shuffle());
+        let generator = thread::spawn(move || {
+            let schema: Schema = "id:u64,word:str".parse().unwrap();
+            let options = LinkOptions::default();
+            let mut rx = connect(&egress_at.parse().unwrap(), Role::Egress, &schema, &options).unwrap().rx.unwrap();
+            let mut tx = connect(&ingest_at.parse().unwrap(), Role::Ingest, &schema, &options).unwrap().tx.unwrap();
+            let mut chunk = Vec::new();
+            for n in 0..10_u64 {
+                push(&mut chunk, n, 100 + n, 200 + n, |to| {
+                    to.extend_from_slice(&n.to_le_bytes());
+                    to.extend_from_slice(&2_u32.to_le_bytes());
+                    to.extend_from_slice(b"ab");
+                });
+            }
+            // A byte of the last body.
+            *chunk.last_mut().unwrap() ^= 1;
+            assert!(tx.try_send(Tag::Data, &chunk).unwrap());
+            let mut seen = Vec::new();
+            while seen.len() < 10 {
+                if let Some((Tag::Data, chunk)) = rx.peek().unwrap() {
+                    let mut at = 0;
+                    while at < chunk.len() {
+                        let (r, len) = parse_return(&chunk[at..]).unwrap();
+                        assert!(r.record.intact() && r.record.bytes().len() == HEADER_BYTES && r.ingest_ns > 0);
+                        seen.push((r.record.seq, r.record.due_ns, r.record.sent_ns, r.flags));
+                        at += len;
+                    }
+                    rx.release();
+                }
+            }
+            seen
+        });
+        // A spout of a running topology waits for the next generator: the run is drained once this one is done.
+        let ran = run_live(topology, Duration::from_secs(2));
+        let seen = generator.join().unwrap();
+        drop(ran);
+        let due = |n: u64| (n, 100 + n, 200 + n, FLAG_DERIVED | if n == 9 { FLAG_CORRUPT } else { 0 });
+        assert_eq!(seen, (0..10).map(due).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_egress_says_which_column_it_misses() {
+        let mut registry = Registry::empty();
+        add(&mut registry).unwrap();
+        let topology = Topology::new("rows");
+        let config = Config::from(&serde_json::json!({ "listen": "unix:/tmp/x" }));
+        let place = Place::new(&topology, "back").reads(&["_seq", "_due"]);
+        let error = registry.get("egress").unwrap().declare(&config, Span::NONE, place).err().unwrap();
+        assert!(error[0].to_string().contains("_sent"), "{error:?}");
+    }
+}

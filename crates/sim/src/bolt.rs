@@ -127,6 +127,16 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    /// An instance that is thrown away takes its kept tuples with it.
+    fn drop(&mut self) {
+        for (_, roots) in &self.kept {
+            self.world.settled(self.task, false);
+            self.world.end_delivery(roots, false);
+        }
+    }
+}
+
 /// Where an emit comes from, and so what it may be.
 #[derive(Clone, Copy)]
 struct Cause<'a> {
@@ -144,6 +154,22 @@ impl<I: SimIn, O: SimOut> SimBolt<I, O> {
 
     fn place(&mut self) -> &mut Place {
         self.place.as_mut().expect("`prepare` comes first")
+    }
+
+    /// Ends the executor now and then, in either way. `input`: the trees of the tuple being executed, unless it was kept.
+    fn may_break(&mut self, input: Option<&[RootIx]>) -> Result<(), BoltError> {
+        let permille = self.bolt.break_permille;
+        let Place { world, task, dice, .. } = self.place();
+        if !world.breaks(*task, dice, permille) {
+            return Ok(());
+        }
+        if let Some(roots) = input {
+            world.tuple_breaks(*task, roots);
+        }
+        if dice.percent(50) {
+            std::panic::resume_unwind(Box::new("the script says so"));
+        }
+        Err(BoltError::fatal("the script says so"))
     }
 
     /// Emits one tuple on a random stream, if the purse allows.
@@ -257,14 +283,14 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
         self.place = Some(Place {
             task,
             streams: world.plan.streams_of(component).to_vec(),
-            dice: Dice::new(world.scenario.seed, 1 << 32 | u64::from(task)),
+            dice: Dice::new(world.scenario.seed, u64::from(world.lives(task)) << 32 | u64::from(task)),
             kept: VecDeque::new(),
             input: Vec::new(),
             finish_left: self.bolt.finish_tuples,
             pauses_left: self.bolt.finish_pauses,
             world,
         });
-        Ok(())
+        if self.place().world.lives(task) > 1 { self.may_break(None) } else { Ok(()) }
     }
 
     fn execute(&mut self, input: Input<'_, I>, out: &mut O) -> Result<(), BoltError> {
@@ -281,6 +307,8 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
         if bolt.settle == Settle::Soon && place.dice.percent(60) {
             place.settle_one(&bolt);
         }
+        let input_roots = place.input.clone();
+        self.may_break(Some(&input_roots))?;
         let depth = draft.depth + 1;
         let cause = Cause { purse: Purse::Bolts, forward: Some((draft, arrived)), origin_ns: Some(origin_ns), depth };
         for _ in 0..self.fan_out(draft.depth) {
@@ -291,6 +319,7 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
         if kept {
             self.keep(input, &draft, out, cause);
         }
+        self.may_break((!kept).then_some(&input_roots))?;
         let place = self.place();
         let fails = place.dice.percent(bolt.fail_percent);
         // The end of a kept tuple is its anchor's, whatever the call returns.
@@ -307,7 +336,25 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
         Ok(())
     }
 
+    fn dead_letter(&mut self, input: Input<'_, I>, _: &str, out: &mut O) -> Result<bool, BoltError> {
+        let bolt = self.bolt;
+        let origin_ns = input.origin().as_nanos();
+        let Some(draft) = I::arrived(input.view()).draft() else { return Ok(false) };
+        let place = self.place();
+        place.input = place.world.roots_of(input.stream(), input.source(), draft.id);
+        if bolt.letters && place.dice.percent(50) {
+            let depth = draft.depth + 1;
+            let cause = Cause { purse: Purse::Bolts, forward: None, origin_ns: Some(origin_ns), depth };
+            self.emit(out, cause, Tie::Input);
+        }
+        let place = self.place();
+        let roots = std::mem::take(&mut place.input);
+        place.world.letter(place.task, &roots, bolt.letters);
+        Ok(bolt.letters)
+    }
+
     fn batch_end(&mut self, out: &mut O) -> Result<(), BoltError> {
+        self.may_break(None)?;
         let percent = self.bolt.batch_end_percent;
         let place = self.place();
         place.world.batch_end(place.task);
@@ -318,6 +365,7 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
     }
 
     fn tick(&mut self, out: &mut O) -> Result<(), BoltError> {
+        self.may_break(None)?;
         let (bolt, percent) = (self.bolt, self.script.ticks.map_or(0, |(_, p)| p));
         let place = self.place();
         place.world.tick(place.task);
@@ -331,6 +379,7 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
     }
 
     fn finish(&mut self, out: &mut O) -> Result<Finish, BoltError> {
+        self.may_break(None)?;
         let bolt = self.bolt;
         let place = self.place();
         place.world.finishing(place.task);

@@ -100,6 +100,8 @@ fn sizes(d: &mut Dice) -> Sizes {
         keys: d.pick(&[1, 2, 5, 20]),
         budget: d.pick(&[300, 600, 1200]),
         acking: acking(d),
+        breaks: d.pick(&[0, 0, 1, 5, 40]),
+        letters_at_once: d.percent(30),
     }
 }
 
@@ -142,6 +144,7 @@ fn components(d: &mut Dice, endless: bool) -> Vec<ComponentScript> {
         finish: d.percent(50),
         park: d.percent(30),
         ids: d.percent(60),
+        breaks: d.percent(50),
         tasks_max: d.pick(&[1, 2, 3, 5, 5]),
     };
     for at in 0..spouts {
@@ -165,6 +168,7 @@ struct Features {
     finish: bool,
     park: bool,
     ids: bool,
+    breaks: bool,
     tasks_max: u32,
 }
 
@@ -213,6 +217,7 @@ fn spout_script(d: &mut Dice, f: &Features, endless: bool) -> SpoutScript {
         emits_at_end: d.percent(50),
         slow_percent: if f.slow { d.pick(&[0, 10, 100]) } else { 0 },
         slow_ns_max: d.pick(&[1_000, 300_000, 4_000_000]),
+        break_permille: if f.breaks { d.pick(&[0, 5, 50]) } else { 0 },
     }
 }
 
@@ -234,6 +239,8 @@ fn bolt_script(d: &mut Dice, f: &Features) -> BoltScript {
         finish_per_call: d.pick(&[1, 7, 60]),
         finish_pauses: if f.finish { d.pick(&[0, 0, 1, 3]) } else { 0 },
         depth_max: d.pick(&[3, 8, 20]),
+        break_permille: if f.breaks { d.pick(&[0, 5, 50, 200]) } else { 0 },
+        letters: d.percent(50),
     }
 }
 

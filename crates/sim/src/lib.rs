@@ -12,8 +12,10 @@
 //! everything above them, from the builder to the batches, is what runs in production.
 //!
 //! Workers that die and come again have a simulation of their own ([`run_crashes`]), where tuples may be lost and emitted again.
+//! [`cluster`] does the same for the control plane: nimbuses, supervisors, a coordinator and their network under crashes, partitions,
+//! lost messages and skewed clocks.
 //!
-//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), sockets.
+//! Deliberately absent: threads and their memory order (crate `squall-ring` has models for loom), and sockets.
 #![forbid(unsafe_code)]
 
 // Lets the derives, whose code says `::squall::…`, find their crate.
@@ -21,6 +23,7 @@ extern crate squall_api as squall;
 
 mod bolt;
 mod check;
+pub mod cluster;
 mod crash;
 mod dice;
 mod draw;

@@ -20,8 +20,8 @@ use crate::world::{RootCounts, World};
 /// Steps after which a run is said never to end.
 const STEPS_MAX: u64 = 2_000_000;
 /// Virtual time without a call of a component, ticks aside, after which a run is said to have stalled. Longer than any
-/// sleep of a script.
-const STALL_NS: u64 = 200_000_000;
+/// sleep of a script, and than any wait for a restart.
+const STALL_NS: u64 = 600_000_000;
 /// Steps shown with a failure.
 const STEPS_SHOWN: usize = 40;
 /// The weight of everything that a policy does not starve, against 1.
@@ -56,6 +56,10 @@ pub struct Report {
     pub failed: u64,
     /// Roots, and what became of them.
     pub roots: RootCounts,
+    /// Restarts of executors.
+    pub restarts: u64,
+    /// Tuples that went to dead letters.
+    pub letters: u64,
     /// Records in batches of acks.
     pub acks: u64,
     /// Virtual time it took.
@@ -447,6 +451,8 @@ impl<'s> Run<'s> {
             kept: inner.tasks.iter().map(|t| t.kept).sum(),
             failed: sum(&|c| c.failed),
             roots,
+            restarts: sum(&|c| c.restarts),
+            letters: sum(&|c| c.dead_letters),
             acks,
             took_ns: self.world.now_ns() - self.began_ns,
         }

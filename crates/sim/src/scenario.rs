@@ -43,6 +43,10 @@ pub struct Sizes {
     pub budget: u64,
     /// How roots are tracked.
     pub acking: Acking,
+    /// Calls that may break an executor, in all; which do, the scripts say.
+    pub breaks: u32,
+    /// What breaks an executor goes to the dead letters at once, replayed or not.
+    pub letters_at_once: bool,
 }
 
 /// How roots are tracked.
@@ -132,6 +136,8 @@ pub struct SpoutScript {
     pub slow_percent: u32,
     /// Longest time one takes.
     pub slow_ns_max: u64,
+    /// Of a thousand calls, of any kind: those that end the executor.
+    pub break_permille: u32,
 }
 
 /// What each task of a bolt does. Percentages are of executed tuples.
@@ -167,6 +173,10 @@ pub struct BoltScript {
     pub finish_pauses: u32,
     /// Tuples that have come through this many bolts emit nothing: what bounds a feedback loop.
     pub depth_max: u32,
+    /// Of a thousand calls, of any kind: those that end the executor.
+    pub break_permille: u32,
+    /// It takes dead letters.
+    pub letters: bool,
 }
 
 /// When a bolt ends the tuples it kept, at the latest.
@@ -345,6 +355,8 @@ impl Scenario {
                 keys: 5,
                 budget: 2000,
                 acking: Acking::PATIENT,
+                breaks: 0,
+                letters_at_once: false,
             },
             components,
             subscriptions,
@@ -376,6 +388,7 @@ impl ComponentScript {
             emits_at_end: false,
             slow_percent: 0,
             slow_ns_max: 1,
+            break_permille: 0,
         };
         ComponentScript::new(name, Role::Spout(spout))
     }
@@ -398,6 +411,8 @@ impl ComponentScript {
             finish_per_call: 1,
             finish_pauses: 0,
             depth_max: 20,
+            break_permille: 0,
+            letters: false,
         };
         ComponentScript::new(name, Role::Bolt(bolt))
     }

@@ -81,7 +81,8 @@ fn candidates(s: &Scenario) -> Vec<Scenario> {
         for edit in edits {
             all.extend(change(s, |s| edit(&mut s.components[at])));
         }
-        let edits: [fn(&mut SpoutScript); 6] = [
+        let edits: [fn(&mut SpoutScript); 7] = [
+            |p| p.break_permille = 0,
             |p| p.id_percent = 0,
             |p| p.slow_percent = 0,
             |p| p.tuples = p.tuples.map(|n| n / 2),
@@ -96,7 +97,8 @@ fn candidates(s: &Scenario) -> Vec<Scenario> {
                 }
             }));
         }
-        let edits: [fn(&mut BoltScript); 8] = [
+        let edits: [fn(&mut BoltScript); 9] = [
+            |b| b.break_permille = 0,
             |b| b.slow_percent = 0,
             |b| b.keep_percent = 0,
             |b| b.fail_percent = 0,
@@ -114,7 +116,9 @@ fn candidates(s: &Scenario) -> Vec<Scenario> {
             }));
         }
     }
-    let edits: [fn(&mut Scenario); 10] = [
+    let edits: [fn(&mut Scenario); 12] = [
+        |s| s.sizes.breaks = 0,
+        |s| s.sizes.breaks /= 2,
         |s| s.sizes.acking = Acking::PATIENT,
         |s| s.sizes.workers = 1,
         |s| s.sizes.reactors = 1,

@@ -74,6 +74,17 @@ impl<O: SimOut> SimSpout<O> {
         true
     }
 
+    /// Ends the executor now and then.
+    fn may_break(&mut self) -> Result<(), SpoutError> {
+        let permille = self.spout.break_permille;
+        let Place { world, task, dice, .. } = self.place();
+        if !world.breaks(*task, dice, permille) {
+            return Ok(());
+        }
+        // An error would end the run: the source is gone.
+        std::panic::resume_unwind(Box::new("the script says so"));
+    }
+
     fn end(&mut self) -> Next {
         let place = self.place();
         place.ended = true;
@@ -104,7 +115,7 @@ impl<O: SimOut> Spout for SimSpout<O> {
         self.place = Some(Place {
             task,
             streams: world.plan.streams_of(component).to_vec(),
-            dice: Dice::new(world.scenario.seed, 1 << 32 | u64::from(task)),
+            dice: Dice::new(world.scenario.seed, u64::from(world.lives(task)) << 32 | u64::from(task)),
             clock: ctx.clock(),
             waker: ctx.waker(),
             left: self.spout.tuples,
@@ -113,7 +124,7 @@ impl<O: SimOut> Spout for SimSpout<O> {
             ended: false,
             world,
         });
-        Ok(())
+        if self.place().world.lives(task) > 1 { self.may_break() } else { Ok(()) }
     }
 
     fn next(&mut self, out: &mut O) -> Result<Next, SpoutError> {
@@ -124,6 +135,8 @@ impl<O: SimOut> Spout for SimSpout<O> {
         if place.left == Some(0) {
             return Ok(self.end());
         }
+        self.may_break()?;
+        let place = self.place();
         if place.dice.percent(script.slow_percent) {
             place.world.clock.advance(place.dice.between_u64(1, script.slow_ns_max));
         }
@@ -156,6 +169,7 @@ impl<O: SimOut> Spout for SimSpout<O> {
             // The purse is empty: a bounded source ends, an endless one waits to be stopped.
             return Ok(if script.tuples.is_some() { self.end() } else { Next::Idle });
         }
+        self.may_break()?;
         if last && script.emits_at_end {
             return Ok(self.end());
         }
@@ -169,21 +183,21 @@ impl<O: SimOut> Spout for SimSpout<O> {
         if self.place().dice.percent(percent) {
             self.emit(1, out);
         }
-        Ok(())
+        self.may_break()
     }
 
     fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
         let place = self.place();
         place.world.root_acked(place.task, id.as_u64() as RootIx);
         place.wakes_up();
-        Ok(())
+        self.may_break()
     }
 
     fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
         let place = self.place();
         place.world.root_failed(place.task, id.as_u64() as RootIx, why);
         place.wakes_up();
-        Ok(())
+        self.may_break()
     }
 
     fn deactivate(&mut self) {

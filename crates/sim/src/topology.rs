@@ -138,6 +138,10 @@ pub(crate) fn build(scenario: &Scenario) -> Result<(Arc<Plan>, Arc<Registry>), S
         c.ackers = if acking.on { None } else { Some(0) };
         (c.message_timeout_ms, c.max_root_age_ms) = (acking.timeout_ms, acking.max_age_ms);
         c.max_spout_pending = acking.max_pending;
+        // Who breaks without being told to is wrong.
+        c.executor_restarts = if sizes.breaks == 0 { 0 } else { 1000 };
+        // Never by repetition: the same contents may come to a task over several ways.
+        c.dead_letter_after = if sizes.letters_at_once { 1 } else { 1000 };
         // Every third seed's workers share memory: a link that copies, returns credit at once and has the batches of a ring.
         c.shm = if scenario.seed % 3 == 2 { ShmUse::Auto } else { ShmUse::Off };
     });

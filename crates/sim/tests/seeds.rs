@@ -62,7 +62,7 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
     let sum = |f: fn(&Report) -> u64| reports.iter().map(f).sum::<u64>();
     println!(
         "{count} seeds: {} steps, {} tuples emitted, {} executed, {} dropped on feedback edges, {} batches ({} large), \
-         {} offers refused, {} bytes moved out, {} kept, {} failed; {} roots acked, {:?} failed by reason, {} records of acks",
+         {} offers refused, {} bytes moved out, {} kept, {} failed, {} executors restarted, {} dead letters; {} roots acked, {:?} failed by reason, {} records of acks",
         sum(|r| r.steps),
         sum(|r| r.emitted),
         sum(|r| r.executed),
@@ -73,6 +73,8 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
         sum(|r| r.moved_bytes),
         sum(|r| r.kept),
         sum(|r| r.failed),
+        sum(|r| r.restarts),
+        sum(|r| r.letters),
         sum(|r| r.roots.acked),
         FailKind::ALL.map(|kind| (kind, sum_failed(&reports, kind))),
         sum(|r| r.acks),
@@ -92,6 +94,9 @@ fn every_seed_ends_with_every_tuple_delivered_once_and_in_order() {
             ("a root failed by a drop", sum_failed(&reports, FailKind::Dropped)),
             ("a root that timed out", sum_failed(&reports, FailKind::TimedOut)),
             ("a root that came of age", sum_failed(&reports, FailKind::TooOld)),
+            ("a root whose spout was lost", sum_failed(&reports, FailKind::SpoutLost)),
+            ("a restarted executor", sum(|r| r.restarts)),
+            ("a dead letter", sum(|r| r.letters)),
         ] {
             assert!(seen > 0, "no seed had {what}");
         }

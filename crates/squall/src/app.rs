@@ -255,6 +255,7 @@ impl<A: Args + Clone + 'static> App<A> {
             config.workers = place.workers.unwrap_or(config.workers);
             config.reactors = place.reactors.or(config.reactors);
             config.shm = place.shm.unwrap_or(config.shm);
+            config.state = place.state.clone().or(config.state.take());
         });
         let built = topology.build().map_err(|error| error.to_string())?;
         let machine = Machine { cores: cores.to_vec() };

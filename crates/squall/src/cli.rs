@@ -107,6 +107,9 @@ pub(crate) struct PlaceFlags {
     /// Shared memory between worker processes: auto, off (sockets) or copy (each batch is copied before it is validated) [default: the topology's]
     #[arg(long, value_name = "USE")]
     pub shm: Option<ShmUse>,
+    /// Folder in which sources note how far they are, so that a later run of the topology goes on there [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<String>,
     /// Name of the topology [default: the program's]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

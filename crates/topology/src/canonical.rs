@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::spec::{ComponentSpec, TopologySpec};
 
 /// Version of the canonical text. Raise it when the text or the meaning of an index changes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Sections in the order of cause and effect: a spec that differs is why all that follows differs.
 const SECTIONS: [&str; 5] = ["format", "spec", "workers", "links", "task_sets"];

@@ -50,4 +50,4 @@ pub use spec::{
     ComponentKind, ComponentSpec, Grouping, Placement, SchemaSpec, ShmUse, StreamSpec, SubscriptionSpec,
     TopologyConfig, TopologySpec, UnknownShmUse,
 };
-pub use spec::{LEDGER_SLOT_BYTES, MAX_KEY_GROUPS, MAX_REACTORS, MAX_SPOUT_PENDING, MAX_TASKS};
+pub use spec::{DEAD_LETTERS, LEDGER_SLOT_BYTES, MAX_KEY_GROUPS, MAX_REACTORS, MAX_SPOUT_PENDING, MAX_TASKS};

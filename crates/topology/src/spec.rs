@@ -95,6 +95,10 @@ pub struct ComponentSpec {
     /// Default 30,000; at least 1,000, since a call is noticed no earlier.
     #[serde(default = "default_execute_timeout_ms")]
     pub execute_timeout_ms: u64,
+    /// Of a spout: it emits what has failed again until it is acknowledged, also after the death of its own worker (D4). What
+    /// the author of the spout says of it; `plan` shows it, and a run does not fail because of its failed roots.
+    #[serde(default)]
+    pub reliable: bool,
 }
 
 /// Default of [`ComponentSpec::execute_timeout_ms`]: half a minute.
@@ -137,6 +141,7 @@ impl ComponentSpec {
             config: BTreeMap::new(),
             burst_bytes: DEFAULT_BURST_BYTES,
             execute_timeout_ms: DEFAULT_EXECUTE_TIMEOUT_MS,
+            reliable: false,
         }
     }
 }
@@ -257,7 +262,23 @@ pub struct TopologyConfig {
     /// Memory of the pending roots of one spout task, 64 bytes each, where `max_spout_pending` does not say how many. Default
     /// 4 MiB, which is 65,536 roots.
     pub ledger_bytes: u64,
+    /// Restarts of the executors that a component has on one reactor, after a panic or a fatal error, before their worker is
+    /// given up. One is forgiven for each second that they run. Default 20; 0: none, the first ends the worker.
+    pub executor_restarts: u32,
+    /// A tuple that has ended the same executor so many times goes to the component's stream of dead letters. Default 3, at
+    /// least 1.
+    pub dead_letter_after: u32,
+    /// The folder in which reliable spouts note how far they are (`DIR/TOPOLOGY/COMPONENT-TASK.offsets`), so that a later run of
+    /// the topology goes on there. `None` (default): in their worker's memory, and a new worker begins at their start.
+    pub state: Option<String>,
 }
+
+/// Default of [`TopologyConfig::executor_restarts`].
+pub const DEFAULT_EXECUTOR_RESTARTS: u32 = 20;
+/// Default of [`TopologyConfig::dead_letter_after`].
+pub const DEFAULT_DEAD_LETTER_AFTER: u32 = 3;
+/// Name of the stream of what a component could not process.
+pub const DEAD_LETTERS: &str = "dead_letters";
 
 /// Bytes that a pending root takes.
 pub const LEDGER_SLOT_BYTES: u64 = 64;
@@ -338,6 +359,9 @@ impl Default for TopologyConfig {
             max_root_age_ms: None,
             max_spout_pending: None,
             ledger_bytes: 4 << 20,
+            executor_restarts: DEFAULT_EXECUTOR_RESTARTS,
+            dead_letter_after: DEFAULT_DEAD_LETTER_AFTER,
+            state: None,
         }
     }
 }

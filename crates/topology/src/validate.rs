@@ -172,6 +172,11 @@ impl Check<'_> {
         let most = LEDGER_SLOT_BYTES * u64::from(MAX_SPOUT_PENDING);
         let why = "it is memory of each spout task, 64 bytes for each pending root";
         self.range("ledger_bytes", None, config.ledger_bytes, LEDGER_SLOT_BYTES, most, why);
+        let (restarts, letters) = (config.executor_restarts.into(), config.dead_letter_after.into());
+        let why = "an executor that fails that often will not come right; 20 is usual, 0 ends the worker at once";
+        self.range("executor_restarts", None, restarts, 0, 1000, why);
+        let why = "it counts how often a tuple may end an executor; 3 is usual";
+        self.range("dead_letter_after", None, letters, 1, 1000, why);
     }
 
     fn range(

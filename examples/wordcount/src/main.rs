@@ -62,7 +62,7 @@ impl Bolt for Split {
 fn topology(t: &mut Topology, options: &Options) {
     t.configure(|config| config.workers = 2);
     let (inputs, tasks) = (options.inputs.clone(), options.tasks);
-    let lines = t.spout("lines", move || Lines::over(inputs.clone())).tasks(tasks).streams();
+    let lines = t.spout("lines", move || Lines::over(inputs.clone()).unacked()).tasks(tasks).streams();
     let words = t.bolt("split", || Split).tasks(tasks).on(lines.local_or_shuffle()).streams();
     t.bolt("count", Count::default).tasks(tasks).on(words.fields([Word::WORD]));
 }

@@ -126,6 +126,9 @@ pub(crate) fn join_workers(workers: Vec<Worker>, stats: &mut RunStats) {
             sum.acked += c.acked;
             sum.failed += c.failed;
             sum.moved_bytes += c.moved_bytes;
+            sum.restarts += c.restarts;
+            sum.long_calls += c.long_calls;
+            sum.long_call_ns_max = sum.long_call_ns_max.max(c.long_call_ns_max);
         }
     }
     stats.by_link = LinkStats::join(rows);

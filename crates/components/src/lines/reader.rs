@@ -3,11 +3,13 @@
 //! It is public because a program that checks a topology's result needs to read by the same rules.
 //! See the module above for these rules.
 
-use std::fs::File;
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::ReadError;
 use super::ranges::{Ranges, Share, ranges_of};
@@ -120,11 +122,17 @@ pub struct LineReader {
     splitter: LineSplitter,
     decoded: Decoded,
     counts: ReadCounts,
+    /// By key of a file: what was read of it before and is not to be read again.
+    done: HashMap<String, u64>,
 }
 
 #[derive(Debug)]
 struct OpenFile {
     path: PathBuf,
+    /// Tells it from others, and from one that takes its place later.
+    key: Arc<str>,
+    /// Up to here its lines, as far as they are this share's, were read before.
+    done: u64,
     source: Source,
     /// Length when it was opened; 0 means unknown. What is appended later is not read.
     len: u64,
@@ -202,7 +210,20 @@ impl LineReader {
             splitter: LineSplitter::new(CHUNK_BYTES, options.line_bytes_max),
             decoded: Decoded::default(),
             counts: ReadCounts::default(),
+            done: HashMap::new(),
         })
+    }
+
+    /// Leaves out what was read before: places by key, as [`LineReader::place`] told them. Only for the same share and options,
+    /// which the keys tell.
+    pub fn resume(&mut self, done: HashMap<String, u64>) {
+        self.done = done;
+    }
+
+    /// Where the reader is: the key of its file, and the position behind the last line, or within a line that came in part.
+    /// Everything of this share that lies before it in that file has been handed out.
+    pub fn place(&self) -> Option<(Arc<str>, u64)> {
+        self.file.as_ref().map(|file| (file.key.clone(), self.splitter.offset()))
     }
 
     /// What was read so far.
@@ -269,7 +290,8 @@ impl LineReader {
             if let Some(file) = &mut self.file
                 && let Some(range) = file.ranges.next()
             {
-                file.position = range.start;
+                let Some(range) = unread(range, file.done) else { continue };
+                file.go_to(range.start)?;
                 self.splitter.begin(range);
                 return Ok(true);
             }
@@ -287,9 +309,9 @@ impl LineReader {
             if ranges(found.len).next().is_none() {
                 continue;
             }
-            let opened = File::open(&found.path).and_then(|file| Ok((file.metadata()?.len(), file)));
-            let (len, source) = match opened {
-                Ok((len, file)) => unpack(len, file),
+            let opened = File::open(&found.path).and_then(|file| Ok((file.metadata()?, file)));
+            let (key, (len, source)) = match opened {
+                Ok((metadata, file)) => (self.key(&found.path, &metadata), unpack(metadata.len(), file)),
                 Err(cause) => {
                     return Err(ReadError::Open { path: found.path, cause });
                 }
@@ -300,7 +322,10 @@ impl LineReader {
                 continue;
             };
             let reads_start = first.start == 0;
-            let mut file = OpenFile { path: found.path, source, len, ranges, position: 0 };
+            let done = self.done.get(&*key).copied().unwrap_or(0);
+            // A file that has become shorter is another one.
+            let done = if len > 0 && done > len { 0 } else { done };
+            let mut file = OpenFile { path: found.path, key, done, source, len, ranges, position: 0 };
             if file.is_binary()? {
                 self.counts.skipped_binary += u64::from(reads_start);
                 continue;
@@ -310,6 +335,13 @@ impl LineReader {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// The file itself by its number, and how it is shared: with other ranges a place means something else.
+    fn key(&self, path: &Path, metadata: &Metadata) -> Arc<str> {
+        let Share { index, count } = self.share;
+        let number = metadata.ino();
+        format!("{number} {index}/{count} {} {}", self.range_bytes, path.display()).into()
     }
 
     /// Puts the next chunk of the open file into the splitter.
@@ -322,6 +354,13 @@ impl LineReader {
         }
         Ok(())
     }
+}
+
+/// What of a range is left where all lines of it that begin before `done` were read: from the newline before `done` on, since a
+/// line belongs to the range that holds the newline before it. `None`: nothing.
+fn unread(range: Range<u64>, done: u64) -> Option<Range<u64>> {
+    let Some(newline) = done.checked_sub(1) else { return Some(range) };
+    (range.end > newline).then(|| range.start.max(newline)..range.end)
 }
 
 /// Looks whether a file is compressed: then its length is that of what was compressed, which is unknown (0).
@@ -359,6 +398,21 @@ impl Decoded {
 }
 
 impl OpenFile {
+    /// What is read next begins there. What was compressed is read up to there.
+    fn go_to(&mut self, position: u64) -> Result<(), ReadError> {
+        if matches!(self.source, Source::Packed { .. }) {
+            let mut room = vec![0; CHUNK_BYTES];
+            while self.position < position {
+                let most = room.len().min((position - self.position) as usize);
+                if self.read(&mut room[..most])? == 0 {
+                    break;
+                }
+            }
+        }
+        self.position = position;
+        Ok(())
+    }
+
     /// Reads at the position, never past the length that the file had when it was opened.
     fn read(&mut self, room: &mut [u8]) -> Result<usize, ReadError> {
         let room = match usize::try_from(self.len - self.position.min(self.len)) {
@@ -402,6 +456,7 @@ impl OpenFile {
             }
         }
         self.source.rewind(&head[..filled]);
+        self.position = 0;
         Ok(memchr::memchr(0, &head[..filled]).is_some())
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall::{Clock, Context, Counter, Next, Placement, RowStreams, Spout, SpoutError};
+use squall::{Clock, Context, Counter, Failure, MessageId, Next, Placement, RowStreams, Spout, SpoutError};
 
 use super::follow::Follower;
 use super::ranges::Share;
 use super::reader::{LineReader, LinesOptions};
 use super::walk::LinesInput;
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Options, Place};
+use crate::reliable::Reliable;
 use crate::rows::{OnError, on_error, on_error_option};
 use crate::sources::{Form, FormReader};
 
@@ -26,7 +27,8 @@ pub enum Start {
 /// Emits the lines of files and folders as rows; with [`RowLines::follow`], also what is written later, without an end.
 ///
 /// Files are shared among tasks as by [`Lines`](crate::Lines): large ones in ranges, compressed and followed ones whole. A line
-/// longer than `line_bytes_max` comes as several texts; as JSON or CSV it is bad input. Runs on a side thread. Counts `lines`,
+/// longer than `line_bytes_max` comes as several texts; as JSON or CSV it is bad input. Reliable as [`Lines`](crate::Lines) are, but
+/// where files are followed. Runs on a side thread. Counts `lines`,
 /// and `bad_input` where the policy is not to fail.
 #[derive(Debug, Clone)]
 pub struct RowLines {
@@ -71,14 +73,18 @@ impl RowLines {
         let streams = self.form.streams(self.on_error);
         let form = Arc::new(self.form.clone());
         let settings = Arc::new(self);
+        let shared = settings.clone();
         let make = move || Reading {
-            form: form.reader(settings.on_error),
-            settings: settings.clone(),
+            form: form.reader(shared.on_error),
+            settings: shared.clone(),
             source: None,
+            reliable: None,
+            exhausted: false,
             lines: None,
             long: false,
         };
-        Ok(place.spout(streams, make))
+        let reliable = settings.follow.is_none();
+        Ok(place.spout_with(streams, make, |decl| decl.reliable(reliable)))
     }
 }
 
@@ -86,6 +92,9 @@ struct Reading {
     settings: Arc<RowLines>,
     form: FormReader,
     source: Option<Source>,
+    /// Where acking is on. What is followed is read without ids.
+    reliable: Option<Reliable<Box<str>>>,
+    exhausted: bool,
     lines: Option<Counter>,
     /// Inside a line that came in pieces and was refused.
     long: bool,
@@ -105,7 +114,14 @@ impl Spout for Reading {
         options.line_bytes_max = options.line_bytes_max.min(tuple_bytes_max.saturating_sub(1024));
         let share = Share { index: ctx.task_index(), count: ctx.task_count() };
         self.source = Some(match self.settings.follow {
-            None => Source::Whole(Box::new(LineReader::new(&options, share)?)),
+            None => {
+                let mut reader = LineReader::new(&options, share)?;
+                self.reliable = Reliable::open(ctx)?;
+                if let Some(reliable) = &self.reliable {
+                    reader.resume(reliable.store().places().clone());
+                }
+                Source::Whole(Box::new(reader))
+            }
             Some((start, look_every)) => {
                 let from_end = start == Start::End;
                 let follower = Follower::new(options.inputs, share, options.line_bytes_max, from_end);
@@ -118,6 +134,9 @@ impl Spout for Reading {
     }
 
     fn next(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
+        if self.reliable.is_some() {
+            return self.next_acked(out);
+        }
         let lines = self.lines.as_ref().expect("prepared");
         match self.source.as_mut().expect("prepared") {
             Source::Whole(reader) => {
@@ -143,8 +162,57 @@ impl Spout for Reading {
         }
     }
 
+    fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
+        self.reliable.as_mut().map_or(Ok(()), |r| r.ack(id))
+    }
+
+    fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
+        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+    }
+
+    fn cleanup(&mut self) {
+        self.reliable.as_mut().map(Reliable::close_or_log);
+    }
+
     fn placement() -> Placement {
         Placement::SideThread
+    }
+}
+
+impl Reading {
+    fn next_acked(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
+        let (Some(reliable), Some(Source::Whole(reader))) = (&mut self.reliable, &mut self.source) else {
+            unreachable!("only whole files are read with ids")
+        };
+        if let Some((id, text)) = reliable.replay.take_due() {
+            self.form.emit_as(Some(id), text, out)?;
+            return Ok(Next::Emitted);
+        }
+        if self.exhausted || !reliable.replay.has_room() {
+            return reliable.rest(self.exhausted);
+        }
+        let Some(line) = reader.next_line()? else {
+            self.exhausted = true;
+            return reliable.rest(true);
+        };
+        let (text, last) = (Box::<str>::from(line.text), line.last);
+        self.lines.as_ref().expect("prepared").add(u64::from(last));
+        // The pieces of a long line are done with when all of them are.
+        let place = if last { reader.place() } else { None };
+        let bytes = text.len();
+        let id = reliable.replay.push(text, bytes, place);
+        let text = reliable.replay.payload(id);
+        let emitted = if self.settings.form == Form::Text || last && !self.long {
+            self.form.emit_as(Some(id), text, out)?
+        } else if !std::mem::replace(&mut self.long, !last) {
+            self.form.refuse_as(Some(id), text.as_bytes(), "longer than line_bytes_max", out)?
+        } else {
+            false
+        };
+        if !emitted {
+            reliable.ack(id)?;
+        }
+        Ok(Next::Emitted)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The spout around [`LineReader`].
 
-use squall::{Context, Counter, Level, Logger, Next, Placement, Spout, SpoutError, Stream, Tuple};
+use squall::{Context, Counter, Failure, Level, Logger, MessageId, Next, Placement, Spout, SpoutError, Stream, Tuple};
 
 use super::ranges::Share;
 use super::reader::{LineReader, LinesOptions, ReadCounts};
 use super::walk::LinesInput;
+use crate::reliable::Reliable;
 
 /// What a tuple of a line has in its batch beside the text: tuple header, sections, the archived string
 /// and padding, with some to spare.
@@ -27,6 +28,10 @@ pub struct Line {
 /// See [`LinesOptions`] for what can be set; a topology whose `max_tuple_bytes` is smaller than
 /// `line_bytes_max` has its way.
 ///
+/// Where acking is on it is reliable: each line has an id and is emitted again until it is acknowledged (behind others then), and
+/// what is acknowledged is noted, so that after a restart (with the topology's `state`, also of the whole run) only the rest is
+/// read. A line that fails ten times is given up. [`Lines::unacked`] leaves that out.
+///
 /// Reading a file may block, so it runs on a side thread unless told otherwise. It counts `lines`,
 /// `bytes`, `files`, `skipped_binary`, `skipped_special` and `invalid_utf8` (see [`ReadCounts`]) and
 /// logs the first text of each task that is not UTF-8.
@@ -42,11 +47,14 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Lines {
     options: LinesOptions,
+    acked: bool,
     open: Option<Open>,
 }
 
 struct Open {
     reader: LineReader,
+    reliable: Option<Reliable<Box<str>>>,
+    exhausted: bool,
     logger: Logger,
     counters: Counters,
 }
@@ -71,7 +79,12 @@ struct Counters {
 impl Lines {
     /// Lines as the options say.
     pub fn new(options: LinesOptions) -> Lines {
-        Lines { options, open: None }
+        Lines { options, acked: true, open: None }
+    }
+
+    /// Without ids, whatever the topology says: each line is emitted once.
+    pub fn unacked(self) -> Lines {
+        Lines { acked: false, ..self }
     }
 
     /// Lines of files, folders, or `@FILE` for a file that lists them, with default options.
@@ -112,6 +125,32 @@ impl Counters {
 }
 
 impl Open {
+    fn next_acked(&mut self, out: &mut Stream<Line>) -> Result<Next, SpoutError> {
+        let reliable = self.reliable.as_mut().expect("asked before");
+        if let Some((id, text)) = reliable.replay.take_due() {
+            out.emit_with_id(id, LineRef { text });
+            return Ok(Next::Emitted);
+        }
+        if self.exhausted || !reliable.replay.has_room() {
+            return reliable.rest(self.exhausted);
+        }
+        let Some(line) = self.reader.next_line()? else {
+            self.exhausted = true;
+            self.publish();
+            return self.reliable.as_mut().expect("asked before").rest(true);
+        };
+        let (text, last) = (Box::<str>::from(line.text), line.last);
+        // The pieces of a long line are done with when all of them are.
+        let place = if last { self.reader.place() } else { None };
+        let bytes = text.len();
+        let id = reliable.replay.push(text, bytes, place);
+        out.emit_with_id(id, LineRef { text: reliable.replay.payload(id) });
+        if self.counters.is_due(self.reader.counts()) {
+            self.publish();
+        }
+        Ok(Next::Emitted)
+    }
+
     fn publish(&mut self) {
         let clean = self.counters.published.invalid_utf8 == 0;
         self.counters.publish(self.reader.counts());
@@ -137,16 +176,21 @@ impl Spout for Lines {
         let mut options = self.options.clone();
         options.line_bytes_max = options.line_bytes_max.min(tuple_bytes_max.saturating_sub(TUPLE_OVERHEAD_BYTES));
         let share = Share { index: ctx.task_index(), count: ctx.task_count() };
-        self.open = Some(Open {
-            reader: LineReader::new(&options, share)?,
-            logger: ctx.logger(),
-            counters: Counters::new(ctx),
-        });
+        let mut reader = LineReader::new(&options, share)?;
+        let reliable = if self.acked { Reliable::open(ctx)? } else { None };
+        if let Some(reliable) = &reliable {
+            reader.resume(reliable.store().places().clone());
+        }
+        self.open =
+            Some(Open { reader, reliable, exhausted: false, logger: ctx.logger(), counters: Counters::new(ctx) });
         Ok(())
     }
 
     fn next(&mut self, out: &mut Stream<Line>) -> Result<Next, SpoutError> {
         let open = self.open.as_mut().expect("`prepare` comes before `next`");
+        if open.reliable.is_some() {
+            return open.next_acked(out);
+        }
         // One tuple a call: the spout's turn reads the clock so often that origin times stay exact.
         match open.reader.next_line()? {
             Some(line) => out.emit(LineRef { text: line.text }),
@@ -161,10 +205,28 @@ impl Spout for Lines {
         Ok(Next::Emitted)
     }
 
+    fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
+        let reliable = self.open.as_mut().and_then(|open| open.reliable.as_mut());
+        reliable.map_or(Ok(()), |r| r.ack(id))
+    }
+
+    fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
+        let reliable = self.open.as_mut().and_then(|open| open.reliable.as_mut());
+        reliable.map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+    }
+
     fn deactivate(&mut self) {
         if let Some(open) = &mut self.open {
             open.publish();
         }
+    }
+
+    fn cleanup(&mut self) {
+        self.open.as_mut().and_then(|open| open.reliable.as_mut()).map(Reliable::close_or_log);
+    }
+
+    fn reliable() -> bool {
+        true
     }
 
     fn placement() -> Placement {

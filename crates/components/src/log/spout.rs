@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall::{Clock, Context, Counter, Next, Placement, Row, RowStreams, Spout, SpoutError, TupleRef, ValueRef};
+use squall::{
+    AlignedVec, Clock, Context, Counter, Failure, MessageId, Next, Placement, Row, RowStreams, Spout, SpoutError,
+    TupleRef, ValueRef,
+};
 
 use super::format::{LogError, SegmentReader, segment_path, segments};
 use crate::expression::Evaluated;
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Place};
-use crate::rows::{Cells, emit, stream};
+use crate::reliable::Reliable;
+use crate::rows::{Cells, emit_as, stream};
 use crate::state::distinct_names;
 
 /// Where reading begins in each partition.
@@ -24,7 +28,8 @@ pub enum ReadFrom {
 }
 
 /// Reads a log that [`LogAppend`](super::LogAppend) wrote: the rows of each partition in order, and to its end, or without an end.
-/// Partitions are dealt to the tasks.
+/// Partitions are dealt to the tasks. Where acking is on, rows are emitted again until they are acknowledged, and a restart goes on
+/// behind those that were.
 #[derive(Debug, Clone)]
 pub struct LogRead {
     folder: PathBuf,
@@ -65,8 +70,9 @@ impl LogRead {
         let fields: Vec<String> = self.fields.iter().cloned().chain(more.iter().map(|f| (*f).to_owned())).collect();
         distinct_names(&fields, place.span())?;
         let settings = Arc::new(self);
-        let make = move || Reading { settings: settings.clone(), partitions: Vec::new(), turn: 0, kit: None };
-        Ok(place.spout(vec![stream(fields)], make))
+        let make =
+            move || Reading { settings: settings.clone(), partitions: Vec::new(), turn: 0, kit: None, reliable: None };
+        Ok(place.spout_with(vec![stream(fields)], make, |decl| decl.reliable(true)))
     }
 }
 
@@ -76,9 +82,20 @@ struct Reading {
     /// The partition that is read next.
     turn: usize,
     kit: Option<(Clock, Counter)>,
+    /// Where acking is on.
+    reliable: Option<Reliable<Kept>>,
+}
+
+/// A row that is pending: its archive, its partition and its offset.
+struct Kept {
+    row: AlignedVec<8>,
+    partition: i64,
+    offset: u64,
 }
 
 struct Partition {
+    /// Names it in the store of places.
+    key: Arc<str>,
     number: i64,
     path: PathBuf,
     /// The open segment, and the offset of its next row.
@@ -158,16 +175,29 @@ impl Spout for Reading {
     fn next(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
         let LogRead { fields, offsets, follow, .. } = &*self.settings;
         let (clock, rows) = self.kit.as_ref().expect("prepared");
+        if let Some(reliable) = &mut self.reliable {
+            if let Some((id, Kept { row, partition, offset })) = reliable.replay.take_due() {
+                let row = TupleRef::<Row>::from_bytes(row).map_err(|e| SpoutError::new(e.to_string()))?;
+                emit_row(row, *partition, *offset, *offsets, Some(id), out);
+                return Ok(Next::Emitted);
+            }
+            if !reliable.replay.has_room() {
+                return reliable.rest(false);
+            }
+        }
+        let reliable = &mut self.reliable;
         let count = self.partitions.len();
         for i in 0..count {
             let at = (self.turn + i) % count;
+            let key = self.partitions[at].key.clone();
             let emitted = self.partitions[at].read(fields, |row, partition, offset| {
-                if !*offsets {
-                    return out[0].emit(row);
-                }
-                let more = [partition, offset as i64].map(|n| Evaluated::Scalar(ValueRef::I64(n)));
-                let cells: Cells<'_> = row.get().iter().map(Evaluated::Field).chain(more).collect();
-                emit(&mut out[0], &cells);
+                let id = reliable.as_mut().map(|reliable| {
+                    let mut copy = AlignedVec::with_capacity(row.bytes().len());
+                    copy.extend_from_slice(row.bytes());
+                    let bytes = copy.len();
+                    reliable.replay.push(Kept { row: copy, partition, offset }, bytes, Some((key.clone(), offset + 1)))
+                });
+                emit_row(row, partition, offset, *offsets, id, out);
             })?;
             if emitted {
                 rows.inc();
@@ -175,10 +205,26 @@ impl Spout for Reading {
                 return Ok(Next::Emitted);
             }
         }
-        Ok(match follow {
-            Some(look_every) => Next::WakeAt(clock.now() + *look_every),
-            None => Next::End,
-        })
+        match (follow, reliable) {
+            (Some(look_every), reliable) => {
+                reliable.as_mut().map_or(Ok(()), Reliable::idle)?;
+                Ok(Next::WakeAt(clock.now() + *look_every))
+            }
+            (None, Some(reliable)) => reliable.rest(true),
+            (None, None) => Ok(Next::End),
+        }
+    }
+
+    fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
+        self.reliable.as_mut().map_or(Ok(()), |r| r.ack(id))
+    }
+
+    fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
+        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+    }
+
+    fn cleanup(&mut self) {
+        self.reliable.as_mut().map(Reliable::close_or_log);
     }
 
     fn placement() -> Placement {
@@ -186,13 +232,35 @@ impl Spout for Reading {
     }
 }
 
+fn emit_row(
+    row: TupleRef<'_, Row>,
+    partition: i64,
+    offset: u64,
+    offsets: bool,
+    id: Option<MessageId>,
+    out: &mut RowStreams,
+) {
+    if offsets {
+        let more = [partition, offset as i64].map(|n| Evaluated::Scalar(ValueRef::I64(n)));
+        let cells: Cells<'_> = row.get().iter().map(Evaluated::Field).chain(more).collect();
+        return emit_as(&mut out[0], id, &cells);
+    }
+    match id {
+        None => out[0].emit(row),
+        Some(id) => out[0].emit_with_id(id, row),
+    }
+}
+
 impl Reading {
     fn open(&mut self, ctx: &Context, start: u64) -> Result<(), SpoutError> {
+        self.reliable = Reliable::open(ctx)?;
         let mine = |(i, _): &(usize, (u32, PathBuf))| *i as u32 % ctx.task_count() == ctx.task_index();
         for (_, (number, path)) in partitions(&self.settings.folder)?.into_iter().enumerate().filter(mine) {
+            let key: Arc<str> = path.display().to_string().into();
+            let start = self.reliable.as_ref().map_or(start, |r| start.max(r.store().get(&key)));
             let bases: Vec<u64> = segments(&path)?.into_iter().map(|(base, _)| base).collect();
             let base = bases.iter().rev().find(|base| **base <= start).or(bases.first()).copied().unwrap_or(0);
-            self.partitions.push(Partition { number: number.into(), path, open: None, base, start });
+            self.partitions.push(Partition { key, number: number.into(), path, open: None, base, start });
         }
         self.kit = Some((ctx.clock(), ctx.counter("rows")));
         Ok(())

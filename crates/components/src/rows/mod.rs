@@ -5,7 +5,7 @@ mod json;
 mod policy;
 
 use smallvec::SmallVec;
-use squall::{ArchivedRow, ArchivedValue, Row, RowRef, RowStream, Stream, Value, ValueRef};
+use squall::{ArchivedRow, ArchivedValue, MessageId, Row, RowRef, RowStream, Stream, Value, ValueRef};
 
 use crate::expression::Evaluated;
 
@@ -68,6 +68,12 @@ fn scalar_of(value: &Value) -> Option<ValueRef<'_>> {
 /// Emits a row of these values: without an allocation if they are scalars and not many.
 #[inline]
 pub(crate) fn emit(stream: &mut Stream<Row>, cells: &[Evaluated<'_>]) {
+    emit_as(stream, None, cells);
+}
+
+/// The same, of a spout with an id.
+#[inline]
+pub(crate) fn emit_as(stream: &mut Stream<Row>, id: Option<MessageId>, cells: &[Evaluated<'_>]) {
     let mut scalars: SmallVec<[ValueRef<'_>; 16]> = SmallVec::new();
     for cell in cells {
         let scalar = match cell {
@@ -77,15 +83,22 @@ pub(crate) fn emit(stream: &mut Stream<Row>, cells: &[Evaluated<'_>]) {
         };
         match scalar {
             Some(v) => scalars.push(v),
-            None => return emit_owned(stream, cells),
+            None => return emit_owned(stream, id, cells),
         }
     }
-    stream.emit(RowRef(&scalars));
+    match id {
+        None => stream.emit(RowRef(&scalars)),
+        Some(id) => stream.emit_with_id(id, RowRef(&scalars)),
+    }
 }
 
 #[cold]
-fn emit_owned(stream: &mut Stream<Row>, cells: &[Evaluated<'_>]) {
-    stream.emit(Row(cells.iter().map(|cell| cell.clone().into_value()).collect()));
+fn emit_owned(stream: &mut Stream<Row>, id: Option<MessageId>, cells: &[Evaluated<'_>]) {
+    let row = Row(cells.iter().map(|cell| cell.clone().into_value()).collect());
+    match id {
+        None => stream.emit(row),
+        Some(id) => stream.emit_with_id(id, row),
+    }
 }
 
 /// Appends a value as people read it: text as it is, numbers and the rest as JSON.

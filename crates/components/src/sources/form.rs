@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use squall::{BoltError, Context, Emit, Row, RowRef, RowStream, RowStreams, SpoutError, Value, ValueRef};
+use squall::{BoltError, Context, Emit, MessageId, Row, RowRef, RowStream, RowStreams, SpoutError, Value, ValueRef};
 
 use crate::expression::Evaluated;
 use crate::registry::{ConfigError, OptionSpec, OptionType, Options, Place};
-use crate::rows::{BadInput, Cells, OnError, emit, on_error, on_error_option, parse_object, stream};
+use crate::rows::{BadInput, Cells, OnError, emit_as, on_error, on_error_option, parse_object, stream};
 use crate::transform::{Column, CsvFields};
 
 /// What a source's text becomes.
@@ -64,12 +64,26 @@ impl FormReader {
     /// Emits what the text becomes. An empty line is no JSON object and no record, and is passed over.
     #[inline]
     pub(crate) fn emit(&mut self, text: &str, out: &mut RowStreams) -> Result<(), SpoutError> {
+        self.emit_as(None, text, out).map(drop)
+    }
+
+    /// As [`FormReader::emit`], with an id. `false`: nothing was emitted, so that nobody will end it.
+    #[inline]
+    pub(crate) fn emit_as(
+        &mut self,
+        id: Option<MessageId>,
+        text: &str,
+        out: &mut RowStreams,
+    ) -> Result<bool, SpoutError> {
         let parsed = match &*self.form {
             Form::Text => {
-                out[0].emit(RowRef(&[ValueRef::Str(text)]));
-                return Ok(());
+                match id {
+                    None => out[0].emit(RowRef(&[ValueRef::Str(text)])),
+                    Some(id) => out[0].emit_with_id(id, RowRef(&[ValueRef::Str(text)])),
+                }
+                return Ok(true);
             }
-            _ if text.trim_end().is_empty() => return Ok(()),
+            _ if text.trim_end().is_empty() => return Ok(false),
             Form::Json(fields) => parse_object(text.as_bytes(), fields, &mut self.values),
             Form::Csv { columns, .. } => {
                 let record = self.record.as_mut().expect("made with the form");
@@ -79,32 +93,54 @@ impl FormReader {
         match parsed {
             Ok(()) => {
                 let cells: Cells<'_> = self.values.drain(..).map(Evaluated::Owned).collect();
-                emit(&mut out[0], &cells);
-                Ok(())
+                emit_as(&mut out[0], id, &cells);
+                Ok(true)
             }
-            Err(cause) => self.refuse(text.as_bytes(), &cause, out),
+            Err(cause) => self.refuse_as(id, text.as_bytes(), &cause, out),
         }
     }
 
     /// As [`FormReader::emit`], of bytes that should be UTF-8: where they are not, texts are read lossily and counted as bad
     /// input nowhere; JSON and CSV are bad input.
     pub(crate) fn emit_bytes(&mut self, bytes: &[u8], out: &mut RowStreams) -> Result<(), SpoutError> {
+        self.emit_bytes_as(None, bytes, out).map(drop)
+    }
+
+    /// The same with an id. `false`: nothing was emitted.
+    pub(crate) fn emit_bytes_as(
+        &mut self,
+        id: Option<MessageId>,
+        bytes: &[u8],
+        out: &mut RowStreams,
+    ) -> Result<bool, SpoutError> {
         match std::str::from_utf8(bytes) {
-            Ok(text) => self.emit(text, out),
-            Err(_) if *self.form == Form::Text => self.emit(&String::from_utf8_lossy(bytes), out),
-            Err(cause) => self.refuse(bytes, &format!("no UTF-8: {cause}"), out),
+            Ok(text) => self.emit_as(id, text, out),
+            Err(_) if *self.form == Form::Text => self.emit_as(id, &String::from_utf8_lossy(bytes), out),
+            Err(cause) => self.refuse_as(id, bytes, &format!("no UTF-8: {cause}"), out),
         }
     }
 
     /// Does with a text what the policy says.
     #[cold]
     pub(crate) fn refuse(&mut self, text: &[u8], cause: &str, out: &mut RowStreams) -> Result<(), SpoutError> {
+        self.refuse_as(None, text, cause, out).map(drop)
+    }
+
+    /// The same with an id. `false`: nothing was emitted.
+    #[cold]
+    pub(crate) fn refuse_as(
+        &mut self,
+        id: Option<MessageId>,
+        text: &[u8],
+        cause: &str,
+        out: &mut RowStreams,
+    ) -> Result<bool, SpoutError> {
         match self.bad.refuse_text(text, cause) {
             Ok(Some(row)) => {
-                emit_row(out, row);
-                Ok(())
+                emit_row(out, id, row);
+                Ok(true)
             }
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(false),
             Err(BoltError::Fail(cause) | BoltError::Fatal(cause)) => {
                 let shown: String = String::from_utf8_lossy(text).chars().take(80).collect();
                 let remedy = "correct the input, or set `on_error` to skip or dead_letters";
@@ -114,8 +150,12 @@ impl FormReader {
     }
 }
 
-fn emit_row(out: &mut RowStreams, row: impl Emit<Row>) {
-    out.last_mut().expect("dead letters have a stream").emit(row);
+fn emit_row(out: &mut RowStreams, id: Option<MessageId>, row: impl Emit<Row>) {
+    let stream = out.last_mut().expect("dead letters have a stream");
+    match id {
+        None => stream.emit(row),
+        Some(id) => stream.emit_with_id(id, row),
+    }
 }
 
 /// The options of sources whose texts may be JSON objects.

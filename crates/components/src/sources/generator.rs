@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall::{Clock, Context, Next, RowRef, RowStreams, Spout, SpoutError, Time, ValueRef};
+use squall::{Clock, Context, Failure, MessageId, Next, RowRef, RowStreams, Spout, SpoutError, Time, ValueRef};
 
 use super::random::Random;
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Place};
+use crate::reliable::Reliable;
 use crate::rows::stream;
 
 /// How keys are distributed.
@@ -24,7 +25,8 @@ pub enum Keys {
 /// Emits rows `n` (0, 1, 2 … over all tasks), `key` (text) and `value` (a float): for trying a topology, and for load.
 ///
 /// With a rate it is an open loop: what is late is caught up with, and says so by its origin times. The same seed gives the same
-/// rows, whatever the rate.
+/// rows, whatever the rate. Where acking is on, rows are emitted again until they are acknowledged, and after a restart those
+/// that were are passed over.
 #[derive(Debug, Clone)]
 pub struct Generator {
     count: Option<u64>,
@@ -89,8 +91,11 @@ impl Generator {
             next: 0,
             step: 1,
             paced: None,
+            reliable: None,
+            source: "".into(),
+            rows: 0,
         };
-        Ok(place.spout(vec![stream(["n", "key", "value"])], make))
+        Ok(place.spout_with(vec![stream(["n", "key", "value"])], make, |decl| decl.reliable(true)))
     }
 
     /// Sums of the keys' weights, where they differ.
@@ -113,7 +118,16 @@ struct Generating {
     next: u64,
     step: u64,
     paced: Option<Pace>,
+    /// Where acking is on.
+    reliable: Option<Reliable<Made>>,
+    /// Names the rows of this task, for its place.
+    source: Arc<str>,
+    /// Rows made by this task, those before its restart included.
+    rows: u64,
 }
+
+/// A row: `n`, the key's place, the value.
+type Made = (u64, usize, f64);
 
 struct Pace {
     clock: Clock,
@@ -124,6 +138,24 @@ struct Pace {
 }
 
 impl Generating {
+    fn make(&mut self) -> Made {
+        let key = self.key();
+        let (min, max) = self.generator.value;
+        let made = (self.next, key, min + self.random.unit() * (max - min));
+        self.next += self.step;
+        self.rows += 1;
+        made
+    }
+
+    fn emit(&self, (n, key, value): Made, id: Option<MessageId>, out: &mut RowStreams) {
+        let key = ValueRef::Str(&self.generator.words[key]);
+        let row = [ValueRef::I64(n as i64), key, ValueRef::F64(value)];
+        match id {
+            None => out[0].emit(RowRef(&row)),
+            Some(id) => out[0].emit_with_id(id, RowRef(&row)),
+        }
+    }
+
     fn key(&mut self) -> usize {
         let count = self.generator.words.len() as u64;
         match self.generator.keys {
@@ -166,23 +198,54 @@ impl Spout for Generating {
         self.random = Random::new(self.generator.seed ^ (self.next << 40));
         let pace = |rate| Pace { clock: ctx.clock(), began: None, ns_per_row: 1e9 / rate, due: 0 };
         self.paced = self.generator.rate.map(pace);
+        self.reliable = Reliable::open(ctx)?;
+        if let Some(reliable) = &self.reliable {
+            // Other rows than these were never made here.
+            let source = format!("{:?} {}/{}", self.generator, ctx.task_index(), ctx.task_count());
+            self.source = source.into();
+            // What was acknowledged is made again, and passed over, so that the rest is the same.
+            for _ in 0..reliable.store().get(&self.source) {
+                self.make();
+            }
+        }
         Ok(())
     }
 
     fn next(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
-        if self.generator.count.is_some_and(|count| self.next >= count) {
+        let exhausted = self.generator.count.is_some_and(|count| self.next >= count);
+        if let Some(reliable) = &mut self.reliable {
+            if let Some((id, made)) = reliable.replay.take_due() {
+                let made = *made;
+                self.emit(made, Some(id), out);
+                return Ok(Next::Emitted);
+            }
+            if exhausted || !reliable.replay.has_room() {
+                return reliable.rest(exhausted);
+            }
+        }
+        if exhausted {
             return Ok(Next::End);
         }
         if let Some(time) = self.wait() {
+            self.reliable.as_mut().map_or(Ok(()), Reliable::idle)?;
             return Ok(Next::WakeAt(time));
         }
-        let key = self.key();
-        let (min, max) = self.generator.value;
-        let value = min + self.random.unit() * (max - min);
-        let key = ValueRef::Str(&self.generator.words[key]);
-        out[0].emit(RowRef(&[ValueRef::I64(self.next as i64), key, ValueRef::F64(value)]));
-        self.next += self.step;
+        let made = self.make();
+        let id = self.reliable.as_mut().map(|r| r.replay.push(made, 0, Some((self.source.clone(), self.rows))));
+        self.emit(made, id, out);
         Ok(Next::Emitted)
+    }
+
+    fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
+        self.reliable.as_mut().map_or(Ok(()), |r| r.ack(id))
+    }
+
+    fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
+        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+    }
+
+    fn cleanup(&mut self) {
+        self.reliable.as_mut().map(Reliable::close_or_log);
     }
 }
 

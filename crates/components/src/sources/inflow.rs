@@ -1,13 +1,15 @@
 //! From threads that read (standard input, sockets) to a spout task that is never blocked: a bounded queue of chunks of whole
 //! lines, and the task's waker. A full queue blocks the thread that reads, and so whoever writes to it.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use squall::{Context, Counter, Next, RowStreams, SpoutError, Waker};
+use squall::{Context, Counter, Failure, MessageId, Next, Replay, ReplayLimits, RowStreams, SpoutError, Waker};
 
 use super::form::{Form, FormReader};
+use super::senders::{Acks, Ahead};
 use crate::rows::OnError;
 
 /// Chunks that wait, at most.
@@ -21,6 +23,8 @@ pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
 pub(crate) enum Chunk {
     /// Whole lines, each with its newline but perhaps the last.
     Lines(Vec<u8>),
+    /// The same, of a sender that is told which of them are done.
+    Sent(Vec<u8>, Arc<Acks>),
     /// One text, newlines and all.
     Text(Vec<u8>),
     /// Input that is of no use, and why.
@@ -33,15 +37,29 @@ pub(crate) enum Chunk {
 pub(crate) struct Feeder {
     chunks: Option<Sender<Chunk>>,
     waker: Waker,
+    acks: Option<Arc<Acks>>,
 }
 
 impl Clone for Feeder {
     fn clone(&self) -> Feeder {
-        Feeder { chunks: self.chunks.clone(), waker: self.waker.clone() }
+        Feeder { chunks: self.chunks.clone(), waker: self.waker.clone(), acks: self.acks.clone() }
     }
 }
 
 impl Feeder {
+    /// For the lines of a sender that is to be told which are done.
+    pub(crate) fn with_acks(mut self, acks: Arc<Acks>) -> Feeder {
+        self.acks = Some(acks);
+        self
+    }
+
+    fn lines(&self, lines: Vec<u8>) -> Chunk {
+        match &self.acks {
+            Some(acks) => Chunk::Sent(lines, acks.clone()),
+            None => Chunk::Lines(lines),
+        }
+    }
+
     /// Hands a chunk over; waits for room. `false`: the spout is gone.
     pub(crate) fn push(&self, chunk: Chunk) -> bool {
         let sent = self.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok());
@@ -80,7 +98,7 @@ impl Feeder {
             buffer.truncate(start + read);
             if read == 0 {
                 let last = std::mem::take(&mut buffer);
-                return Ok(long || last.is_empty() || self.push(Chunk::Lines(last)));
+                return Ok(long || last.is_empty() || self.push(self.lines(last)));
             }
             let Some(end) = memchr::memrchr(b'\n', &buffer[start..]).map(|at| start + at + 1) else {
                 if buffer.len() > line_bytes_max {
@@ -97,7 +115,7 @@ impl Feeder {
                 let tail = memchr::memchr(b'\n', &lines).expect("it ends with one") + 1;
                 lines.drain(..tail);
             }
-            if !lines.is_empty() && !self.push(Chunk::Lines(lines)) {
+            if !lines.is_empty() && !self.push(self.lines(lines)) {
                 return Ok(false);
             }
         }
@@ -116,6 +134,9 @@ impl Drop for Feeder {
     }
 }
 
+/// A line by its sender and its number there.
+type SentLine = (Arc<Acks>, u64);
+
 /// The spout task's end.
 pub(crate) struct Inflow {
     chunks: Receiver<Chunk>,
@@ -126,6 +147,12 @@ pub(crate) struct Inflow {
     at: usize,
     limit: Option<u64>,
     emitted: u64,
+    /// The sender of the current lines, if it is to be told.
+    sender: Option<Arc<Acks>>,
+    /// Lines of such senders that are pending, each with its number there.
+    replay: Option<Replay<Box<[u8]>, SentLine>>,
+    /// By connection: what is done ahead of others.
+    ahead: HashMap<*const Acks, (Arc<Acks>, Ahead)>,
 }
 
 /// The two ends of a task's queue. After `limit` rows the spout ends.
@@ -133,27 +160,54 @@ pub(crate) fn inflow(ctx: &Context, form: &Arc<Form>, on_error: OnError, limit: 
     let (sender, chunks) = bounded(CHUNKS);
     let mut form = form.reader(on_error);
     form.prepare(ctx);
-    let feeder = Feeder { chunks: Some(sender), waker: ctx.waker() };
+    let feeder = Feeder { chunks: Some(sender), waker: ctx.waker(), acks: None };
     let lines = ctx.counter("lines");
-    (feeder, Inflow { chunks, form, lines, current: Vec::new(), at: 0, limit, emitted: 0 })
+    let inflow = Inflow {
+        chunks,
+        form,
+        lines,
+        current: Vec::new(),
+        at: 0,
+        limit,
+        emitted: 0,
+        sender: None,
+        replay: None,
+        ahead: HashMap::new(),
+    };
+    (feeder, inflow)
 }
 
 impl Inflow {
     pub(crate) fn next(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
-        if self.limit.is_some_and(|limit| self.emitted >= limit) {
+        let exhausted = self.limit.is_some_and(|limit| self.emitted >= limit);
+        if let Some(replay) = &mut self.replay {
+            if let Some((id, line)) = replay.take_due() {
+                self.form.emit_bytes_as(Some(id), line, out)?;
+                return Ok(Next::Emitted);
+            }
+            if exhausted || !replay.has_room() {
+                return Ok(replay.rest(exhausted));
+            }
+        }
+        if exhausted {
             return Ok(Next::End);
         }
         if self.at == self.current.len() {
             match self.chunks.try_recv() {
-                Ok(Chunk::Lines(lines)) => (self.current, self.at) = (lines, 0),
+                Ok(Chunk::Lines(lines)) => (self.current, self.at, self.sender) = (lines, 0, None),
+                Ok(Chunk::Sent(lines, sender)) => (self.current, self.at, self.sender) = (lines, 0, Some(sender)),
                 Ok(Chunk::Text(text)) => return self.emit(&text, out),
                 Ok(Chunk::Bad(text, cause)) => {
                     self.form.refuse(&text, &cause, out)?;
                     return Ok(Next::Emitted);
                 }
                 Ok(Chunk::Broken(cause)) => return Err(SpoutError::new(cause)),
-                Err(TryRecvError::Empty) => return Ok(Next::Parked),
-                Err(TryRecvError::Disconnected) => return Ok(Next::End),
+                Err(TryRecvError::Empty) => {
+                    return Ok(self.replay.as_ref().map_or(Next::Parked, |replay| replay.rest(false)));
+                }
+                Err(TryRecvError::Disconnected) => {
+                    return Ok(self.replay.as_ref().map_or(Next::End, |replay| replay.rest(true)));
+                }
             }
         }
         let current = std::mem::take(&mut self.current);
@@ -169,7 +223,44 @@ impl Inflow {
     fn emit(&mut self, text: &[u8], out: &mut RowStreams) -> Result<Next, SpoutError> {
         self.lines.inc();
         self.emitted += 1;
-        self.form.emit_bytes(text, out)?;
+        let (Some(sender), Some(replay)) = (&self.sender, &mut self.replay) else {
+            self.form.emit_bytes(text, out)?;
+            return Ok(Next::Emitted);
+        };
+        let id = replay.push(text.into(), text.len(), (sender.clone(), sender.take()));
+        if !self.form.emit_bytes_as(Some(id), text, out)? {
+            self.ack(id);
+        }
         Ok(Next::Emitted)
+    }
+
+    /// Lines of senders get ids, and are emitted again until they are acknowledged.
+    pub(crate) fn track(&mut self, ctx: &Context) {
+        self.replay = Some(Replay::new(ctx, ReplayLimits::default()));
+    }
+
+    pub(crate) fn ack(&mut self, id: MessageId) {
+        let Some(replay) = &mut self.replay else { return };
+        let (sender, line) = replay.place(id).clone();
+        let ahead = self.ahead.entry(Arc::as_ptr(&sender)).or_insert_with(|| (sender.clone(), Ahead::default()));
+        sender.count(line, &mut ahead.1);
+        replay.ack(id);
+        while replay.next_place().is_some() {}
+        // Who has gone, and has nothing pending, is not told any more: this map, the line's and the current ones hold it.
+        if Arc::strong_count(&sender) <= 2 {
+            self.ahead.remove(&Arc::as_ptr(&sender));
+        }
+    }
+
+    pub(crate) fn fail(&mut self, id: MessageId, why: &Failure<'_>) {
+        let Some(replay) = &mut self.replay else { return };
+        let place = replay.place(id).clone();
+        // What is given up is done with: the run says that it failed.
+        if replay.fail(id, why).is_some() {
+            let (sender, line) = place;
+            let ahead = self.ahead.entry(Arc::as_ptr(&sender)).or_insert_with(|| (sender.clone(), Ahead::default()));
+            sender.count(line, &mut ahead.1);
+            while replay.next_place().is_some() {}
+        }
     }
 }

@@ -8,6 +8,7 @@ mod inflow;
 mod interval;
 mod net;
 mod random;
+mod senders;
 mod stdin;
 
 use crate::registry::Described;

@@ -2,24 +2,28 @@
 //!
 //! Threads of their own read from the sockets. They wait while the spout has no room, and so does, over TCP, whoever sends; UDP
 //! datagrams that find the socket's buffer full are dropped by the system. Neither source can be read again: what was read and
-//! not yet emitted when the worker dies is lost.
+//! not yet emitted when the worker dies is lost, unless its sender is told of acks ([`TcpLines::acks`]) and sends the rest again.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use squall::{Context, Level, Logger, Next, RowStreams, Spout, SpoutError};
+use squall::{Context, Failure, Level, Logger, MessageId, Next, RowStreams, Spout, SpoutError};
 
 use super::form::{FORM_OUTPUTS, Form, form, form_options};
 use super::inflow::{Chunk, Feeder, Inflow, LINE_BYTES_MAX, inflow};
+use super::senders::Acks;
 use super::stdin::limit_option;
 use crate::registry::{ConfigError, Declared, Described, Given, Kind, OptionSpec, OptionType, Options, Place};
 use crate::rows::OnError;
 
 /// Connections read at a time, at most: each has a thread. Others wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 256;
+/// How long an ack waits for a sender that does not read; then it is told no more.
+const ACK_WAIT: Duration = Duration::from_secs(5);
 /// The largest datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 
@@ -32,12 +36,21 @@ struct Settings<S> {
     form: Arc<Form>,
     on_error: OnError,
     limit: Option<u64>,
+    /// Senders are told how many of their lines are done.
+    acks: bool,
 }
 
 impl<S> Settings<S> {
     fn new(address: &str, socket: Option<S>) -> Settings<S> {
         let address = address.to_owned();
-        Settings { socket: Mutex::new(socket), address, form: Arc::default(), on_error: OnError::Fail, limit: None }
+        Settings {
+            socket: Mutex::new(socket),
+            address,
+            form: Arc::default(),
+            on_error: OnError::Fail,
+            limit: None,
+            acks: false,
+        }
     }
 
     fn bind(&self, bind: impl Fn(&str) -> std::io::Result<S>) -> Result<S, SpoutError> {
@@ -93,7 +106,9 @@ macro_rules! builder {
                 self.settings.form.check(&place)?;
                 let streams = self.settings.form.streams(self.settings.on_error);
                 let settings = Arc::new(self.settings);
-                Ok(place.spout(streams, move || Listening { settings: settings.clone(), inflow: None, stop: None }))
+                let acks = settings.acks;
+                let make = move || Listening { settings: settings.clone(), inflow: None, stop: None };
+                Ok(place.spout_with(streams, make, |decl| decl.reliable(acks)))
             }
         }
     };
@@ -109,6 +124,16 @@ pub struct TcpLines {
 #[derive(Debug)]
 pub struct Udp {
     settings: Settings<UdpSocket>,
+}
+
+impl TcpLines {
+    /// Tells each sender how many of its lines are done, all before them too: the number on a line of its own, each time it has
+    /// grown. Lines are emitted again until they are acknowledged, or have failed ten times. Who sends the rest again after
+    /// its connection broke loses nothing, whoever dies here (D4). Needs acking; without it nobody is told.
+    pub fn acks(mut self) -> TcpLines {
+        self.settings.acks = true;
+        self
+    }
 }
 
 builder!(TcpLines, TcpListener);
@@ -134,13 +159,13 @@ impl Drop for Stop {
         // Release pairs with the Acquire of the threads: what they see afterwards is only the end.
         self.told.store(true, Ordering::Release);
         (self.nudge)();
-        for connection in self.connections.lock().expect("nothing panics while it is held").drain(..) {
-            // Closed already is as good.
-            drop(connection.shutdown(Shutdown::Both));
-        }
+        let connections: Vec<_> = self.connections.lock().expect("nothing panics while it is held").drain(..).collect();
+        // Closed already is as good. The other direction is closed behind the last acks.
+        connections.iter().for_each(|connection| drop(connection.shutdown(Shutdown::Read)));
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
+        connections.iter().for_each(|connection| drop(connection.shutdown(Shutdown::Both)));
     }
 }
 
@@ -148,9 +173,16 @@ impl<S> Listening<S> {
     /// Makes the queue; gives the feeder, and the flag and the connections that end the threads.
     fn open(&mut self, ctx: &Context) -> (Feeder, Logger) {
         let Settings { form, on_error, limit, .. } = &*self.settings;
-        let (feeder, inflow) = inflow(ctx, form, *on_error, *limit);
+        let (feeder, mut inflow) = inflow(ctx, form, *on_error, *limit);
+        if self.acks(ctx) {
+            inflow.track(ctx);
+        }
         self.inflow = Some(inflow);
         (feeder, ctx.logger())
+    }
+
+    fn acks(&self, ctx: &Context) -> bool {
+        self.settings.acks && ctx.plan().spec.config.acking()
     }
 
     fn next_row(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
@@ -194,12 +226,13 @@ impl Spout for Listening<TcpListener> {
         let address = listener.local_addr()?;
         ctx.log(Level::Info, format_args!("listening for lines on tcp {address}"));
         let (feeder, logger) = self.open(ctx);
+        let acks = self.acks(ctx);
         let (flag, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let thread = {
             let (flag, connections) = (flag.clone(), connections.clone());
             thread::Builder::new()
                 .name("tcp-lines".into())
-                .spawn(move || accept(&listener, feeder, &logger, &flag, &connections))?
+                .spawn(move || accept(&listener, feeder, acks, &logger, &flag, &connections))?
         };
         let nudge = Box::new(move || drop(TcpStream::connect(reach(address))));
         self.stop = Some(Stop { told: flag, nudge, connections, thread: Some(thread) });
@@ -208,6 +241,16 @@ impl Spout for Listening<TcpListener> {
 
     fn next(&mut self, out: &mut RowStreams) -> Result<Next, SpoutError> {
         self.next_row(out)
+    }
+
+    fn ack(&mut self, id: MessageId) -> Result<(), SpoutError> {
+        self.inflow.iter_mut().for_each(|inflow| inflow.ack(id));
+        Ok(())
+    }
+
+    fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
+        self.inflow.iter_mut().for_each(|inflow| inflow.fail(id, &why));
+        Ok(())
     }
 
     fn deactivate(&mut self) {
@@ -223,6 +266,7 @@ impl Spout for Listening<TcpListener> {
 fn accept(
     listener: &TcpListener,
     feeder: Feeder,
+    acks: bool,
     logger: &Logger,
     flag: &Arc<AtomicBool>,
     connections: &Arc<Mutex<Vec<TcpStream>>>,
@@ -249,7 +293,13 @@ fn accept(
         }
         let Ok(twin) = connection.try_clone() else { continue };
         connections.lock().expect("nothing panics while it is held").push(twin);
-        let (mine, logger) = (feeder.clone(), logger.clone());
+        let (mut mine, logger) = (feeder.clone(), logger.clone());
+        if acks {
+            let told = connection.set_write_timeout(Some(ACK_WAIT)).and_then(|()| Acks::to(connection.try_clone()?));
+            let Ok((acks, thread)) = told else { continue };
+            mine = mine.with_acks(acks);
+            threads.push(thread);
+        }
         let read = move || {
             if let Err(cause) = mine.read_lines(&connection, LINE_BYTES_MAX) {
                 logger.log(Level::Warn, format_args!("a connection broke: {cause}; its lines so far were taken"));
@@ -353,7 +403,15 @@ pub(super) fn described() -> Vec<Described> {
         ],
         kind: Kind::Spout,
         summary: "The lines that arrive over TCP connections.",
-        options: options(),
+        options: options()
+            .into_iter()
+            .chain([OptionSpec::with_default(
+                "acks",
+                OptionType::Bool,
+                "false",
+                "Tells each sender how many of its lines are done: a number on a line, each time it has grown.",
+            )])
+            .collect(),
         outputs: FORM_OUTPUTS,
         example: "id: input\nclassName: tcp-lines\nconfig:\n  listen: \"127.0.0.1:4000\"\n",
         example_fields: &[],
@@ -361,6 +419,7 @@ pub(super) fn described() -> Vec<Described> {
             let (form, on_error) = form(options);
             let address = address(options, "listen").map_err(|e| vec![e])?;
             let tcp = TcpLines::on(&address).form(form).on_error(on_error);
+            let tcp = if options.flag("acks").value { tcp.acks() } else { tcp };
             match options.maybe_integer("limit") {
                 Some(limit) => tcp.limit(limit.value as u64).declare(place),
                 None => tcp.declare(place),

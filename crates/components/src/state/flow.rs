@@ -10,7 +10,8 @@ use crate::rows::stream;
 
 /// Puts rows together: emits one row with a list of maps, each a row with its fields by name, and their `count`.
 ///
-/// A batch is full with so many rows, and goes on earlier when its first row has waited so long, and at the end of the run. It is
+/// A batch is full with so many rows, and goes on earlier when its first row has waited so long (without a time: when
+/// nothing has come for a second and a spout waits for its rows), and at the end of the run. It is
 /// anchored to all its rows: they are acknowledged when it is, and fail with it.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -56,7 +57,7 @@ impl Batch {
         let input = place.fields().to_vec();
         let (count, overlap, within) = (self.count, self.overlap, self.within);
         // Ticks come a quarter of the time apart, so a batch waits at most a quarter longer.
-        let tick = within.map(|time| (time / 4).clamp(Duration::from_millis(1), Duration::from_secs(1)));
+        let tick = (within.unwrap_or(SILENCE) / 4).clamp(Duration::from_millis(1), Duration::from_secs(1));
         let make = move || Batching {
             fields: input.clone(),
             count,
@@ -67,9 +68,13 @@ impl Batch {
             began_ns: 0,
             clock: None,
         };
-        Ok(place.bolt(vec![stream(fields)], tick, make))
+        Ok(place.bolt(vec![stream(fields)], Some(tick), make))
     }
 }
+
+/// Without a time, rows whose spout waits for them go on when none has come for so long: a source that ends when all it emitted
+/// is acknowledged would wait for the batch, and the batch for its end.
+const SILENCE: Duration = Duration::from_secs(1);
 
 struct Batching {
     fields: Vec<String>,
@@ -79,6 +84,7 @@ struct Batching {
     rows: Vec<Value>,
     /// Of the rows that no batch had before: the last of them.
     anchors: Vec<Anchor>,
+    /// When the first row came; without a time, the last one.
     began_ns: u64,
     clock: Option<Clock>,
 }
@@ -111,7 +117,7 @@ impl Bolt for Batching {
     }
 
     fn execute(&mut self, input: Input<'_, Row>, out: &mut RowStreams) -> Result<(), BoltError> {
-        if self.anchors.is_empty() && self.within.is_some() {
+        if self.anchors.is_empty() && self.within.is_some() || self.within.is_none() && input.root_count() > 0 {
             self.began_ns = self.now_ns();
         }
         let (row, anchor) = input.keep();
@@ -125,7 +131,11 @@ impl Bolt for Batching {
 
     fn tick(&mut self, out: &mut RowStreams) -> Result<(), BoltError> {
         let waited = Duration::from_nanos(self.now_ns().saturating_sub(self.began_ns));
-        if self.within.is_some_and(|within| waited >= within) {
+        let due = match self.within {
+            Some(within) => waited >= within,
+            None => waited >= SILENCE && self.anchors.iter().any(|a| a.root_count() > 0),
+        };
+        if due {
             self.flush(out);
         }
         Ok(())

@@ -12,8 +12,8 @@
 //! - A root ends once: as acknowledged, or failed for one reason.
 //! - A record of a root that has ended finds nobody: a [`RootId`] names the generation of the slot. Slots of failed roots,
 //!   for which records may still be under way, are used again last.
-//! - Each operation takes constant time, but for [`Ledger::lose_workers`], which looks at every slot; a slot is looked at
-//!   again once per timeout while it is pending.
+//! - Each operation takes constant time, but for [`Ledger::lose_workers`] and [`Ledger::lose_tasks`], which look at every
+//!   slot; a slot is looked at again once per timeout while it is pending.
 //!
 //! # Limits
 //! A slot takes 64 bytes; there are as many as roots were ever pending at once. A task is not called while it has
@@ -203,6 +203,15 @@ impl Ledger {
     /// These workers are there again, as new ones.
     pub fn restore_workers(&mut self, workers: u32) {
         self.lost &= !workers;
+    }
+
+    /// These spout tasks are gone with what they knew: fails all their pending roots.
+    pub fn lose_tasks(&mut self, tasks: &[TaskId]) {
+        for at in 0..self.slots.len() {
+            if self.slots[at].is_pending() && tasks.contains(&self.slots[at].task()) {
+                self.close(at, Outcome::Failed(FailReason::SpoutLost));
+            }
+        }
     }
 
     /// Fails the roots whose time is up.

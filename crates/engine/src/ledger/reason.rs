@@ -74,6 +74,8 @@ pub enum FailReason {
     WorkerLost,
     /// It has reached `max_root_age`.
     TooOld,
+    /// The executor of its spout, or its worker, ended: nobody is told.
+    SpoutLost,
 }
 
 /// The kinds of [`FailReason`], for counts.
@@ -90,7 +92,7 @@ pub enum FailKind {
     WorkerLost = 3,
     /// See [`FailReason::TooOld`].
     TooOld = 4,
-    /// The spout died with its worker while the root was pending. Counted by the parent of the run: there is nobody to tell.
+    /// See [`FailReason::SpoutLost`].
     SpoutLost = 5,
 }
 
@@ -132,6 +134,7 @@ impl FailReason {
             FailReason::TimedOut => FailKind::TimedOut,
             FailReason::WorkerLost => FailKind::WorkerLost,
             FailReason::TooOld => FailKind::TooOld,
+            FailReason::SpoutLost => FailKind::SpoutLost,
         }
     }
 
@@ -171,6 +174,7 @@ impl FailReason {
             2 => FailReason::TimedOut,
             3 => FailReason::WorkerLost,
             4 => FailReason::TooOld,
+            5 => FailReason::SpoutLost,
             _ => FailReason::Failed(component),
         }
     }
@@ -195,6 +199,7 @@ mod tests {
             FailReason::TimedOut,
             FailReason::WorkerLost,
             FailReason::TooOld,
+            FailReason::SpoutLost,
         ];
         for reason in all {
             assert_eq!(FailReason::from_detail(reason.detail()), reason);

@@ -45,6 +45,10 @@ impl Slot {
     pub(super) fn is_pending(&self) -> bool {
         matches!(self.state, State::Pending(_))
     }
+
+    pub(super) fn task(&self) -> TaskId {
+        self.task
+    }
 }
 
 /// First and last of a list that is linked by `next`.

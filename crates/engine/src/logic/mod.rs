@@ -14,8 +14,10 @@
 //!
 //! `crates/sim` hunts for a counter-example.
 
+mod budget;
 mod peers;
 mod receive;
+mod restart;
 mod roots;
 mod send;
 mod slot;
@@ -26,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use squall_metrics::Histogram;
-use squall_topology::{ComponentKind, Plan};
+use squall_topology::{ComponentKind, DEAD_LETTERS, Plan};
 use squall_tuple::ids::{ComponentIx, ReactorIx, TaskId};
 use squall_tuple::{RootId, TupleType};
 
@@ -142,6 +144,8 @@ pub struct Core {
     books: LinkBooks,
     /// Scratch of `drain`.
     refused: Vec<ReactorIx>,
+    /// Until then calls are timed, for one was too long.
+    watch_until_ns: u64,
 }
 
 impl Core {
@@ -187,7 +191,9 @@ impl Core {
             if spout {
                 cohort.tasks.iter().for_each(|t| ledger_of[*t as usize] = Some(slots.len() as u32));
             }
-            let is_sink = plan.streams_of(cohort.component).iter().all(|s| plan.subscribers_of(*s).is_empty());
+            let goes_on =
+                |s: &u32| plan.spec.streams[*s as usize].name != DEAD_LETTERS && !plan.subscribers_of(*s).is_empty();
+            let is_sink = !plan.streams_of(cohort.component).iter().any(goes_on);
             let env = CohortEnv {
                 plan: plan.clone(),
                 component: cohort.component,
@@ -224,6 +230,9 @@ impl Core {
                 pending: VecDeque::with_capacity(QUEUES_BEGIN_WITH),
                 stalled: None,
                 life: Life::Running,
+                down: None,
+                restarts: Default::default(),
+                suspects: Default::default(),
                 spout,
                 is_sink: is_sink && !spout,
                 tick_ns,
@@ -232,6 +241,7 @@ impl Core {
                 more: false,
                 published: Default::default(),
                 roots_told: (0, 0),
+                lost_told: 0,
                 stats: board.cohort(cohort.component, me),
                 pulse: board.reactor(me),
             });
@@ -272,6 +282,7 @@ impl Core {
             ended: Vec::new(),
             books,
             refused: Vec::new(),
+            watch_until_ns: 0,
         }
     }
 
@@ -319,7 +330,7 @@ impl Core {
             if self.slots[at].outbox.has_roots() {
                 self.settle_roots(at, now_ns, &mut turn)?;
             }
-            if !self.slots[at].paused() && self.slots[at].life != Life::Finished {
+            if !self.slots[at].blocked() && self.slots[at].life != Life::Finished {
                 if self.slots[at].tick_ns.is_some() {
                     self.tick(at, now_ns, &mut turn)?;
                     turn.progress |= self.drain(at, now_ns, net)?;
@@ -337,6 +348,10 @@ impl Core {
             // Last, so that the counts of a cohort that has just finished hold the anchors it ended in its last calls.
             if self.slots[at].outbox.has_home() {
                 turn.progress |= self.slots[at].outbox.drain_home() > 0;
+                self.wake_bolt(at, now_ns, net)?;
+            }
+            if self.slots[at].down.is_some() {
+                self.revive(at, now_ns, &mut turn)?;
             }
             // Roots that went nowhere have ended in this very turn: the spout is told in the next.
             turn.progress |= self.slots[at].has_news();
@@ -367,8 +382,12 @@ impl Core {
             let missed = (now_ns - slot.next_tick_ns) / period;
             slot.next_tick_ns += (missed + 1) * period;
             slot.outbox.set_origin(now_ns);
-            slot.guarded(|c| c.tick())?;
+            let next_tick_ns = slot.next_tick_ns;
+            let ticked = self.watched(at, |me| me.slots[at].guarded(|c| c.tick()));
+            self.survive(at, ticked)?;
             turn.progress = true;
+            earliest(&mut turn.deadline_ns, next_tick_ns);
+            return Ok(());
         }
         earliest(&mut turn.deadline_ns, slot.next_tick_ns);
         Ok(())
@@ -382,11 +401,14 @@ impl Core {
         slot.outbox.set_origin(now_ns);
         let (mut began, mut budget, mut sent) = (Some(now_ns), SPOUT_BUDGET, 0);
         loop {
-            let slot = &mut self.slots[at];
-            let end = slot.guarded(|c| c.run_spout(budget, began))?;
-            sent += slot.outbox.sealed_bytes();
+            let ran = self.watched(at, |me| me.slots[at].guarded(|c| c.run_spout(budget, began)));
             // Counted before they leave: who finds this worker dead knows of every root that others may know of.
-            slot.publish_roots();
+            self.slots[at].publish_roots();
+            let Some(end) = self.survive(at, ran)? else {
+                turn.progress = true;
+                return self.drain(at, now_ns, net).map(drop);
+            };
+            sent += self.slots[at].outbox.sealed_bytes();
             self.spout_ran(at, now_ns, end, turn)?;
             self.drain(at, now_ns, net)?;
             budget = budget.saturating_sub(end.calls);
@@ -438,8 +460,9 @@ impl Core {
         slot.outbox.set_origin(now_ns);
         slot.outbox.set_source(slot.tasks[0]);
         let before = slot.outbox.counts().emitted;
-        let end = slot.finish_step()?;
-        if end == Finish::Done || slot.outbox.counts().emitted != before {
+        let step = slot.finish_step();
+        let Some(end) = self.survive(at, step)? else { return Ok(()) };
+        if end == Finish::Done || self.slots[at].outbox.counts().emitted != before {
             turn.progress = true;
         } else {
             earliest(&mut turn.deadline_ns, now_ns + IDLE_POLL_NS);
@@ -482,7 +505,7 @@ impl Core {
 
     /// Every cohort has finished and everything it emitted has left.
     pub fn finished(&self) -> bool {
-        let done = |s: &Slot| s.life == Life::Finished && !s.paused() && !s.outbox.has_sealed();
+        let done = |s: &Slot| s.life == Life::Finished && s.down.is_none() && !s.paused() && !s.outbox.has_sealed();
         // What feedback edges brought after the end waits to be counted as dropped (D3).
         self.slots.iter().all(|s| done(s) && s.inbox.queue.is_empty()) && self.roots_settled()
     }

@@ -101,7 +101,7 @@ impl Core {
             return Ok(());
         }
         while self.slots[at].ready() {
-            if self.slots[at].run_batch(batch, &mut cursor, port)? == BatchEnd::Done {
+            if self.execute(at, batch, &mut cursor, port)? == BatchEnd::Done {
                 self.executed_all(at, from, charge, now_ns, net);
                 // What the last tuple sealed leaves before the next batch is looked at: it may pause the cohort.
                 self.drain(at, now_ns, net)?;
@@ -134,7 +134,7 @@ impl Core {
     ) -> Result<(), Fault> {
         let mut cursor = batch.view().cursor();
         while self.slots[at].ready() {
-            if self.slots[at].run_batch(&batch.view(), &mut cursor, port)? == BatchEnd::Done {
+            if self.execute(at, &batch.view(), &mut cursor, port)? == BatchEnd::Done {
                 self.note_first_sink(at, now_ns);
                 self.pool.give(batch);
                 self.drain(at, now_ns, net)?;
@@ -152,11 +152,12 @@ impl Core {
     }
 
     fn receive_marks(&mut self, at: usize, stream: StreamIx, batch: &Batch<'_>) -> Result<(), Fault> {
-        let slot = &mut self.slots[at];
         for mark in batch.marks() {
             debug_assert_eq!(mark.stream, stream, "marks travel with their stream");
-            if slot.inbox.queue.is_empty() && !slot.paused() {
-                slot.take_mark(&mark)?;
+            let slot = &mut self.slots[at];
+            if slot.inbox.queue.is_empty() && !slot.blocked() {
+                let taken = slot.take_mark(&mark);
+                self.survive(at, taken)?;
             } else {
                 slot.inbox.queue.push_back(Item::Mark(mark));
             }
@@ -168,7 +169,7 @@ impl Core {
     pub(super) fn run_inbox(&mut self, at: usize, now_ns: u64, net: &mut dyn Net) -> Result<bool, Fault> {
         let mut progress = false;
         for _ in 0..self.slots[at].inbox.queue.len() {
-            if self.slots[at].paused() {
+            if self.slots[at].blocked() {
                 break;
             }
             let Some(item) = self.slots[at].inbox.queue.pop_front() else {
@@ -177,7 +178,8 @@ impl Core {
             progress = true;
             let (held, mut cursor, port, from, charge) = match item {
                 Item::Mark(mark) => {
-                    self.slots[at].take_mark(&mark)?;
+                    let taken = self.slots[at].take_mark(&mark);
+                    self.survive(at, taken)?;
                     continue;
                 }
                 Item::Batch { held, cursor, port, from, charge } => (held, cursor, port, from, charge),
@@ -188,10 +190,9 @@ impl Core {
                 continue;
             }
             let mut end = BatchEnd::Yield;
-            while end == BatchEnd::Yield && !self.slots[at].paused() {
-                let slot = &mut self.slots[at];
-                end = slot.run_batch(&held.view(), &mut cursor, port)?;
-                let time_is_up = end == BatchEnd::Yield && !slot.outbox.has_sealed();
+            while end == BatchEnd::Yield && !self.slots[at].blocked() {
+                end = self.execute(at, &held.view(), &mut cursor, port)?;
+                let time_is_up = end == BatchEnd::Yield && !self.slots[at].outbox.has_sealed();
                 self.drain(at, now_ns, net)?;
                 if time_is_up {
                     break;

@@ -4,6 +4,7 @@
 //! Acks have a place of their own on a link: no credit holds them back, and a link that is full delays them only, since
 //! whatever lies on it is taken by the other end in any case. They fold on while they wait.
 
+use squall_tuple::ids::TaskId;
 use squall_tuple::{AckKind, AckRecord, BatchKind, OpenBatch, RootId};
 
 use super::{BACKLOG_BEFORE_BATCHING, Core, Life, Turn, earliest};
@@ -49,10 +50,25 @@ impl Core {
                 slot.stats.bump_failed(reason.kind(), 1);
             }
         }
-        let told = slot.guarded(|c| c.settle(&ended));
+        let mut from = 0;
+        let mut end = Ok(());
+        while from < ended.len() && end.is_ok() {
+            let mut told = 0;
+            let came = self.slots[at].guarded(|c| c.settle(&ended[from..], &mut told));
+            // The others are still to be told.
+            from += told.max(1);
+            end = self.survive(at, came).map(drop);
+        }
         ended.clear();
         self.ended = ended;
-        told
+        end
+    }
+
+    /// The tasks of an executor of a spout are gone with what they knew of their roots: these fail, and nobody is told.
+    pub(super) fn lose_roots(&mut self, at: usize, tasks: &[TaskId]) -> Result<(), Fault> {
+        let Some(ledger) = self.slots[at].outbox.ledger() else { return Ok(()) };
+        ledger.borrow_mut().lose_tasks(tasks);
+        self.tell_spout(at)
     }
 
     /// Records for the ledgers here: of an ack batch, or of the cohorts here.

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use squall_tuple::ids::{ComponentIx, ReactorIx, StreamIx, TaskId};
 use squall_tuple::{Batch, Cursor, MarkKind, MarkRecord};
 
+use super::budget::{Restarts, Suspects};
+use super::restart::Down;
 use crate::board::Pulse;
 use crate::cohort::{BatchEnd, Cohort, Finish};
 use crate::fault::{EmitRefused, Fault, FaultDetails, FaultKind};
@@ -42,6 +44,10 @@ pub(crate) struct Slot {
     /// While it is paused: the link that refused first, and since when.
     pub(crate) stalled: Option<(ReactorIx, u64)>,
     pub(crate) life: Life,
+    /// Executors that have failed and are to be restarted.
+    pub(crate) down: Option<Down>,
+    pub(crate) restarts: Restarts,
+    pub(crate) suspects: Suspects,
     pub(crate) spout: bool,
     /// A bolt whose output nobody subscribes to: where latencies end.
     pub(crate) is_sink: bool,
@@ -55,6 +61,8 @@ pub(crate) struct Slot {
     pub(crate) published: OutboxCounts,
     /// Roots begun and late records, as far as they were published.
     pub(crate) roots_told: (u64, u64),
+    /// Lost tuples, as published.
+    pub(crate) lost_told: u64,
     pub(crate) stats: CohortStats,
     pub(crate) pulse: Pulse,
 }
@@ -66,7 +74,7 @@ impl Slot {
         let counts = self.outbox.counts();
         let told = counts == self.published && self.flushed_at == counts.emitted;
         let waits = self.inbox.queue.is_empty() && self.pending.is_empty() && !self.outbox.has_sealed();
-        let life = !self.spout && self.life != Life::Finishing && self.tick_ns.is_none();
+        let life = !self.spout && self.life != Life::Finishing && self.tick_ns.is_none() && self.down.is_none();
         life && waits && told && !self.outbox.has_home()
     }
 
@@ -81,26 +89,25 @@ impl Slot {
         !self.pending.is_empty()
     }
 
-    /// May execute a batch where it lies: nothing is before it and nothing holds the outputs back.
-    pub(crate) fn ready(&self) -> bool {
-        self.life == Life::Running && self.pending.is_empty() && self.inbox.queue.is_empty()
+    /// May not be called: its outputs have no room, or, of a bolt, an executor waits for its restart. (The other executors of
+    /// a spout go on.)
+    pub(crate) fn blocked(&self) -> bool {
+        self.paused() || self.down.is_some() && !self.spout
     }
 
-    /// Runs the cohort on a batch and names the tuple should it fail.
+    /// May execute a batch where it lies: nothing is before it and nothing holds the outputs back.
+    pub(crate) fn ready(&self) -> bool {
+        self.life == Life::Running && self.pending.is_empty() && self.inbox.queue.is_empty() && self.down.is_none()
+    }
+
+    /// Runs the cohort on a batch.
     pub(crate) fn run_batch(&mut self, batch: &Batch<'_>, cursor: &mut Cursor, port: u16) -> Result<BatchEnd, Fault> {
         let mut executed = 0;
         self.pulse.calls(self.component);
         let cohort = &mut self.cohort;
         let end = guard(&self.name, &self.outbox, || cohort.run_batch(batch, cursor, port, &mut executed));
         self.stats.bump(Count::Executed, executed);
-        end.map_err(|mut fault| {
-            let header = batch.header();
-            let at = header.count - cursor.left();
-            fault.at.get_or_insert_with(|| {
-                format!("tuple {at} of {} in a batch of stream {}", header.count, header.stream)
-            });
-            fault
-        })
+        end
     }
 
     pub(crate) fn guarded<R>(&mut self, call: impl FnOnce(&mut dyn Cohort) -> Result<R, Fault>) -> Result<R, Fault> {
@@ -155,6 +162,8 @@ impl Slot {
         self.stats.bump(Count::Emitted, now.emitted - self.published.emitted);
         self.stats.bump(Count::Acked, now.acked - self.published.acked);
         self.stats.bump(Count::Failed, now.failed - self.published.failed);
+        let lost = self.outbox.lost();
+        self.stats.bump(Count::Lost, lost - std::mem::replace(&mut self.lost_told, lost));
         self.published = now;
     }
 
@@ -177,7 +186,7 @@ fn end_of_stream(stream: StreamIx, source: TaskId) -> MarkRecord {
 
 /// Turns a panic of a component into a fault that names it.
 fn guard<R>(name: &str, outbox: &Outbox, call: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
-    // The cohort is not used again after a panic: its executor has ended.
+    // Of the cohort, the tasks of the executor that panicked are not used again; the rest is whole after each step.
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(r)) => Ok(r),
         Ok(Err(mut fault)) => {
@@ -189,7 +198,8 @@ fn guard<R>(name: &str, outbox: &Outbox, call: impl FnOnce() -> Result<R, Fault>
                 Ok(refused) => (refused.kind, refused.cause),
                 Err(payload) => (FaultKind::Panic, panic_message(&*payload)),
             };
-            Err(FaultDetails { component: name.to_owned(), task: outbox.source(), kind, cause, at: None }.into())
+            Err(FaultDetails { component: name.to_owned(), task: outbox.source(), kind, cause, at: None, restarts: 0 }
+                .into())
         }
     }
 }

@@ -4,6 +4,7 @@
 //! at once (an unknown or repeated tuple, order per D1, an execution after `finish`); what only the end can tell (a
 //! tuple that never came) is judged by module `check`. The first violation is kept: it is the cause of the others.
 
+mod breaks;
 mod roots;
 
 use std::cell::RefCell;
@@ -79,6 +80,16 @@ pub(crate) struct TaskLog {
     pending: u32,
     pub(crate) roots_acked: u64,
     pub(crate) roots_failed: u64,
+    /// How often its executor was broken.
+    pub(crate) broken: u32,
+    /// It is broken, and not prepared again.
+    pub(crate) down: bool,
+    /// A spout task that had ended when its executor broke: it gets no further call.
+    pub(crate) abandoned: bool,
+    /// Roots of which nobody was left to be told.
+    pub(crate) roots_lost: u64,
+    /// Tuples that are on their way to the dead letters.
+    pub(crate) letters_due: u64,
 }
 
 pub(crate) struct Inner {
@@ -99,6 +110,8 @@ pub(crate) struct Inner {
     /// By reactor: its spouts were stopped.
     stopped: Vec<bool>,
     purses: [u64; 3],
+    /// Executors that may still be broken.
+    breaks: u32,
     trees: Vec<Tree>,
     roots: RootCounts,
     next_id: u64,
@@ -149,6 +162,7 @@ impl World {
             told: vec![false; plan.reactors.len()],
             stopped: vec![false; plan.reactors.len()],
             purses: [budget / 2, budget, budget / 2],
+            breaks: scenario.sizes.breaks,
             trees: Vec::new(),
             roots: RootCounts::default(),
             next_id: 0,
@@ -227,8 +241,10 @@ impl World {
     pub(crate) fn prepared(&self, task: TaskId) {
         let mut inner = self.inner.borrow_mut();
         inner.act(&[1, task.into()]);
-        inner.tasks[task as usize].prepared += 1;
-        if inner.tasks[task as usize].prepared > 1 {
+        let log = &mut inner.tasks[task as usize];
+        log.prepared += 1;
+        (log.resting, log.passed_over) = (false, 0);
+        if log.prepared > 1 && !std::mem::take(&mut log.down) {
             inner.violate(format!("{} was prepared twice", self.task_name(task)));
         }
     }
@@ -502,7 +518,16 @@ impl World {
 
     /// The spouts of a reactor are being stopped: `next` is not called again.
     pub(crate) fn stopped(&self, reactor: usize) {
-        self.inner.borrow_mut().stopped[reactor] = true;
+        let mut inner = self.inner.borrow_mut();
+        inner.stopped[reactor] = true;
+        for task in 0..inner.tasks.len() {
+            // Of a spout that is down nobody is left to be told.
+            let here = self.reactor(task as TaskId) == reactor && self.is_spout(self.plan.component_of(task as TaskId));
+            let log = &mut inner.tasks[task];
+            if here && std::mem::take(&mut log.down) {
+                (log.ended, log.abandoned) = (true, true);
+            }
+        }
     }
 
     pub(crate) fn set_adrift(&self, task: TaskId, anchor: Anchor, roots: Vec<RootIx>) {
@@ -537,6 +562,10 @@ impl World {
     /// The clock went from `before_ns` to now because nothing else could happen: a tick that was due in between was
     /// slept through.
     pub(crate) fn check_ticks(&self, before_ns: u64) {
+        // Who waits for room at one that is down gets its tick when there is some.
+        if self.any_down() {
+            return;
+        }
         let mut inner = self.inner.borrow_mut();
         for task in 0..inner.tasks.len() as TaskId {
             let log = &inner.tasks[task as usize];
@@ -564,6 +593,10 @@ impl World {
     /// Components that have something waiting though nothing happens any more: an idle link sends at once, so at such a
     /// moment everything emitted has been executed.
     pub(crate) fn left_waiting(&self) -> Vec<String> {
+        // What waits for a restart, waits for time.
+        if self.any_down() {
+            return Vec::new();
+        }
         let inner = self.inner.borrow();
         let waiting = inner.waiting.iter().enumerate().filter(|(_, bytes)| **bytes > 0);
         waiting.map(|(c, bytes)| format!("{bytes} bytes for {}", self.plan.spec.components[c].name)).collect()

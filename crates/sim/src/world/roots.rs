@@ -136,6 +136,18 @@ impl World {
         64 * self.scenario.components.iter().map(slow).max().unwrap_or(0)
     }
 
+    /// A spout task is broken: nobody will be told of its roots.
+    pub(super) fn lose_roots(&self, inner: &mut Inner, task: TaskId) {
+        let mut lost = 0;
+        for tree in inner.trees.iter_mut().filter(|t| t.task == task && t.told.is_none()) {
+            tree.told = Some(Err(FailKind::SpoutLost));
+            lost += 1;
+        }
+        let log = &mut inner.tasks[task as usize];
+        (log.pending, log.roots_lost) = (0, log.roots_lost + lost);
+        inner.roots.failed[FailKind::SpoutLost as usize] += lost;
+    }
+
     fn told(&self, inner: &mut Inner, task: TaskId, root: RootIx, how: Result<(), FailKind>) {
         let tree = &mut inner.trees[root as usize];
         let (owner, before) = (tree.task, tree.told.replace(how));

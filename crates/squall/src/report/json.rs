@@ -23,7 +23,7 @@ pub(crate) fn value(report: &Report) -> Value {
         .components
         .iter()
         .map(|row| {
-            let counts = json!({
+            let mut counts = json!({
                 "tasks": row.tasks,
                 "emitted": row.emitted,
                 "executed": row.executed,
@@ -31,7 +31,24 @@ pub(crate) fn value(report: &Report) -> Value {
                 "failed": row.failed,
                 "dropped": row.dropped,
                 "moved_bytes": row.moved_bytes,
+                "lost": row.counts.lost,
+                "dead_letters": row.counts.dead_letters,
+                "restarts": row.counts.restarts,
+                "restart_ns_max": row.counts.down_ns_max,
+                "long_calls": row.counts.long_calls,
+                "long_call_ns_max": row.counts.long_call_ns_max,
             });
+            if let Some(roots) = super::Roots::of(report, row) {
+                counts["roots"] = json!({
+                    "begun": roots.begun,
+                    "acked": roots.acked,
+                    "failed": roots.failed,
+                    "pending": roots.pending,
+                    "replayed": roots.replayed,
+                    "given_up": roots.given_up,
+                    "late_acks": roots.late_acks,
+                });
+            }
             (row.name.clone(), counts)
         })
         .collect();

@@ -15,7 +15,7 @@ use squall_metrics::Percentiles;
 
 use crate::run::course::Course;
 use crate::run::engine::Outline;
-use crate::run::stats::{ByComponent, LinkCounters, LinkStats, PeerLinks, Total, Usage};
+use crate::run::stats::{ByComponent, ComponentStats, LinkCounters, LinkStats, PeerLinks, Total, Usage};
 use crate::run::watch::{Wait, Watch, rate};
 
 /// What the app found out about its results.
@@ -72,6 +72,41 @@ pub(crate) struct ComponentRow {
     pub failed: u64,
     pub dropped: BTreeMap<String, u64>,
     pub moved_bytes: u64,
+    /// A spout that emits what has failed again.
+    pub reliable: bool,
+    /// Everything that was counted.
+    pub counts: ComponentStats,
+}
+
+/// What became of a spout's roots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Roots<'r> {
+    pub begun: u64,
+    pub acked: u64,
+    /// By reason.
+    pub failed: &'r BTreeMap<String, u64>,
+    pub pending: u64,
+    /// Emitted again.
+    pub replayed: u64,
+    pub given_up: u64,
+    pub late_acks: u64,
+}
+
+impl<'r> Roots<'r> {
+    /// `None`: it is no spout, or has tracked none.
+    pub(crate) fn of(report: &Report, row: &'r ComponentRow) -> Option<Roots<'r>> {
+        let counts = &row.counts;
+        let failed: u64 = counts.roots_failed.values().sum();
+        (counts.roots > 0).then(|| Roots {
+            begun: counts.roots,
+            acked: row.acked,
+            failed: &counts.roots_failed,
+            pending: counts.roots.saturating_sub(row.acked + failed),
+            replayed: report.counter(&row.name, "replayed"),
+            given_up: report.counter(&row.name, "given_up"),
+            late_acks: counts.late_acks,
+        })
+    }
 }
 
 /// Everything a report says.
@@ -158,9 +193,19 @@ impl Report {
         self.components.iter().map(|row| row.emitted).sum()
     }
 
-    /// Tuples failed in all components.
-    pub(crate) fn failed(&self) -> u64 {
-        self.components.iter().map(|row| row.failed).sum()
+    /// Tuples of a component that failed and that nobody emits again: of a bolt those without a root, of a spout that does not
+    /// replay its roots, of one that does those that it gave up.
+    pub(crate) fn failed_for_good(&self, row: &ComponentRow) -> u64 {
+        match (row.spout, row.reliable) {
+            (false, _) => row.counts.lost,
+            (true, false) => row.failed,
+            (true, true) => self.counter(&row.name, "given_up"),
+        }
+    }
+
+    /// A component's counter; 0 if it has none of this name.
+    pub(crate) fn counter(&self, component: &str, name: &str) -> u64 {
+        self.counters.get(component).and_then(|counters| counters.get(name)).copied().unwrap_or(0)
     }
 }
 
@@ -188,8 +233,10 @@ fn rows(outline: &Outline, total: &Total) -> Vec<ComponentRow> {
             executed: counts.executed,
             acked: counts.acked,
             failed: counts.failed,
-            dropped: counts.dropped,
+            dropped: counts.dropped.clone(),
             moved_bytes: counts.moved_bytes,
+            reliable: component.reliable,
+            counts,
         }
     };
     outline.components.iter().map(row).collect()
@@ -218,7 +265,7 @@ fn left_over(outline: &Outline, total: &Total) -> Vec<(String, u64)> {
 pub(crate) mod tests {
     use super::*;
     use crate::run::engine::{ComponentOutline, InputOutline};
-    use crate::run::stats::{ComponentStats, WorkerStats};
+    use crate::run::stats::WorkerStats;
     use squall_engine::LinkTraffic;
 
     fn link(from: u32, to: u32, kind: &str, batches: &[(u64, u64)]) -> LinkStats {
@@ -252,6 +299,7 @@ pub(crate) mod tests {
         };
         let mut count = component("count", 4, false, 0, 31_234_567);
         count.failed = 2;
+        count.counts.lost = 2;
         count.dropped.insert("feedback full".into(), 3);
         let by_link = vec![link(0, 0, "local", &[(1365, 3_753)]), link(0, 1, "ring", &[(1, 100), (1365, 22_880)])];
         let mut links = LinkCounters { bytes_out: 1_000, syscalls: 3_636, sleeps: 12, ..LinkCounters::default() };

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use squall_metrics::{Percentiles, SizeHistogram, format};
 
-use super::{ComponentRow, End, Report};
-use crate::run::stats::LinkStats;
+use super::{ComponentRow, End, Report, Roots};
+use crate::run::stats::{ComponentStats, LinkStats};
 
 /// The whole report, each line ended.
 pub(crate) fn render(report: &Report) -> String {
@@ -211,6 +211,26 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("back-pressure", share));
     }
     for row in &report.components {
+        facts.extend(roots_fact(report, row).map(|fact| ("roots", fact)));
+        let ComponentStats { restarts, down_ns_max, dead_letters, long_calls, long_call_ns_max, .. } = row.counts;
+        if restarts > 0 {
+            let times = if restarts == 1 { "once".to_owned() } else { format!("{} times", format::count(restarts)) };
+            let longest = format::duration_ns(down_ns_max);
+            facts.push((
+                "restarted",
+                format!("{} {times}, its state lost each time; up to {longest} until it went on", row.name),
+            ));
+        }
+        if dead_letters > 0 {
+            facts.push(("dead letters", format!("{} of {}", format::count(dead_letters), row.name)));
+        }
+        if long_calls > 0 {
+            let longest = format::duration_ns(long_call_ns_max);
+            facts.push((
+                "hog",
+                format!("{} held its reactor for up to {longest} in one call: run it on a side thread", row.name),
+            ));
+        }
         for (reason, count) in &row.dropped {
             facts.push(("dropped", format!("{} in {}: {reason}", format::count(*count), row.name)));
         }
@@ -237,6 +257,25 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
 
 fn or_none(text: &str) -> &str {
     if text.is_empty() { format::NONE } else { text }
+}
+
+/// `1,000 of lines: 990 acked, 10 failed (7 timed out, 3 failed), 0 pending; 10 emitted again`.
+fn roots_fact(report: &Report, row: &ComponentRow) -> Option<String> {
+    let Roots { begun, acked, failed, pending, replayed, given_up, .. } = Roots::of(report, row)?;
+    let count = format::count;
+    let mut text = format!("{} of {}: {} acked", count(begun), row.name, count(acked));
+    if !failed.is_empty() {
+        let each: Vec<_> = failed.iter().map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
+        let _ = write!(text, ", {} failed ({})", count(failed.values().sum()), each.join(", "));
+    }
+    let _ = write!(text, ", {} pending", count(pending));
+    if replayed > 0 {
+        let _ = write!(text, "; {} emitted again", count(replayed));
+    }
+    if given_up > 0 {
+        let _ = write!(text, "; {} given up", count(given_up));
+    }
+    Some(text)
 }
 
 fn start_up(report: &Report) -> String {
@@ -296,6 +335,27 @@ counter       lines.bytes 200,000,000
 warning       core 1 could not be pinned: EPERM
 ";
         assert_eq!(render(&sample()), want);
+    }
+
+    #[test]
+    fn roots_restarts_and_hogs_are_told() {
+        let mut report = sample();
+        let lines = &mut report.components[0];
+        (lines.acked, lines.counts.roots) = (990, 1000);
+        lines.counts.roots_failed = [("failed".to_owned(), 3), ("timed out".to_owned(), 5)].into();
+        report.counters.entry("lines".into()).or_default().extend([("replayed".to_owned(), 8)]);
+        let count = &mut report.components[2].counts;
+        (count.restarts, count.down_ns_max, count.dead_letters) = (3, 1_250_000, 1);
+        (count.long_calls, count.long_call_ns_max) = (5, 120_000_000);
+        let text = render(&report);
+        for line in [
+            "roots         1,000 of lines: 990 acked, 8 failed (3 failed, 5 timed out), 2 pending; 8 emitted again\n",
+            "restarted     count 3 times, its state lost each time; up to 1.2 ms until it went on\n",
+            "dead letters  1 of count\n",
+            "hog           count held its reactor for up to 120 ms in one call: run it on a side thread\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]

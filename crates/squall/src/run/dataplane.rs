@@ -83,6 +83,7 @@ fn outline(plan: &Plan, machine: &Machine) -> Outline {
         name: component.name.clone(),
         tasks: component.tasks,
         spout: component.kind == ComponentKind::Spout,
+        reliable: component.reliable && plan.spec.config.acking(),
         inputs: inputs(plan, ix),
         execute_timeout_ms: component.execute_timeout_ms,
     };

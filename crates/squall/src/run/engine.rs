@@ -49,6 +49,8 @@ pub(crate) struct ComponentOutline {
     pub name: String,
     pub tasks: u32,
     pub spout: bool,
+    /// A spout that emits what has failed again, in a topology that tracks it.
+    pub reliable: bool,
     /// Components whose every emitted tuple is executed here exactly `per_tuple` times; `None` where the grouping
     /// leaves that to the tuple or to the author.
     pub inputs: Option<Vec<InputOutline>>,

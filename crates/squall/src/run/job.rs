@@ -119,14 +119,11 @@ fn judge(report: &mut Report, verdict: Result<Verdict, RunError>, course: &Cours
 }
 
 fn failed_tuples(report: &Report) -> Option<String> {
-    let each: Vec<_> = report
-        .components
-        .iter()
-        .filter(|row| row.failed > 0)
-        .map(|row| format!("{} in {}", format::count(row.failed), row.name))
-        .collect();
-    let total = format::count(report.failed());
-    let why = "the log above says why; there is no replay yet, so they are lost";
+    let of = |row| (report.failed_for_good(row), &row.name);
+    let failed: Vec<_> = report.components.iter().map(of).filter(|(n, _)| *n > 0).collect();
+    let each: Vec<_> = failed.iter().map(|(n, name)| format!("{} in {name}", format::count(*n))).collect();
+    let total = format::count(failed.iter().map(|(n, _)| n).sum());
+    let why = "the log above says why; no spout emits them again, so they are lost";
     (!each.is_empty()).then(|| format!("{total} tuples failed ({}): {why}", each.join(", ")))
 }
 
@@ -180,16 +177,34 @@ mod tests {
     }
 
     #[test]
+    fn roots_that_failed_and_were_emitted_again_make_no_run_fail_unless_they_were_given_up() {
+        let mut report = sample();
+        report.components.iter_mut().for_each(|row| (row.failed, row.counts.lost) = (0, 0));
+        let lines = &mut report.components[0];
+        (lines.failed, lines.reliable) = (7, true);
+        // Its tuples failed in a bolt, anchored to it.
+        report.components[1].failed = 7;
+        assert_eq!(judge(&mut report, Ok(Verdict::Unverified), &ended(None)), Vec::<String>::new());
+        report.counters.entry("lines".into()).or_default().insert("given_up".into(), 2);
+        let problems = judge(&mut report, Ok(Verdict::Unverified), &ended(None));
+        assert!(problems[0].starts_with("2 tuples failed (2 in lines): "), "{problems:?}");
+        report.counters.clear();
+        report.components[0].reliable = false;
+        let problems = judge(&mut report, Ok(Verdict::Unverified), &ended(None));
+        assert!(problems[0].starts_with("7 tuples failed (7 in lines): "), "{problems:?}");
+    }
+
+    #[test]
     fn a_mismatch_is_told_unless_the_run_itself_failed() {
         let mismatch = || Ok(Verdict::Mismatch("`the` 3, not 4".into()));
         let mut report = sample();
-        report.components.iter_mut().for_each(|row| row.failed = 0);
+        report.components.iter_mut().for_each(|row| (row.failed, row.counts.lost) = (0, 0));
         assert_eq!(judge(&mut report, mismatch(), &ended(None)), ["the results are wrong: `the` 3, not 4"]);
         assert_eq!(report.verified, Some(false));
         let failure = RunError::Worker { worker: 0, cause: "c; r".into() };
         let mut report = sample();
         report.verified = None;
-        report.components.iter_mut().for_each(|row| row.failed = 0);
+        report.components.iter_mut().for_each(|row| (row.failed, row.counts.lost) = (0, 0));
         assert_eq!(judge(&mut report, mismatch(), &ended(Some(failure))), ["worker 0: c; r"]);
         assert_eq!(report.verified, None);
     }

@@ -66,7 +66,7 @@ pub(crate) struct Policy {
     pub record: Record,
 }
 
-/// The standby's place among the processes, behind the workers.
+/// What messages call the process that stands by.
 const STANDBY: &str = "the standby";
 
 /// A worker process as the parent holds it. Dropped while alive, it is killed: nothing outlives the run.

@@ -110,8 +110,11 @@ impl Sockets {
     }
 }
 
+/// The reactors of some sockets, and the sockets.
+pub(crate) type Part = (Vec<(u32, u32)>, Vec<OwnedFd>);
+
 /// Cuts ends into parts that fit one message each.
-pub(crate) fn parts(ends: Ends) -> Vec<(Vec<(u32, u32)>, Vec<OwnedFd>)> {
+pub(crate) fn parts(ends: Ends) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut ends = ends.into_iter().peekable();
     while ends.peek().is_some() {

@@ -100,6 +100,12 @@ fn merge_component(ours: &mut ComponentStats, theirs: &ComponentStats) {
     ours.moved_bytes += theirs.moved_bytes;
     ours.roots += theirs.roots;
     ours.late_acks += theirs.late_acks;
+    ours.lost += theirs.lost;
+    ours.dead_letters += theirs.dead_letters;
+    ours.restarts += theirs.restarts;
+    ours.down_ns_max = ours.down_ns_max.max(theirs.down_ns_max);
+    ours.long_calls += theirs.long_calls;
+    ours.long_call_ns_max = ours.long_call_ns_max.max(theirs.long_call_ns_max);
     for (reason, count) in &theirs.dropped {
         *ours.dropped.entry(reason.clone()).or_default() += count;
     }

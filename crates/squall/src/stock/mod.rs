@@ -2,6 +2,7 @@
 //! them.
 
 mod components;
+mod config;
 mod doctor;
 mod file;
 mod new;
@@ -19,6 +20,7 @@ use crate::cli::{self, EXIT_FAILED, EXIT_USAGE};
 use crate::plan_cmd::show;
 use crate::run::job::complain;
 use components::ComponentsCommand;
+use config::ConfigCommand;
 use file::TopologyFile;
 use new::NewCommand;
 pub use reference::reference;
@@ -44,6 +46,8 @@ enum Command {
     Schema(NoOptions),
     /// Make a first topology: a Rust crate, or a YAML file
     New(NewCommand),
+    /// Show the configuration of the daemons, and where each value was set
+    Config(ConfigCommand),
     /// Show what this machine offers a topology, and how to offer more
     Doctor(NoOptions),
 }
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
             show(&format!("{:#}\n", schema(&registry)))
         }
         Command::New(command) => new::new(&command),
+        Command::Config(command) => config::config(&command),
         Command::Doctor(_) => show(&doctor::render(&doctor::Machine::examine())),
     }
 }

@@ -152,6 +152,8 @@ fn topology(t: &mut Topology, options: &Options) -> Result<(), Box<dyn Error>> {
     if options.undeclared {
         return Err("there are no numbers today; come back tomorrow".into());
     }
+    // What ends an executor is to end the run here.
+    t.configure(|c| c.executor_restarts = 0);
     let end = options.limit.unwrap_or(u64::MAX);
     let options = options.clone();
     let numbers = t.spout("numbers", move || Numbers { next: 0, step: 1, end, bytes: None }).tasks(2).executors(2);

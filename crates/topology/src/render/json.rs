@@ -30,6 +30,8 @@ struct ComponentJson<'a> {
     placement: Placement,
     tick_ms: Option<u64>,
     burst_bytes: u64,
+    /// Of a spout: nothing is lost when its own worker dies.
+    reliable: bool,
 }
 
 #[derive(Serialize)]
@@ -119,6 +121,7 @@ fn components(plan: &Plan) -> Vec<ComponentJson<'_>> {
             placement: component.placement,
             tick_ms: component.tick_ms,
             burst_bytes: component.burst_bytes,
+            reliable: component.reliable && plan.spec.config.acking(),
         })
         .collect()
 }

@@ -36,7 +36,7 @@ fn headline(plan: &Plan) -> String {
         (0, side) => counted(side, "side thread"),
         (normal, side) => format!("{} and {}", counted(normal, "reactor"), counted(side, "side thread")),
     };
-    format!(
+    let text = format!(
         "Topology {}: {}, {}; {} in {} on {} with {}\nPlan hash {:016x}\n",
         plan.spec.name,
         counted(of_kind(ComponentKind::Spout), "spout"),
@@ -46,7 +46,30 @@ fn headline(plan: &Plan) -> String {
         counted(plan.workers.len(), "worker"),
         threads,
         plan.hash(),
-    )
+    );
+    text + &spouts(plan)
+}
+
+/// What becomes of the spouts' tuples when their own worker dies (D4).
+fn spouts(plan: &Plan) -> String {
+    let config = &plan.spec.config;
+    let is = |reliable: bool| {
+        let spouts = plan.spec.components.iter().filter(|c| c.kind == ComponentKind::Spout);
+        let names = spouts.filter(|c| (c.reliable && config.acking()) == reliable).map(|c| c.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let from = match &config.state {
+        Some(folder) => format!("from its last acknowledged place, in {folder}"),
+        None => "from its beginning, for there is no --state".to_owned(),
+    };
+    let mut text = String::new();
+    if !is(true).is_empty() {
+        text.push_str(&format!("Reliable when its worker dies, {from}: {}\n", is(true)));
+    }
+    if !is(false).is_empty() {
+        text.push_str(&format!("At most once when its worker dies: {}\n", is(false)));
+    }
+    text
 }
 
 fn components(plan: &Plan) -> Table {

@@ -265,7 +265,9 @@ impl Run<'_> {
                 return End::Failed(LinkError::Gone);
             }
             if !busy {
-                let next = self.next.map_or(u64::MAX, |offset| self.start_ns + offset);
+                // What is due and has no room waits for the link, not for its time.
+                let next = self.next.filter(|_| self.chunk.dues.is_empty());
+                let next = next.map_or(u64::MAX, |offset| self.start_ns + offset);
                 clock.idle(next.min(tick_ns).min(deadline), self.accounts.outstanding() > 0);
             }
         }

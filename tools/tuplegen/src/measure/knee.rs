@@ -202,15 +202,15 @@ mod tests {
 
     #[test]
     fn a_sink_of_fixed_service_time_has_its_knee_at_its_capacity() {
-        for service_ns in [20_000, 50_000, 333_000] {
+        for service_ns in [50_000, 333_000] {
             let capacity = 1e9 / service_ns as f64;
             let slo: Slo = "p99<2ms".parse().unwrap();
             let mut s = Search::new(200.0, 1e6, 0.02, 1).unwrap();
             while let Some(rate) = s.next_rate() {
-                let load = sim::Load { rate, secs: 8.0, ..sim::Load::default() };
+                let load = sim::Load { rate, secs: 3.0, ..sim::Load::default() };
                 let (out, totals) = sim::run(&load, sim::Sink { service_ns, ..sim::Sink::default() });
                 let checked = slo.check(&totals, &out.counts, sent_share(out.due, out.counts.sent));
-                s.came_out((checked.holds != Some(true)).then(|| Limiter::Slo(checked.slo)));
+                s.came_out((checked.holds != Some(true)).then_some(Limiter::Slo(checked.slo)));
             }
             let rate = s.knee().rate.unwrap();
             assert!((rate / capacity - 1.0).abs() < 0.05, "service {service_ns} ns: {rate} of {capacity}");

@@ -240,7 +240,8 @@ impl Schedule {
         seed: u64,
         trace: Option<Arc<[u64]>>,
     ) -> Result<Schedule, String> {
-        if !arrival.has_rate() && !(rate > 0.0 && rate <= 1e9) {
+        let possible = rate > 0.0 && rate <= 1e9;
+        if !arrival.has_rate() && !possible {
             return Err(format!(
                 "a rate of {rate} tuples a second cannot be scheduled: give more than 0 and at most 1G"
             ));

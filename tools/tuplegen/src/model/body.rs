@@ -5,7 +5,7 @@ use std::sync::Arc;
 use squall_load::record::HEADER_BYTES;
 use squall_load::{FieldType, Schema};
 
-use super::dist::{Dist, Sample, top_level};
+use super::dist::{Dist, ReadLines, Sample, top_level};
 use super::rng::Rng;
 use super::size::Size;
 
@@ -29,7 +29,7 @@ impl FieldSpecs {
     ///
     /// # Errors
     /// What is wrong with the first wrong field.
-    pub fn parse(text: &str, file: &dyn Fn(&str) -> Result<Arc<[String]>, String>) -> Result<FieldSpecs, String> {
+    pub fn parse(text: &str, file: &ReadLines<'_>) -> Result<FieldSpecs, String> {
         let field = |part: &str| {
             let wrong = || format!("`{part}` is no field: write name:type=distribution, as in word:str=zipf(10k,1.1)");
             let (head, dist) = part.split_once('=').ok_or_else(wrong)?;

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use super::rng::Rng;
 use super::units::{parse_count, parse_number, parse_share};
 
+/// Reads the lines of a file, by its path.
+pub type ReadLines<'a> = dyn Fn(&str) -> Result<Arc<[String]>, String> + 'a;
+
 /// A drawn value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sample<'a> {
@@ -116,7 +119,7 @@ impl Dist {
     ///
     /// # Errors
     /// A sentence that names the forms, or what is wrong with the file.
-    pub fn parse(text: &str, file: &dyn Fn(&str) -> Result<Arc<[String]>, String>) -> Result<Dist, String> {
+    pub fn parse(text: &str, file: &ReadLines<'_>) -> Result<Dist, String> {
         let wrong = || {
             format!(
                 "`{text}` is no distribution: write for example seq, uniform(1M), zipf(10k,1.1), hot(1%,90%,1M), normal(100,5), churn(zipf(10k,1),1%) or file(words.txt)"

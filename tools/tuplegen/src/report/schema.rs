@@ -294,3 +294,41 @@ fn check(whole: &Value, schema: &Value, value: &Value, place: &str, wrong: &mut 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_file_is_what_the_program_prints() {
+        // `tuplegen schema > tools/tuplegen/schema.json` writes it anew.
+        assert!(
+            include_str!("../../schema.json") == format!("{:#}\n", schema()),
+            "tools/tuplegen/schema.json is another"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_its_place() {
+        let core = |gaps: Value| json!({ "core": 0, "gaps": gaps, "lost_share": 0.5 });
+        let figures = json!({ "p50": 1, "p90": null, "p99": null, "p999": null, "p9999": null, "max": 3, "mean": 1.5, "count": 2 });
+        let machine = json!({
+            "cpu": "c", "cores": [0], "kernel": "k", "commit": "c", "command": "x", "governor": null, "clock_source": "tsc",
+            "virtual_machine": true, "isolated": "", "memlock_bytes": null, "nofile": 5, "quota_cores": null,
+        });
+        let jitter = |core: Value| json!({ "schema": JITTER_SCHEMA, "seconds": 1, "cores": [core], "probe_ns": 60, "machine": machine });
+        assert_eq!(validate(&jitter(core(figures.clone()))), Vec::<String>::new());
+        let mut short = figures.clone();
+        short["p50"] = json!("fast");
+        if let Some(map) = short.as_object_mut() {
+            map.remove("max");
+            map.insert("min".to_owned(), json!(1));
+        }
+        let wrong = validate(&jitter(core(short)));
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        for place in ["/cores/0/gaps/p50: ", "/cores/0/gaps/max: missing", "/cores/0/gaps/min: not in"] {
+            assert!(wrong.iter().any(|w| w.starts_with(place)), "{place}: {wrong:?}");
+        }
+        assert!(validate(&json!({ "schema": "other" }))[0].contains("no form"));
+    }
+}

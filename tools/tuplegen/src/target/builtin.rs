@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use squall::Topology;
-use squall_engine::{IoChoice, IoOptions, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::{IoChoice, IoOptions, LogFilter, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
 use squall_load::{Egress, EgressParts, Ingest, LocalEnds, Reflect, local};
 use squall_textgen::{GeneratorOptions, generate_text};
 use squall_topology::Machine;
@@ -111,6 +111,9 @@ pub const SCENARIOS: [Scenario; 12] = [
 pub fn find(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|s| s.name == name || s.alias.eq_ignore_ascii_case(name))
 }
+
+/// Counts a body plainly.
+type Oracle = fn(&[u8], &mut AHashMap<Vec<u8>, u64>);
 
 /// How a scenario runs.
 #[derive(Debug, Clone)]
@@ -249,7 +252,7 @@ impl BuiltinOptions {
     }
 
     /// What the scenario's oracle does with a body.
-    fn oracle(&self) -> Option<fn(&[u8], &mut AHashMap<Vec<u8>, u64>)> {
+    fn oracle(&self) -> Option<Oracle> {
         match self.scenario.kind {
             _ if self.throttled() => None,
             Kind::WordCount | Kind::SimplifiedWordCount => Some(count_words),
@@ -296,6 +299,7 @@ impl Builtin {
             io_options: IoOptions::default(),
             wait: options.wait.into(),
             pin: !options.cores.is_empty(),
+            log: LogFilter::all(),
         };
         let worker = Worker::start(config, built.registry.clone(), Vec::new()).map_err(|e| e.to_string())?;
         worker.begin();
@@ -318,7 +322,7 @@ impl Builtin {
             Some(WorkerEvent::Warning(text)) => self.notes.push(text),
             Some(WorkerEvent::Log { component, text, .. }) => self.notes.push(format!("{component}: {text}")),
             Some(WorkerEvent::Finished) => self.finished = true,
-            Some(WorkerEvent::Result { .. }) => {}
+            Some(WorkerEvent::Result { .. } | WorkerEvent::LinkLost { .. }) => {}
             None => return false,
         }
         true

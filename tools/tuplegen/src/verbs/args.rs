@@ -46,7 +46,7 @@ pub struct LoadArgs {
     /// Tuples a second in total (100k, 2.5M), or `max`: as fast as the target takes them [default: the scenario's, else 1k]
     #[arg(short = 'R', long, value_name = "RATE", help_heading = "Load")]
     pub rate: Option<String>,
-    /// constant, poisson, burst:N[:GAP], ramp:A..B, step:A..B:STEP:HOLD, sine:MEAN:AMP:PERIOD, onoff:ON:OFF, gamma:CV or trace:FILE
+    /// constant, poisson, burst:N or burst:N:GAP, ramp:A..B, step:A..B:STEP:HOLD, sine:MEAN:AMP:PERIOD, onoff:ON:OFF, gamma:CV or trace:FILE
     #[arg(long, value_name = "HOW", help_heading = "Load", default_value = "constant")]
     pub arrival: String,
     /// Closed loop: so many tuples under way, whatever the rate; says nothing about latency under load

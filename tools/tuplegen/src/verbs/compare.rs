@@ -40,6 +40,8 @@ pub(super) struct CompareCommand {
     format: Format,
 }
 
+/// The trials of A and of B.
+type Sides = (Vec<RunReport>, Vec<RunReport>);
 type Figure = (&'static str, fn(&RunReport) -> Option<f64>);
 
 const FIGURES: [Figure; 3] = [
@@ -67,7 +69,7 @@ fn reports(dir: &Path) -> Result<Vec<RunReport>, Failure> {
 }
 
 /// Runs A and B in turn.
-fn in_turn(command: &CompareCommand, a: &str, b: &str) -> Result<Option<(Vec<RunReport>, Vec<RunReport>)>, Failure> {
+fn in_turn(command: &CompareCommand, a: &str, b: &str) -> Result<Option<Sides>, Failure> {
     let parse = |text: &str| {
         let line = Line::try_parse_from(std::iter::once("tuplegen run").chain(text.split_whitespace()));
         line.map_err(|e| Failure::Usage(format!("`{text}`: {e}")))?.load.job()
