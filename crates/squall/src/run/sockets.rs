@@ -110,8 +110,11 @@ impl Sockets {
     }
 }
 
+/// What one message carries of them: the reactors in it, the sockets beside it.
+pub(crate) type Part = (Vec<(u32, u32)>, Vec<OwnedFd>);
+
 /// Cuts ends into parts that fit one message each.
-pub(crate) fn parts(ends: Ends) -> Vec<(Vec<(u32, u32)>, Vec<OwnedFd>)> {
+pub(crate) fn parts(ends: Ends) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut ends = ends.into_iter().peekable();
     while ends.peek().is_some() {
