@@ -110,7 +110,7 @@ impl Sockets {
     }
 }
 
-/// The reactors of some sockets, and the sockets.
+/// What one message carries of them: the reactors in it, the sockets beside it.
 pub(crate) type Part = (Vec<(u32, u32)>, Vec<OwnedFd>);
 
 /// Cuts ends into parts that fit one message each.

@@ -44,13 +44,13 @@ impl Stillness {
 }
 
 /// A reactor, and whether it is watched for slow calls.
-type WatchedReactor = (u32, bool, Stillness);
+type Watched = (u32, bool, Stillness);
 
 /// See the module.
 pub(crate) struct Watchdog {
     looked_ns: u64,
     /// By worker: its main thread, and its reactors.
-    workers: Vec<(Stillness, Vec<WatchedReactor>)>,
+    workers: Vec<(Stillness, Vec<Watched>)>,
     /// By component: `execute_timeout`, 0 for none.
     timeouts_ms: Vec<u64>,
 }
