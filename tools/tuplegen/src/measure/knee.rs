@@ -205,7 +205,7 @@ mod tests {
         for service_ns in [50_000, 333_000] {
             let capacity = 1e9 / service_ns as f64;
             let slo: Slo = "p99<2ms".parse().unwrap();
-            let mut s = Search::new(200.0, 1e6, 0.02, 1).unwrap();
+            let mut s = Search::new(1000.0, 1e6, 0.02, 1).unwrap();
             while let Some(rate) = s.next_rate() {
                 let load = sim::Load { rate, secs: 3.0, ..sim::Load::default() };
                 let (out, totals) = sim::run(&load, sim::Sink { service_ns, ..sim::Sink::default() });
