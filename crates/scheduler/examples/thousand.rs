@@ -14,6 +14,7 @@ fn topology(id: usize, workers: u32, per_component: u32) -> Topology {
         workers,
         executors: (0..5 * per_component).map(executor).collect(),
         talks: vec![(0, 1), (1, 2), (2, 3), (3, 4)],
+        pinned: false,
     }
 }
 

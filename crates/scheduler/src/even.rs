@@ -50,6 +50,8 @@ impl Even {
     fn pass(&self, nodes: &[Node], topologies: &[Topology], previous: &Placements) -> Schedule {
         let mut rooms = Rooms::new(nodes);
         let mut drafts: Vec<Draft<'_>> = topologies.iter().map(Draft::new).collect();
+        // Pinned ones first: nothing may take their slots.
+        drafts.sort_by_key(|draft| !draft.topology.pinned);
         for draft in &mut drafts {
             if let Some(placement) = previous.get(&draft.topology.id) {
                 draft.keep(placement, &mut rooms);
@@ -58,7 +60,9 @@ impl Even {
         let mut schedule = Schedule::default();
         for mut draft in drafts {
             let id = draft.topology.id.clone();
-            if let Err(why) = draft.complete(&mut rooms) {
+            if draft.topology.pinned {
+                // As it is.
+            } else if let Err(why) = draft.complete(&mut rooms) {
                 schedule.unplaced.insert(id.clone(), why);
             } else if self.restore_spread {
                 draft.restore_spread(&mut rooms);
@@ -107,6 +111,10 @@ impl<'a> Draft<'a> {
     /// Keeps what can stay: workers of nodes that are there, executors that still exist and fit.
     fn keep(&mut self, previous: &[WorkerPlace], rooms: &mut Rooms<'_>) {
         for place in previous {
+            if self.topology.pinned {
+                self.pin(place, rooms);
+                continue;
+            }
             let Some(node) = rooms.home(place) else { continue };
             let mut worker = self.empty_worker(node, place.slot);
             for &executor in &place.executors {
@@ -119,6 +127,18 @@ impl<'a> Draft<'a> {
                 self.workers.push(worker);
             }
         }
+    }
+
+    /// Keeps a worker as it is, whatever its node is to be used for and whether it still fits.
+    fn pin(&mut self, place: &WorkerPlace, rooms: &mut Rooms<'_>) {
+        let Some(node) = rooms.place(place) else { return };
+        let mut worker = self.empty_worker(node, place.slot);
+        let known = place.executors.iter().filter_map(|&e| self.topology.executors.get(e as usize));
+        worker.need = known.fold(Resources::default(), |sum, executor| sum.plus(executor.need));
+        worker.executors.clone_from(&place.executors);
+        rooms.take_slot(node, place.slot);
+        rooms.use_up(node, worker.need);
+        self.workers.push(worker);
     }
 
     /// Brings the topology to the workers it wants and all executors to a worker.

@@ -106,6 +106,8 @@ pub struct Topology {
     pub executors: Vec<Executor>,
     /// Components that talk: the ends of each subscription.
     pub talks: Vec<(u32, u32)>,
+    /// Keeps exactly the workers it has on nodes that are there, and gets nothing new: it is about to be stopped or placed anew.
+    pub pinned: bool,
 }
 
 /// One worker of a topology in its slot.

@@ -32,11 +32,21 @@ impl<'a> Rooms<'a> {
         Rooms { nodes: nodes.iter().map(room).collect(), by_id }
     }
 
-    /// The node on which a worker may stay: there, with its slot, and not to be emptied.
-    pub(crate) fn home(&self, place: &WorkerPlace) -> Option<usize> {
+    /// The node of a worker: there, with its slot, which nothing else has.
+    pub(crate) fn place(&self, place: &WorkerPlace) -> Option<usize> {
         let at = *self.by_id.get(place.node.as_str())?;
-        let room = &self.nodes[at];
-        (room.node.usage != NodeUse::Empty && room.taken.get(usize::from(place.slot)) == Some(&false)).then_some(at)
+        (self.nodes[at].taken.get(usize::from(place.slot)) == Some(&false)).then_some(at)
+    }
+
+    /// The node on which a worker may stay: as [`Rooms::place`], and not to be emptied.
+    pub(crate) fn home(&self, place: &WorkerPlace) -> Option<usize> {
+        self.place(place).filter(|&at| self.nodes[at].node.usage != NodeUse::Empty)
+    }
+
+    /// Uses room, even where there is less.
+    pub(crate) fn use_up(&mut self, at: usize, need: Resources) {
+        let left = &mut self.nodes[at].left;
+        *left = left.less(need);
     }
 
     /// Takes a slot that is free.

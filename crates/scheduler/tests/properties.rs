@@ -30,6 +30,7 @@ fn chain(id: &str, workers: u32, executors: &[u32]) -> Topology {
         workers,
         executors: executors.iter().enumerate().flat_map(each).collect(),
         talks: (1..executors.len() as u32).map(|c| (c - 1, c)).collect(),
+        pinned: false,
     }
 }
 
@@ -52,7 +53,7 @@ fn some_topologies() -> impl Strategy<Value = Vec<Topology>> {
             executors.sort_unstable();
             let executors =
                 executors.iter().map(|&(component, c, m)| Executor { component, need: need(c, m) }).collect();
-            Topology { id: format!("t{n}"), name: format!("t{n}"), workers, executors, talks }
+            Topology { id: format!("t{n}"), name: format!("t{n}"), workers, executors, talks, pinned: false }
         };
         list.into_iter().enumerate().map(topology).collect()
     })
@@ -232,6 +233,22 @@ fn a_drained_node_is_emptied_and_a_cordoned_one_keeps_what_it_has() {
     all[1].usage = NodeUse::Empty;
     let drained = Even::default().schedule(&all, &more, &cordoned).placements;
     assert!(drained.values().flatten().all(|w| w.node == "n0"));
+}
+
+#[test]
+fn a_pinned_topology_stays_where_it_is_and_nothing_takes_its_slots() {
+    let mut all = nodes(2, 2);
+    let mut pinned = chain("a", 2, &[4]);
+    // Both workers on one node, which is full then; the other node would be better, and the node is to be emptied.
+    let placed = Even::default().schedule(&all[..1], &[pinned.clone()], &Placements::new()).placements;
+    all[0].usage = NodeUse::Empty;
+    all[0].capacity = need(1, 1);
+    pinned.pinned = true;
+    let after = Even::default().schedule(&all, &[chain("b", 2, &[2]), pinned.clone()], &placed).placements;
+    assert_eq!(after["a"], placed["a"]);
+    assert!(after["b"].iter().all(|w| w.node == "n1"));
+    let gone = Even::default().schedule(&all[1..], &[pinned], &placed);
+    assert!(gone.placements.is_empty() && gone.unplaced.is_empty(), "what is gone is not placed anew");
 }
 
 #[test]

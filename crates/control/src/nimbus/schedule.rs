@@ -88,6 +88,7 @@ impl Nimbus {
             workers: record.shape.workers,
             executors: record.shape.executors(),
             talks: record.shape.talks.clone(),
+            pinned: record.status.waits().is_some(),
         }
     }
 
@@ -127,7 +128,7 @@ impl Nimbus {
             }
         }
         self.unplaced = schedule.unplaced;
-        Self::in_one_commit(changed)
+        self.in_one_commit(changed)
     }
 
     /// Workers that cannot be restarted any more in their generation.
@@ -203,8 +204,10 @@ impl Nimbus {
     fn placed_anew(&self, record: &TopologyRecord) -> Option<Placement> {
         let mut previous = self.previous();
         previous.remove(&record.id);
+        // The others stay: only this one is written.
+        let others = self.view.topologies.values().filter(|r| r.id != record.id);
         let mut topologies: Vec<Topology> =
-            self.view.topologies.values().filter(|r| r.id != record.id).map(Self::topology).collect();
+            others.map(|other| Topology { pinned: true, ..Self::topology(other) }).collect();
         topologies.push(Self::topology(record));
         let mut schedule = self.scheduler.schedule(&self.nodes(), &topologies, &previous);
         if schedule.unplaced.contains_key(&record.id) { None } else { schedule.placements.remove(&record.id) }

@@ -1,5 +1,6 @@
 //! The queue of what is to be committed, one piece at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall_coordinator::{Call, Error, MAX_OPS, Op, Reply};
@@ -258,20 +259,41 @@ impl Nimbus {
         self.dirty |= spent;
     }
 
-    /// The first of the assignments that are to be written, as many as one commit takes.
-    pub(super) fn in_one_commit(changed: Vec<(String, Assignment, bool)>) -> Plan {
+    /// Those of the assignments to be written that one commit takes. One that needs a slot which another one gives up waits for that one, so that
+    /// no slot is assigned twice in between.
+    pub(super) fn in_one_commit(&self, changed: Vec<(String, Assignment, bool)>) -> Plan {
+        let slots = |a: &Assignment| a.workers.iter().map(|w| (w.node.clone(), w.slot)).collect::<Vec<_>>();
+        let held =
+            self.view.assignments.iter().flat_map(|(id, a)| slots(a).into_iter().map(move |slot| (slot, id.clone())));
+        let mut held: BTreeMap<(String, u16), String> = held.collect();
         let mut plan = Plan::nothing(Accepted::Done(String::new()));
-        let mut bytes = 0;
-        for (id, assignment, exists) in changed {
-            let data = to_json(&assignment);
-            if plan.ops.len() == ASSIGN_OPS || (bytes > 0 && bytes + data.len() > ASSIGN_BYTES) {
-                break;
+        let (mut bytes, mut waiting, mut in_turn) = (0, changed, true);
+        loop {
+            let before = plan.ops.len();
+            let mut later = Vec::new();
+            for (id, assignment, exists) in waiting {
+                let data = to_json(&assignment);
+                let full = plan.ops.len() == ASSIGN_OPS || (bytes > 0 && bytes + data.len() > ASSIGN_BYTES);
+                let taken = slots(&assignment).iter().any(|slot| held.get(slot).is_some_and(|by| *by != id));
+                if full || (in_turn && taken) {
+                    later.push((id, assignment, exists));
+                    continue;
+                }
+                held.retain(|_, by| *by != id);
+                held.extend(slots(&assignment).into_iter().map(|slot| (slot, id.clone())));
+                bytes += data.len();
+                let path = at(ASSIGNMENTS, &id);
+                plan.ops.push(if exists { Op::set(path, data, None) } else { Op::create(path, data) });
+                plan.effects.push(Effect::Assignment(id, assignment));
             }
-            bytes += data.len();
-            let path = at(ASSIGNMENTS, &id);
-            plan.ops.push(if exists { Op::set(path, data, None) } else { Op::create(path, data) });
-            plan.effects.push(Effect::Assignment(id, assignment));
+            waiting = later;
+            if plan.ops.len() == before {
+                if !plan.ops.is_empty() || waiting.is_empty() {
+                    return plan;
+                }
+                // They want each other's slots: all of them at once then.
+                in_turn = false;
+            }
         }
-        plan
     }
 }

@@ -23,6 +23,23 @@ impl World {
         }
     }
 
+    /// No slot is assigned twice.
+    pub(super) fn slots_once(&mut self) {
+        let mut slots = BTreeSet::new();
+        let mut twice = None;
+        for (path, node) in self.server.children(ASSIGNMENTS) {
+            let assignment: Assignment = from_json(&node.data).expect("assignments can be read");
+            for worker in assignment.workers {
+                if !slots.insert((worker.node.clone(), worker.slot)) {
+                    twice = Some(format!("slot {} of {} is assigned twice, now to {path}", worker.slot, worker.node));
+                }
+            }
+        }
+        if let Some(why) = twice {
+            self.fail(why);
+        }
+    }
+
     /// All is as it should be: the number of topologies that wait for a slot, or what is not well.
     pub(super) fn well(&self) -> Result<usize, String> {
         if !self.asked.is_empty() {

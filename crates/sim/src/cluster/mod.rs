@@ -5,7 +5,8 @@
 //! lose power, the coordinator restarts or is away, links are cut (also one way only), requests and answers are lost, clocks run at different speeds.
 //! Then the faults stop, and within [`Options::heal`] all has to be well.
 //!
-//! Checked at every step: no incarnation of a worker is started twice, a slot never has two processes, a commit of a leader happens
+//! Checked at every step: no incarnation of a worker is started twice, a slot never has two processes and is never
+//! assigned twice, a commit of a leader happens
 //! only within the epoch of that leader, and of nimbuses that think they lead one at most has the epoch that is current. Checked at the end: one leader; every submission
 //! and kill that was answered is kept; every active topology is assigned whole and runs, each executor in one current worker.
 //!

@@ -69,6 +69,7 @@ impl World {
         let result = self.server.call(session, call, &mut NoStore);
         if let (Call::Commit(ops), Ok(_)) = (call, &result) {
             self.fenced(from, session, ops);
+            self.slots_once();
         }
         self.tell();
         self.send(session, Event::Done { ticket, result });
