@@ -302,7 +302,8 @@ impl Hurt {
         let kinds = if options.only.is_empty() { &Kind::ALL[..] } else { &options.only };
         let kind = kinds[dice.below(kinds.len() as u64) as usize];
         let victim = dice.below(2) as u32;
-        let pause = Duration::from_micros(150_000 + dice.below(200_000));
+        // A worker that dies within its first second waits longer each time (back-off): that is not what is measured.
+        let pause = Duration::from_micros(1_050_000 + dice.below(200_000));
         self.until("both workers are up and at work", |hurt| {
             let at_work = hurt.record.note(Note::AckedBelow) > 0;
             at_work && hurt.run.workers.iter().all(|(_, _, up)| *up)
