@@ -44,12 +44,14 @@ fn some_nodes() -> impl Strategy<Value = Vec<Node>> {
     })
 }
 
+/// Workers, executors (component, processor, memory), talkers.
+type Drawn = (u32, Vec<(u32, u64, u64)>, Vec<(u32, u32)>);
+
 fn some_topologies() -> impl Strategy<Value = Vec<Topology>> {
     let executor = (0u32..4, 0u64..60, 0u64..600);
     let one = (1u32..6, prop::collection::vec(executor, 1..12), prop::collection::vec((0u32..4, 0u32..4), 0..5));
     prop::collection::vec(one, 0..5).prop_map(|list| {
-        type Drawn = (usize, (u32, Vec<(u32, u64, u64)>, Vec<(u32, u32)>));
-        let topology = |(n, (workers, mut executors, talks)): Drawn| {
+        let topology = |(n, (workers, mut executors, talks)): (usize, Drawn)| {
             executors.sort_unstable();
             let executors =
                 executors.iter().map(|&(component, c, m)| Executor { component, need: need(c, m) }).collect();
