@@ -12,7 +12,7 @@ pub(crate) const REPORT: &[Field] = &[
     ("error", "the first thing that was wrong, cause and remedy; `null` if nothing was"),
     ("processing_ms", "from the begin to the first result row, or to the end where there are none"),
     ("elapsed_ms", "from the begin until every worker had done its part"),
-    ("components", "by component, what its tasks counted; see below"),
+    ("components", "by component, what its tasks counted, and of a spout its `roots`; see below"),
     (
         "latency_ns",
         "end-to-end latency (spout's emit to the execution at a component without subscribers), as percentiles",
@@ -45,6 +45,23 @@ pub(crate) const COMPONENT: &[Field] = &[
     ("failed", "input tuples failed; of a spout, its roots"),
     ("dropped", "tuples that could not be delivered, by reason"),
     ("moved_bytes", "bytes set aside in memory while the component was paused"),
+    ("lost", "failed tuples that belonged to no root, so that nobody emits them again"),
+    ("dead_letters", "tuples that ended its executor too often, sent to its dead letters"),
+    ("restarts", "times an executor was restarted"),
+    ("restart_ns_max", "longest time from a fault to the restart after it, in nanoseconds"),
+    ("long_calls", "calls that held their reactor for longer than is right"),
+    ("long_call_ns_max", "the longest of them, in nanoseconds"),
+];
+
+/// What `roots` has, of a spout that emits with ids.
+pub(crate) const ROOTS: &[Field] = &[
+    ("begun", "emits with an id"),
+    ("acked", "of those: whole trees acknowledged"),
+    ("failed", "of those: failed, by reason"),
+    ("pending", "of those: neither"),
+    ("replayed", "emits of a reliable spout for a tuple that had failed"),
+    ("given_up", "tuples that it does not emit again"),
+    ("late_acks", "acks and fails that came for roots that had failed already"),
 ];
 
 /// What is counted for each link.

@@ -98,6 +98,7 @@ fn report() -> String {
         .to_owned();
     table(&mut text, "The JSON report", fields::REPORT);
     table(&mut text, "`components`", fields::COMPONENT);
+    table(&mut text, "`roots`", fields::ROOTS);
     table(&mut text, "`by_link`", fields::LINK);
     table(&mut text, "`links`: the sums of the counts above, and", fields::LINKS);
     table(&mut text, "Percentiles", fields::PERCENTILES);
