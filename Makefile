@@ -144,8 +144,8 @@ bench-page: build-bench ## the same, and put the results into docs/performance.m
 SHORT ?=
 
 .PHONY: test-tuplegen
-test-tuplegen: build ## check tuplegen with real processes: stalls, kills, ceilings, knees
-	@$(CARGO) build --release -p squall-tuplegen --example jlbh_like $(CARGOFLAGS)
+test-tuplegen: ## check tuplegen with real processes: stalls, kills, ceilings, knees
+	$(CARGO) build --release -p squall -p squall-tuplegen --bins --example jlbh_like $(CARGOFLAGS)
 	@tools/tuplegen/check.sh '$(TARGET_DIR)/release' $(SHORT)
 
 .PHONY: perf

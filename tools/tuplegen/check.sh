@@ -59,7 +59,8 @@ itself() {
 }
 
 ceiling() {
-    exits 5 "$tuplegen" run --builtin back-pressure --service 200us -R 10k -d 4s --drain 500ms -q
+    # Records so large that the buffers on the way do not hold what is too much.
+    exits 5 "$tuplegen" run --builtin back-pressure --service 200us -R 10k -d 4s --drain 500ms --size 1024 -q
 }
 
 yaml() {

@@ -210,7 +210,9 @@ impl Intake {
         // First the wish, then the look: what comes between wakes.
         beside.shared.lock().wanted = Wanted::Connection;
         beside.nudge();
-        match beside.shared.lock().connected.take() {
+        // Unlocked before the arms: `watch` locks again.
+        let connected = beside.shared.lock().connected.take();
+        match connected {
             Some((rx, schema)) => {
                 beside.hung.store(false, Ordering::Relaxed);
                 if rx.is_ring()
