@@ -331,13 +331,15 @@ fn set(name: &str, option: &OptionDef, topology: &Topology) -> Option<Diagnostic
             }
         };
     }
+    // Of none there is a meaning: no acking, no restart.
+    let least = u64::from(!matches!(name, "ackers" | "executor_restarts"));
     let count = match &value.value {
-        tree::Yaml::Int(n) => u64::try_from(*n).ok().filter(|n| *n > 0),
+        tree::Yaml::Int(n) => u64::try_from(*n).ok().filter(|n| *n >= least),
         tree::Yaml::Str(text) if name.ends_with("_bytes") => squall_components::registry::parse_size(text),
         _ => None,
     };
     let Some(count) = count else {
-        let message = format!("`{name}` is a count of at least 1, and this is {}", shown(value));
+        let message = format!("`{name}` is a count of at least {least}, and this is {}", shown(value));
         let help = if name.ends_with("_bytes") {
             "write bytes, or a size such as 64 KiB"
         } else {
@@ -353,6 +355,14 @@ fn set(name: &str, option: &OptionDef, topology: &Topology) -> Option<Diagnostic
     topology.configure(|config| match (name, small) {
         ("credit_bytes", _) => config.credit_bytes = count,
         ("ring_bytes", _) => config.ring_bytes = count,
+        ("ledger_bytes", _) => config.ledger_bytes = count,
+        ("message_timeout_ms", Ok(_)) => config.message_timeout_ms = count,
+        ("message_timeout_secs", Ok(_)) => config.message_timeout_ms = count * 1000,
+        ("max_root_age_ms", Ok(_)) => config.max_root_age_ms = Some(count),
+        ("ackers", Ok(n)) => config.ackers = Some(n),
+        ("max_spout_pending", Ok(n)) => config.max_spout_pending = Some(n),
+        ("executor_restarts", Ok(n)) => config.executor_restarts = n,
+        ("dead_letter_after", Ok(n)) => config.dead_letter_after = n,
         ("workers", Ok(n)) => config.workers = n,
         ("reactors", Ok(n)) => config.reactors = Some(n),
         ("key_groups", Ok(n)) => config.key_groups = n,
@@ -361,7 +371,7 @@ fn set(name: &str, option: &OptionDef, topology: &Topology) -> Option<Diagnostic
         ("max_tuple_bytes", Ok(n)) => config.max_tuple_bytes = n,
         _ => {}
     });
-    if small.is_err() && !matches!(name, "credit_bytes" | "ring_bytes") { too_large() } else { None }
+    if small.is_err() && !matches!(name, "credit_bytes" | "ring_bytes" | "ledger_bytes") { too_large() } else { None }
 }
 
 fn shown(value: &tree::Node) -> String {

@@ -161,7 +161,7 @@ const fn config(name: &'static str, storm: Option<&'static str>, doc: &'static s
     ConfigKey { name, storm, doc }
 }
 
-pub(crate) const CONFIG: [ConfigKey; 9] = [
+pub(crate) const CONFIG: [ConfigKey; 17] = [
     config("workers", Some("topology.workers"), "Worker processes (default 1)"),
     config("reactors", None, "Pinned reactors per worker (default: cores / workers)"),
     config("key_groups", None, "Key groups: the units in which keys are dealt to tasks (default 1024)"),
@@ -171,6 +171,38 @@ pub(crate) const CONFIG: [ConfigKey; 9] = [
     config("ring_bytes", None, "Bytes of the ring between two reactors, each way (default 512 KiB)"),
     config("max_tuple_bytes", None, "Largest tuple (default 16 MiB)"),
     config("shm", None, "Shared memory between workers: auto, off or copy (default auto)"),
+    config(
+        "ackers",
+        Some("topology.acker.executors"),
+        "0 turns acking off; any other number leaves it on, since each spout's reactor keeps its own ledger (default: on)",
+    ),
+    config(
+        "message_timeout_ms",
+        None,
+        "Milliseconds after which a tuple of a spout fails of whose tree nothing was heard (default 30000)",
+    ),
+    config("message_timeout_secs", Some("topology.message.timeout.secs"), "The same in seconds"),
+    config(
+        "max_root_age_ms",
+        None,
+        "Milliseconds after which it fails in any case (default: ten times the message timeout)",
+    ),
+    config(
+        "max_spout_pending",
+        Some("topology.max.spout.pending"),
+        "Tuples that a task of a spout may have pending (default: as many as `ledger_bytes` hold)",
+    ),
+    config("ledger_bytes", None, "Memory of those, per task, 64 bytes each (default 4 MiB)"),
+    config(
+        "executor_restarts",
+        None,
+        "Restarts in a row of a component's executors, before their worker ends (default 20)",
+    ),
+    config(
+        "dead_letter_after",
+        None,
+        "A tuple that has ended its executor so many times goes to dead letters (default 3)",
+    ),
 ];
 
 /// Keys of Storm's `config` that mean something else here, or nothing: what to do, and whether the topology can run as it
@@ -189,13 +221,7 @@ const fn java(name: &'static str, help: &'static str) -> StormConfig {
     StormConfig { name, fatal: true, help }
 }
 
-pub(crate) const STORM_CONFIG: [StormConfig; 17] = [
-    ignored("topology.max.spout.pending", "what is in flight is bounded in bytes: `credit_bytes`"),
-    ignored("topology.message.timeout.secs", "nothing times out while it makes progress; remove the key"),
-    ignored(
-        "topology.acker.executors",
-        "there are no acker executors: each spout's reactor keeps its own ledger; remove the key",
-    ),
+pub(crate) const STORM_CONFIG: [StormConfig; 14] = [
     ignored("topology.debug", "see what passes a component with `squall run --sample COMPONENT`; remove the key"),
     ignored("topology.max.task.parallelism", "set `numTasks` of each component; remove the key"),
     ignored("topology.executor.receive.buffer.size", "buffers are sized in bytes: `ring_bytes` and `credit_bytes`"),

@@ -122,6 +122,7 @@ fn config() -> Value {
         let mut schema = match key.name {
             "shm" => or_variable(json!({ "enum": ["auto", "off", "copy"] })),
             name if name.ends_with("_bytes") => json!({ "type": ["integer", "string"] }),
+            "ackers" | "executor_restarts" => or_variable(json!({ "type": "integer", "minimum": 0 })),
             _ => count(),
         };
         schema["description"] = key.doc.into();

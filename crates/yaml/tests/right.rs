@@ -47,7 +47,7 @@ fn tasks_executors_groupings_and_options_are_those_of_the_file() {
     let (declaration, built) = right(
         "\
 name: all-of-it
-config: { topology.workers: 2, reactors: 3, batch_bytes: 32 KiB, shm: off }
+config: { topology.workers: 2, reactors: 3, batch_bytes: 32 KiB, shm: off, topology.acker.executors: 0, topology.message.timeout.secs: 7, topology.max.spout.pending: 100, ledger_bytes: 1 MiB, max_root_age_ms: 9000, executor_restarts: 0, dead_letter_after: 5 }
 spouts:
   - { id: numbers, className: generator, parallelism: 2, numTasks: 4, config: { count: 1 } }
 bolts:
@@ -66,6 +66,10 @@ streams:
     let spec = &built.spec;
     assert_eq!((spec.name.as_str(), spec.config.workers, spec.config.reactors), ("all-of-it", 2, Some(3)));
     assert_eq!((spec.config.batch_bytes, spec.config.shm.to_string()), (32 << 10, "off".to_owned()));
+    let config = &spec.config;
+    assert_eq!((config.ackers, config.message_timeout_ms, config.max_root_age_ms), (Some(0), 7000, Some(9000)));
+    assert_eq!((config.max_spout_pending, config.ledger_bytes), (Some(100), 1 << 20));
+    assert_eq!((config.executor_restarts, config.dead_letter_after), (0, 5));
     let counts: Vec<_> = spec.components.iter().map(|c| (c.name.as_str(), c.executors, c.tasks)).collect();
     assert_eq!(counts, [("numbers", 2, 4), ("a", 1, 1), ("b", 3, 3), ("c", 1, 1), ("d", 2, 2)]);
     let groupings: Vec<String> = spec.subscriptions.iter().map(|s| format!("{:?}", s.grouping)).collect();
@@ -197,10 +201,10 @@ streams:
 
 #[test]
 fn storms_tuning_options_are_warnings_and_the_topology_runs() {
-    let text = format!("{SPOUT}config:\n  topology.message.timeout.secs: 30\n");
+    let text = format!("{SPOUT}config:\n  topology.transfer.batch.size: 30\n");
     let (declaration, _) = right(&text);
     let warnings: Vec<_> = declaration.warnings.iter().map(|w| (w.severity, w.message.as_str())).collect();
-    assert_eq!(warnings, [(Severity::Warning, "`topology.message.timeout.secs` has no effect")]);
+    assert_eq!(warnings, [(Severity::Warning, "`topology.transfer.batch.size` has no effect")]);
 }
 
 #[test]
