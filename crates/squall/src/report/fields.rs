@@ -1,4 +1,5 @@
-//! What the fields of the JSON report mean: the words of the reference, and the names that an app's sections cannot have.
+//! What the fields of the JSON report mean: the words of the reference, which the stock program writes, and the names that an app's sections cannot
+//! have.
 
 /// A name and what it is.
 pub(crate) type Field = (&'static str, &'static str);
@@ -37,6 +38,7 @@ pub(crate) const REPORT: &[Field] = &[
 ];
 
 /// What is counted for each component.
+#[cfg(any(test, feature = "yaml"))]
 pub(crate) const COMPONENT: &[Field] = &[
     ("tasks", "number of tasks"),
     ("emitted", "tuples emitted, once per emit, however many tasks receive it"),
@@ -54,6 +56,7 @@ pub(crate) const COMPONENT: &[Field] = &[
 ];
 
 /// What `roots` has, of a spout that emits with ids.
+#[cfg(any(test, feature = "yaml"))]
 pub(crate) const ROOTS: &[Field] = &[
     ("begun", "emits with an id"),
     ("acked", "of those: whole trees acknowledged"),
@@ -65,6 +68,7 @@ pub(crate) const ROOTS: &[Field] = &[
 ];
 
 /// What is counted for each link.
+#[cfg(any(test, feature = "yaml"))]
 pub(crate) const LINK: &[Field] = &[
     ("from", "sending reactor, as `plan` numbers them"),
     ("to", "receiving reactor; the sender itself for the local link"),
@@ -84,6 +88,7 @@ pub(crate) const LINK: &[Field] = &[
 ];
 
 /// What `links` has beside the sums of [`LINK`].
+#[cfg(any(test, feature = "yaml"))]
 pub(crate) const LINKS: &[Field] = &[
     ("sleeps", "times a reactor slept in the kernel"),
     ("syscalls", "system calls of the I/O drivers, sleeps included"),
@@ -95,6 +100,7 @@ pub(crate) const LINKS: &[Field] = &[
 ];
 
 /// What a set of percentiles has. Values that too few samples support are `null`.
+#[cfg(any(test, feature = "yaml"))]
 pub(crate) const PERCENTILES: &[Field] = &[
     ("p50", "median"),
     ("p90", "90 %"),
