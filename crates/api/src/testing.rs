@@ -468,6 +468,16 @@ where
     spec.config = TopologyConfig { reactors: Some(1), executor_restarts: 0, ..TopologyConfig::default() };
 }
 
+/// The most that one step of virtual time waits in real time, where there are threads.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Waits as long as virtual time would jump; `true`: a waker was used meanwhile.
+fn pace(cluster: &MemCluster, patience: Duration) -> bool {
+    let Some(at_ns) = cluster.next_deadline_ns() else { return false };
+    let jump = Duration::from_nanos(at_ns.saturating_sub(squall_engine::Clock::now_ns(cluster.clock())));
+    !patience.is_zero() && cluster.wait_for_wake(jump.min(PACE))
+}
+
 /// What a topology under test came to.
 pub struct Outcome {
     /// Result rows by key, in order per task.
@@ -488,8 +498,9 @@ pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
     run_live(topology, Duration::ZERO)
 }
 
-/// As [`run`], for topologies with sources that are fed by threads of their own: where nothing else can happen it waits, in
-/// real time and so long at most, for a [`Waker`](crate::Waker) to be used.
+/// As [`run`], for topologies with threads of their own, as servers and clients have: where nothing else can happen it waits, in
+/// real time and so long at most, for a [`Waker`](crate::Waker) to be used. Ticks pass as in real time, so that no root times out
+/// while a thread is at it; of a longer wait only [`PACE`] is waited.
 ///
 /// # Errors
 /// As [`run`].
@@ -510,7 +521,10 @@ pub fn run_live(topology: Topology, patience: Duration) -> Result<Outcome, Box<d
         if done {
             break;
         }
-        if taken == 0 && !cluster.advance(limit_ns) && (patience.is_zero() || !cluster.wait_for_wake(patience)) {
+        if taken > 0 || pace(&cluster, patience) || cluster.advance(limit_ns) {
+            continue;
+        }
+        if patience.is_zero() || !cluster.wait_for_wake(patience) {
             let waits: Vec<String> =
                 cluster.back_pressure().iter().map(|(a, b)| format!("{a} waits for {b}")).collect();
             return Err(format!("nothing happens any more before the end: {}", waits.join(", ")).into());

@@ -343,11 +343,16 @@ impl MemCluster {
         }
     }
 
+    /// When something is due next, if nothing comes before.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.deadlines.iter().flatten().min().copied()
+    }
+
     /// Moves the clock to the next deadline. `false`: there is none before `until_ns`.
     pub fn advance(&mut self, until_ns: u64) -> bool {
         let now = self.clock.now_ns();
-        match self.deadlines.iter().flatten().min() {
-            Some(&at) if at <= until_ns => {
+        match self.next_deadline_ns() {
+            Some(at) if at <= until_ns => {
                 self.clock.advance(at.saturating_sub(now).max(1));
                 true
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -26,6 +27,8 @@ use crate::rows::OnError;
 const CONNECTIONS_MAX: usize = 1024;
 /// How long a client may take to send a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long the end of the spout waits for posts whose rows it took to be answered.
+const LAST_ANSWERS_TIME: Duration = Duration::from_millis(250);
 
 /// Emits what is posted to a path: each line of a body, or each body, is a row.
 ///
@@ -179,20 +182,22 @@ impl Spout for Posted {
     }
 }
 
-/// Serves until it is told to stop; connections that are open then are closed.
+/// Serves until it is told to stop; then posts under way are answered, if that takes no longer than [`LAST_ANSWERS_TIME`]: a sender
+/// without an answer would send its rows again.
 fn serve(listener: TcpListener, settings: &Arc<HttpPost>, feeder: &Feeder, stop: &Notify) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (last, _) = tokio::sync::watch::channel(());
         loop {
             let permit = tokio::select! {
-                () = stop.notified() => return Ok(()),
+                () = stop.notified() => break,
                 permit = connections.clone().acquire_owned() => permit.expect("never closed"),
             };
             let accepted = tokio::select! {
-                () = stop.notified() => return Ok(()),
+                () = stop.notified() => break,
                 accepted = listener.accept() => accepted,
             };
             let connection = match accepted {
@@ -200,16 +205,28 @@ fn serve(listener: TcpListener, settings: &Arc<HttpPost>, feeder: &Feeder, stop:
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(e) => return Err(e),
             };
-            let (settings, feeder) = (settings.clone(), feeder.clone());
+            let (settings, feeder, mut last) = (settings.clone(), feeder.clone(), last.subscribe());
             tokio::spawn(async move {
                 let answer = service_fn(|request| answer(request, &settings, &feeder));
                 let mut server = hyper::server::conn::http1::Builder::new();
                 server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+                let mut served = pin!(server.serve_connection(TokioIo::new(connection), answer));
                 // A client that breaks off is its own affair.
-                drop(server.serve_connection(TokioIo::new(connection), answer).await);
+                tokio::select! {
+                    ended = &mut served => drop(ended),
+                    _ = last.changed() => {
+                        served.as_mut().graceful_shutdown();
+                        drop(served.await);
+                    }
+                }
                 drop(permit);
             });
         }
+        drop(listener);
+        last.send_replace(());
+        // Those that are not done in time are cut off with the runtime.
+        drop(tokio::time::timeout(LAST_ANSWERS_TIME, connections.acquire_many(CONNECTIONS_MAX as u32)).await);
+        Ok(())
     })
 }
 
