@@ -5,8 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use squall_api::__rt::rkyv;
-use squall_api::{ArchivedRow, Row, Value};
+use squall_api::testing::run;
+use squall_api::{ArchivedRow, Row, Topology, Value};
 use squall_components::expression::Expression;
+use squall_components::registry::{Place, Rows};
+use squall_components::{Filter, Generator, Keyed, NullRows};
 use squall_expr::Language;
 
 thread_local! {
@@ -63,4 +66,42 @@ fn lowered_expressions_allocate_nothing_once_warm() {
         assert_eq!(allocations(text), 0, "{text}");
     }
     assert!(allocations("sensor.upperAscii()") >= 1000, "what the library does is counted");
+}
+
+/// Calls of the allocator in a whole run of so many rows: generator, filter by this text, count by key.
+fn calls(text: &str, rows: u64) -> u64 {
+    let topology = Topology::new("warm");
+    let place = |id| Place::new(&topology, id);
+    let generator = Generator::new(rows).words((0..50).map(|i| format!("a-word-too-long-for-inline-{i}")));
+    let numbers = generator.declare(place("numbers")).unwrap();
+    let Rows { fields, handle, .. } = numbers.stream("default").unwrap();
+    let compiled = Language::new().compile(text, fields).expect("an expression");
+    let mut filter = Filter::new(compiled.factory()).declare(place("filter").reads(fields)).unwrap();
+    filter.subscribe(handle.shuffle());
+    let passed = filter.stream("default").unwrap();
+    let mut count = Keyed::count().by(["key"]).declare(place("count").reads(&passed.fields)).unwrap();
+    count.subscribe(passed.handle.fields_named(["key"]));
+    let counts = count.stream("default").unwrap();
+    let mut null = NullRows.declare(place("null").reads(&counts.fields)).unwrap();
+    null.subscribe(counts.handle.shuffle());
+    let before = CALLS.get();
+    let outcome = run(topology).unwrap();
+    let calls = CALLS.get() - before;
+    assert_eq!(outcome.components["null"].executed, rows * 4 / 5);
+    calls
+}
+
+/// Calls of the allocator for 40,000 more rows.
+fn more_calls(text: &str) -> u64 {
+    let (short, long) = (calls(text, 20_000), calls(text, 60_000));
+    long.saturating_sub(short)
+}
+
+#[test]
+fn a_lowered_filter_and_a_count_allocate_nothing_per_tuple() {
+    // What is left is the harness's, a few calls for each batch of some dozens of tuples.
+    let lowered = more_calls("n % 5 != 0");
+    assert!(lowered < 4_000, "40000 more rows made {lowered} more calls of the allocator");
+    let library = more_calls("n % 5 != 0 && key.upperAscii() != ''");
+    assert!(library > 40_000, "what the library does is counted: {library} more calls");
 }
