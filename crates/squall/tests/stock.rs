@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -120,6 +121,18 @@ fn started(folder: &Path, line: &str) -> Child {
 
 fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).expect("it runs");
+}
+
+/// Ends a child that is not done in a minute, so that who reads from it sees an end instead of waiting for ever. Dropped, it does not.
+fn bounded(child: &Child) -> Sender<()> {
+    let (done, is_done) = channel();
+    let child = Pid::from_child(child);
+    thread::spawn(move || {
+        if is_done.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            kill_process(child, Signal::KILL).expect("nobody has waited for it");
+        }
+    });
+    done
 }
 
 const TWO_FLOWS: &str = "\
@@ -249,8 +262,16 @@ fn a_tail_of_files_that_grow_are_rotated_and_truncated_loses_and_doubles_nothing
     fs::create_dir(&logs).expect("made");
     let mut run = started(dir.path(), "run t.yaml -q");
     let mut printed = BufReader::new(run.stdout.take().expect("it is piped"));
+    let bound = bounded(&run);
     let (mut seen, mut written) = (BTreeMap::<String, u32>::new(), 0_u64);
-    let mut line = String::new();
+    let mut read_to = |written: u64, seen: &mut BTreeMap<String, u32>| {
+        while (seen.len() as u64) < written {
+            let mut line = String::new();
+            let read = printed.read_line(&mut line).expect("text");
+            assert_ne!(read, 0, "it ended with {} of {written} lines", seen.len());
+            *seen.entry(line.trim_end().to_owned()).or_default() += 1;
+        }
+    };
     for round in 0..30 {
         let file = logs.join(format!("log-{}", round % 3));
         let mut out = fs::File::options().append(true).create(true).open(&file).expect("opened");
@@ -265,29 +286,17 @@ fn a_tail_of_files_that_grow_are_rotated_and_truncated_loses_and_doubles_nothing
             1 => fs::rename(&file, logs.join(format!("old-{round}"))).expect("renamed"),
             // What is truncated away unread is gone, so everything is read first.
             3 => {
-                while (seen.len() as u64) < written {
-                    line.clear();
-                    printed.read_line(&mut line).expect("it runs");
-                    *seen.entry(line.trim_end().to_owned()).or_default() += 1;
-                }
+                read_to(written, &mut seen);
                 out.set_len(0).expect("truncated");
             }
             _ => {}
         }
     }
-    while (seen.len() as u64) < written {
-        line.clear();
-        assert_ne!(
-            printed.read_line(&mut line).expect("it runs"),
-            0,
-            "it ended with {} of {written} lines",
-            seen.len()
-        );
-        *seen.entry(line.trim_end().to_owned()).or_default() += 1;
-    }
+    read_to(written, &mut seen);
     interrupt(&run);
     let mut rest = String::new();
     printed.read_to_string(&mut rest).expect("it ends");
+    drop(bound);
     assert_eq!(run.wait().expect("it ends").code(), Some(130));
     assert!(!rest.lines().any(|line| line.starts_with("line ")), "more came: {rest}");
     let expected: BTreeMap<String, u32> = (0..written).map(|n| (format!("line {n}"), 1)).collect();
