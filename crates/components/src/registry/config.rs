@@ -291,6 +291,7 @@ mod tests {
         assert_eq!(one, digest(serde_json::json!({ "by": ["a", "b"], "max": 3 })));
         for other in [
             serde_json::json!({ "by": ["a", "b"], "max": 4 }),
+            serde_json::json!({ "by": ["a", "c"], "max": 3 }),
             serde_json::json!({ "by": ["ab"], "max": 3 }),
             serde_json::json!({ "by": ["a", "b"], "max": "3" }),
             serde_json::json!({ "by": ["a", "b"] }),
