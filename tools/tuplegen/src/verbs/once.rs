@@ -24,6 +24,7 @@ use crate::report::live::View;
 use crate::report::run::{Figures, Hiccup, JobReport, RUN_SCHEMA, RunReport, write_dir};
 use crate::report::text;
 use crate::target::builtin::Builtin;
+use crate::target::genload::Played;
 use crate::target::outside::{Remote, Start, Started};
 use crate::target::{Finished, Hop, Session};
 
@@ -151,6 +152,10 @@ fn start(job: &Job, cores: &Cores) -> Result<Box<dyn Session>, Failure> {
     let schema = job.body().map_err(Failure::Error)?.schema();
     if let Some(options) = job.builtin_options(cores.reactors.clone()) {
         return Ok(Box::new(Builtin::start(&options).map_err(Failure::Error)?));
+    }
+    if let Some(capture) = &job.capture {
+        let played = Played::start(capture, &cores.reactors, job.args.wait, job.args.ring as usize);
+        return Ok(Box::new(played.map_err(Failure::Error)?));
     }
     if let Some(file) = &job.args.local {
         let start = Start { file: file.clone(), args: job.args.local_arg.clone(), shm: !job.args.no_shm };
@@ -399,7 +404,7 @@ fn job_report(job: &Job) -> JobReport {
         seed: job.args.seed,
         body: job.body_text(),
         size: job.size_text(),
-        acks: job.args.acks,
+        acks: job.args.acks || job.capture.is_some(),
         slos: job.args.slo.iter().map(ToString::to_string).collect(),
     }
 }

@@ -238,7 +238,7 @@ pub(super) struct PreviewCommand {
 /// A load without a target has a scenario's form, so that it can be checked.
 fn job_of(load: &LoadArgs) -> Result<super::args::Job, Failure> {
     let mut load = load.clone();
-    if load.builtin.is_none() && load.local.is_none() && load.ingest.is_none() {
+    if load.builtin.is_none() && load.local.is_none() && load.ingest.is_none() && load.capture.is_none() {
         load.builtin = Some("const-null".to_owned());
     }
     load.job()
