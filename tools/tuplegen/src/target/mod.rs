@@ -5,6 +5,7 @@ pub mod genload;
 pub mod hops;
 pub mod outside;
 pub mod running;
+pub mod standard;
 pub mod wire;
 pub mod workloads;
 

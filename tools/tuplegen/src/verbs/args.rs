@@ -142,6 +142,24 @@ pub struct LoadArgs {
     pub no_spin: bool,
 }
 
+/// A command line that is a load and nothing else.
+#[derive(clap::Parser)]
+#[command(name = "tuplegen run")]
+struct Line {
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// The load that these arguments of `tuplegen run` describe, not checked against each other yet.
+///
+/// # Errors
+/// What the parser says.
+pub fn load_of<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<LoadArgs, Failure> {
+    let words = std::iter::once("tuplegen run".to_owned()).chain(args.into_iter().map(Into::into));
+    let line = <Line as clap::Parser>::try_parse_from(words);
+    line.map(|l| l.load).map_err(|e| Failure::Usage(e.to_string().trim_start_matches("error: ").to_owned()))
+}
+
 /// How fast.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
@@ -471,21 +489,10 @@ impl Job {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
     pub(crate) fn job(line: &str) -> Result<Job, Failure> {
-        Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace()))
-            .map_err(|e| Failure::Usage(e.to_string()))?
-            .load
-            .job()
+        load_of(line.split_whitespace())?.job()
     }
 
     #[test]
