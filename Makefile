@@ -50,6 +50,11 @@ squall: ## build the `squall` program (topologies in YAML) and say where it is
 	$(CARGO) build --release -p squall $(CARGOFLAGS)
 	@echo "squall is $(TARGET_DIR)/release/squall; try: $(TARGET_DIR)/release/squall new first --yaml"
 
+.PHONY: tuplegen
+tuplegen: ## build the load generator and say where it is
+	$(CARGO) build --release -p squall-tuplegen --bins $(CARGOFLAGS)
+	@echo "tuplegen is $(TARGET_DIR)/release/tuplegen; try: $(TARGET_DIR)/release/tuplegen run --builtin wordcount -R 50k -d 10s -o out"
+
 .PHONY: run
 run: build-run ## count the words of the crates' source text, or of INPUT=path, in two worker processes
 	@target='$(TARGET_DIR)'; input="$$INPUT"; \

@@ -212,11 +212,8 @@ fn waterfall(r: &RunReport) -> String {
         let x = left + from * scale;
         let width = (p50 * scale).max(2.0);
         let shown = duration_ns(*p50 as u64);
-        let tail = if *p99 > 0 {
-            format!("<tspan class=\"wide\">, p99 {}</tspan>", duration_ns(*p99))
-        } else {
-            String::new()
-        };
+        let tail =
+            if *p99 > 0 { format!("<tspan class=\"wide\">, p99 {}</tspan>", duration_ns(*p99)) } else { String::new() };
         let _ = write!(
             svg,
             "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text><rect class=\"bar\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"22\" rx=\"3\"/>\

@@ -70,7 +70,8 @@ pub fn text(r: &RunReport, columns: usize) -> String {
     let mut row = |name: &str, f: &Figures, about: &str| {
         let _ = write!(text, "{name:<10}");
         f.columns().iter().for_each(|(_, v)| _ = write!(text, "{:>cell$}", duration_ns_or_none(*v)));
-        let _ = writeln!(text, "{:>14}{}{}", count(f.count), if wide { "  " } else { "" }, if wide { about } else { "" });
+        let _ =
+            writeln!(text, "{:>14}{}{}", count(f.count), if wide { "  " } else { "" }, if wide { about } else { "" });
     };
     row("intended", &r.intended, "from the time at which tuples were due");
     row("actual", &r.actual, "from the time at which they were sent");

@@ -61,7 +61,7 @@ impl Running {
         self.failed.clone()
     }
 
-    /// Ends it: its spouts stop, what is under way is waited for.
+    /// Ends it: its spouts stop, what is under way is waited for, at most 10 s.
     pub(crate) fn end(mut self) -> Finished {
         self.worker.stop_spouts();
         let deadline = Instant::now() + END_MAX;
@@ -69,7 +69,11 @@ impl Running {
             self.hear(Duration::from_millis(50));
         }
         if !self.finished && self.failed.is_none() {
-            self.failed = Some("the topology did not end within 10 s of its spout".to_owned());
+            let error = Some("the topology did not end within 10 s of its spout: a bolt hangs".to_owned());
+            // Its threads are not waited for: one of them would never come. They end with this process.
+            std::mem::forget(self.worker);
+            let unknown = || "unknown".to_owned();
+            return Finished { error, notes: self.notes, io: unknown(), wait: unknown(), ..Finished::default() };
         }
         let stats = self.worker.join();
         Finished { error: self.failed, notes: self.notes, io: stats.io, wait: stats.wait, ..Finished::default() }

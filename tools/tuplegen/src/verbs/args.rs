@@ -25,6 +25,9 @@ use crate::target::genload::playable;
 /// Longest unpaced or closed load's interval, and every other's.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
 
+/// Bytes of a ring: some records of the largest size at least.
+const RING_BYTES: std::ops::RangeInclusive<u64> = (128 << 10)..=(1 << 30);
+
 /// The load and its target.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
@@ -272,8 +275,17 @@ impl LoadArgs {
         }
         let counted = self.count.is_some() || trace.is_some();
         let end_ns = self.duration.unwrap_or(if counted { u64::MAX } else { 10_000_000_000 });
+        if self.reactors == Some(0) {
+            return Err("--reactors is 0: a topology has at least one".to_owned());
+        }
+        if !RING_BYTES.contains(&self.ring) {
+            return Err(format!("--ring is {}: give 128KiB to 1G", self.ring));
+        }
         let usual_warmup = if end_ns == u64::MAX { 0 } else { (end_ns / 10).min(2_000_000_000) };
         let warmup_ns = self.warmup.unwrap_or(usual_warmup);
+        if end_ns == 0 || self.count == Some(0) {
+            return Err("a load of no length sends nothing: give --duration or --count more than 0".to_owned());
+        }
         if warmup_ns >= end_ns {
             return Err("the warm-up is as long as the load: nothing would be measured; lower --warmup".to_owned());
         }
@@ -537,6 +549,10 @@ pub(crate) mod tests {
             ("--builtin echo --allow corrupt", "loss, dup or reorder"),
             ("--builtin echo --stall 5s", "AFTER:LENGTH"),
             ("--builtin echo --hop-sample 3", "power of two"),
+            ("--builtin echo -n 0", "sends nothing"),
+            ("--builtin echo -d 0s", "sends nothing"),
+            ("--builtin echo --reactors 0", "at least one"),
+            ("--builtin echo --ring 1", "128KiB"),
             ("--builtin echo --fields a:u64=nope", "no distribution"),
             ("--builtin echo --keys zipf:10", "no distribution"),
             ("--builtin echo --local x", "cannot be used"),

@@ -64,9 +64,8 @@ fn reports(dir: &Path) -> Result<Vec<RunReport>, Failure> {
 
 /// Runs A and B in turn.
 fn in_turn(command: &CompareCommand, a: &str, b: &str) -> Result<Option<Sides>, Failure> {
-    let parse = |text: &str| {
-        load_of(text.split_whitespace()).map_err(|e| Failure::Usage(format!("`{text}`: {e}")))?.job()
-    };
+    let parse =
+        |text: &str| load_of(text.split_whitespace()).map_err(|e| Failure::Usage(format!("`{text}`: {e}")))?.job();
     let jobs = [parse(a)?, parse(b)?];
     if (command.trials as usize) < PAIRS_MIN {
         return Err(Failure::Usage(format!("--trials is {}: fewer than {PAIRS_MIN} say nothing", command.trials)));

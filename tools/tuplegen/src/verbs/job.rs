@@ -36,7 +36,8 @@ pub(super) fn expanded(args: Vec<String>, program: &Command) -> Result<Vec<Strin
     let mut of_file = Vec::new();
     for (name, value) in &map {
         let arg = known.get_arguments().find(|a| a.get_long() == Some(name)).filter(|_| !is_not_of_a_job(name));
-        let arg = arg.ok_or_else(|| format!("{file}: `{name}` is no option of a job; `tuplegen run --help` has them"))?;
+        let arg =
+            arg.ok_or_else(|| format!("{file}: `{name}` is no option of a job; `tuplegen run --help` has them"))?;
         let alternatives = ALTERNATIVES.iter().find(|a| a.contains(&name.as_str()));
         if given(name) || alternatives.is_some_and(|a| a.iter().any(|other| given(other))) {
             continue;

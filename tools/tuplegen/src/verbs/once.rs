@@ -113,12 +113,16 @@ pub fn run(command: &RunCommand, as_job: &str) -> Result<u8, Failure> {
     }
     let stop = stop_flag()?;
     let (report, totals) = measure(&job, &stop, command.output.progress())?;
-    if let Some(dir) = &command.output.out {
-        write_dir(dir, &report, &totals).map_err(Failure::Error)?;
-        let path = dir.join("job.yaml");
-        std::fs::write(&path, as_job).map_err(|e| Failure::Error(format!("cannot write {}: {e}", path.display())))?;
-    }
-    print(&report, command.output.format, command.output.out.as_deref())?;
+    let written = match &command.output.out {
+        Some(dir) => write_dir(dir, &report, &totals).and_then(|()| {
+            let path = dir.join("job.yaml");
+            std::fs::write(&path, as_job).map_err(|e| format!("cannot write {}: {e}", path.display()))
+        }),
+        None => Ok(()),
+    };
+    // What cannot be kept is shown all the same.
+    print(&report, command.output.format, command.output.out.as_deref().filter(|_| written.is_ok()))?;
+    written.map_err(Failure::Error)?;
     Ok(if report.interrupted { EXIT_INTERRUPTED } else { report.verdict.exit_code })
 }
 
@@ -188,6 +192,9 @@ fn start(job: &Job, cores: &Cores) -> Result<Box<dyn Session>, Failure> {
 /// When it could not begin. What happens later is in the report.
 pub fn measure(job: &Job, stop: &Arc<AtomicBool>, progress: Progress) -> Result<(RunReport, Totals), Failure> {
     let machine = Machine::look(env!("CARGO_MANIFEST_DIR"));
+    if let Some(core) = job.args.cpu.filter(|c| !machine.cores.contains(c)) {
+        return Err(Failure::Usage(format!("--cpu is {core}, and this process may use the cores {:?}", machine.cores)));
+    }
     let cores = Cores::deal(job, &machine);
     let mut session = start(job, &cores)?;
     let mut wire = session.wire().ok_or_else(|| Failure::Error("the target has no link".to_owned()))?;
@@ -291,8 +298,7 @@ struct Ended {
 
 impl Ended {
     fn report(self, job: &Job, machine: &Machine, cores: &Cores, totals: &mut Totals) -> RunReport {
-        let Ended { outcome, finished, interrupted, open_loop, cpu_cores, resident, stolen, hiccups, began_ms } =
-            self;
+        let Ended { outcome, finished, interrupted, open_loop, cpu_cores, resident, stolen, hiccups, began_ms } = self;
         // Where the target's failure ended the load, the rest was due all the same; an interrupt ends what is due.
         let error = finished.error.clone().or_else(|| match &outcome.end {
             End::Failed(e) => Some(format!("the target is gone: {e}")),
