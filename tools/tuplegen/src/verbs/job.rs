@@ -76,25 +76,27 @@ fn job_file(args: &[String]) -> Option<String> {
 
 /// All options of a run as a job file, those with their defaults included.
 pub(super) fn text(matches: &ArgMatches) -> String {
-    let mut text = "# tuplegen run --job FILE repeats this run\n".to_owned();
-    let Some((_, run)) = matches.subcommand() else { return text };
-    for id in run.ids().map(clap::Id::as_str) {
+    let mut lines = Vec::new();
+    let run = matches.subcommand().map(|(_, run)| run);
+    for id in run.iter().flat_map(|run| run.ids()).map(clap::Id::as_str) {
         let name = id.replace('_', "-");
         // Groups of options have ids of their own, and no values.
-        let Ok(Some(raw)) = run.try_get_raw(id) else { continue };
+        let Some((run, Ok(Some(raw)))) = run.map(|run| (run, run.try_get_raw(id))) else { continue };
         let values: Vec<String> = raw.map(|v| v.to_string_lossy().into_owned()).collect();
         if is_not_of_a_job(&name) || id.chars().any(char::is_uppercase) {
             continue;
         }
         let quoted = |v: &String| serde_json::to_string(v).unwrap_or_default();
         match &values[..] {
-            [flag] if flag == "true" => text += &format!("{name}: true\n"),
+            [flag] if flag == "true" => lines.push(format!("{name}: true\n")),
             [flag] if flag == "false" && run.value_source(id) == Some(ValueSource::DefaultValue) => {}
-            [one] => text += &format!("{name}: {}\n", quoted(one)),
-            many => text += &format!("{name}: [{}]\n", many.iter().map(quoted).collect::<Vec<_>>().join(", ")),
+            [one] => lines.push(format!("{name}: {}\n", quoted(one))),
+            many => lines.push(format!("{name}: [{}]\n", many.iter().map(quoted).collect::<Vec<_>>().join(", "))),
         }
     }
-    text
+    // In the parser's order they follow the command line: the same job is to be the same file.
+    lines.sort();
+    "# tuplegen run --job FILE repeats this run\n".to_owned() + &lines.concat()
 }
 
 #[cfg(test)]
@@ -120,7 +122,7 @@ mod tests {
     fn options_of_the_file_come_first_and_those_of_the_command_line_win() {
         let job = "builtin: wordcount\nrate: 20k\nduration: 2s\nacks: true\nstrict: false\nslo: [p99<5ms, loss==0]\nseed: 7\n";
         let all = with_file(job, "").unwrap();
-        let wanted = "--acks --builtin=wordcount --duration=2s --rate=20k --seed=7 --slo=p99<5ms --slo=loss==0";
+        let wanted = "--acks --builtin=wordcount --duration=2s --rate=20k --seed=7 --slo=loss==0 --slo=p99<5ms";
         let sorted = |mut v: Vec<String>| {
             v.sort();
             v.join(" ")
