@@ -527,7 +527,7 @@ fn a_capture_is_played_back_and_verified() {
         let counts = &run["counts"];
         assert!(counts["complete"].as_u64() > Some(500), "{more:?}: {counts}");
         assert_eq!((&counts["complete"], &counts["lost"]), (&counts["sent"], &0.into()), "{more:?}");
-        assert_eq!((&run["job"]["target"], &run["job"]["acks"]), (&"orders".into(), &true.into()));
+        assert_eq!((&run["job"]["target"], &run["job"]["acks"]), (&"genload orders".into(), &true.into()));
         let notes = run["notes"].to_string();
         assert!(notes.contains("what bolts were given compared with") && notes.contains("cpuLoad"), "{notes}");
     }

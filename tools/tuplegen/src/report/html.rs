@@ -14,7 +14,7 @@ const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 44.0;
 const TOP: f64 = 14.0;
-const BOTTOM: f64 = 40.0;
+const BOTTOM: f64 = 48.0;
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -86,7 +86,11 @@ fn plot(title: &str, x: &Axis, y: &Axis, x_name: &str, lines: &[Line<'_>]) -> St
     for (i, (v, name)) in x.marks.iter().enumerate() {
         let (at, bottom) = (at_x(*v), HEIGHT - BOTTOM);
         // On a narrow page letters are larger, and every other mark has room.
-        let class = if i % 2 == 0 { "x" } else { "x odd" };
+        let class = match i % 2 {
+            1 => "x odd",
+            _ if i + 1 == x.marks.len() => "x last",
+            _ => "x",
+        };
         let _ = write!(
             svg,
             "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/><text class=\"{class}\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
