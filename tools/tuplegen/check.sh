@@ -36,6 +36,17 @@ exits() {
     [ "$code" = "$due" ] || { echo "exit code $code where $due is due"; return 1; }
 }
 
+# holds DIRECTORY COMMAND…: a run that keeps its result there passes, or is invalid for no other reason than that this machine kept the generator from
+# running: how busy the machine is, is not what is checked.
+holds() {
+    kept=$1
+    shift
+    "$@"
+    code=$?
+    [ "$code" = 0 ] || { [ "$code" = 5 ] && ! grep -qv 'the generator was late' "$kept/INVALID"; } || { echo "exit code $code"; return 1; }
+    grep -q '"lost": 0,' "$kept/run.json"
+}
+
 stall() {
     exits 0 "$tuplegen" run --builtin const-null --service 1us --stall 2s:500ms -R 10k -d 8s -q -o "$work/stall" \
         --slo 'p99>=100ms' --slo 'send.p50<5ms' --slo 'loss==0' || return 1
@@ -64,7 +75,7 @@ ceiling() {
 }
 
 yaml() {
-    exits 0 "$tuplegen" run --local "$(dirname "$0")/topologies/echo.yaml" -R 5k -d 2s -q -o "$work/yaml" \
+    holds "$work/yaml" "$tuplegen" run --local "$(dirname "$0")/topologies/echo.yaml" -R 5k -d 2s -q -o "$work/yaml" \
         --fields 'id:u64=seq,word:str=zipf(100,1)' --size 96 --slo 'loss==0' || return 1
     "$tuplegen" validate "$work/yaml/run.json"
 }
@@ -123,9 +134,7 @@ running() {
 }
 
 captured() {
-    "$tuplegen" run --capture "$(dirname "$0")/topologies/capture.yaml" -d 2s -q -o "$work/captured"
-    code=$?
-    [ "$code" = 0 ] || [ "$code" = 5 ] || return 1
+    holds "$work/captured" "$tuplegen" run --capture "$(dirname "$0")/topologies/capture.yaml" -d 2s -q -o "$work/captured" || return 1
     "$tuplegen" validate "$work/captured/run.json" && grep -q 'what bolts were given compared' "$work/captured/run.json"
 }
 
@@ -193,7 +202,7 @@ peer() {
 }
 
 stranger() {
-    exits 0 "$tuplegen" run --builtin wordcount -R 50k -d 3s -q -o "$work/stranger" || return 1
+    holds "$work/stranger" "$tuplegen" run --builtin wordcount -R 50k -d 3s -q -o "$work/stranger" || return 1
     "$tuplegen" validate "$work/stranger/run.json" && grep -q 'Latency by percentile' "$work/stranger/report.html"
 }
 

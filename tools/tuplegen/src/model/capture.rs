@@ -489,10 +489,14 @@ impl Times {
         }
         times
     }
+}
 
-    /// Offset of the next tuple and the number of its stream.
+/// Offsets of the tuples, each with the number of its stream; without an end.
+impl Iterator for Times {
+    type Item = (u64, usize);
+
     #[inline]
-    pub fn next(&mut self) -> Option<(u64, usize)> {
+    fn next(&mut self) -> Option<(u64, usize)> {
         let Reverse((at, task)) = self.next.pop()?;
         let t = &mut self.tasks[task];
         if t.at >= t.redraw {

@@ -219,7 +219,7 @@ impl Bolt for LoadBolt {
         let (_, _, _, exec, process) = &self.spec.edges[at];
         let exec_ns = self.slow_ns + ns(exec.draw(&mut self.rng));
         let process_ns = self.slow_ns + ns(process.draw(&mut self.rng));
-        let key = match input.get().get(0) {
+        let key = match input.get().first() {
             Some(ArchivedValue::Str(text)) => text.as_str().strip_prefix('k').and_then(|n| n.parse::<usize>().ok()),
             _ => None,
         };

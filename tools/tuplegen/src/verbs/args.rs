@@ -488,7 +488,9 @@ impl Job {
             (Some(s), ..) => s.name.to_owned(),
             (_, Some(file), _) => file.display().to_string(),
             (_, _, Some(ingest)) => ingest.to_string(),
-            _ if self.capture.is_some() => self.capture.as_ref().map_or_else(String::new, |c| format!("genload {}", c.name)),
+            _ if self.capture.is_some() => {
+                self.capture.as_ref().map_or_else(String::new, |c| format!("genload {}", c.name))
+            }
             _ => String::new(),
         }
     }
