@@ -416,6 +416,8 @@ pub(super) fn list() -> Result<u8, Failure> {
     for s in &SCENARIOS {
         let _ = writeln!(text, "{:<24}{:<28}{}", s.name, s.alias, s.about);
     }
+    let _ =
+        writeln!(text, "{:<24}{:<28}a topology that storm-loadgen captured, played back", "--capture FILE", "GenLoad");
     show(&text)?;
     Ok(0)
 }
