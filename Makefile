@@ -50,6 +50,11 @@ squall: ## build the `squall` program (topologies in YAML) and say where it is
 	$(CARGO) build --release -p squall $(CARGOFLAGS)
 	@echo "squall is $(TARGET_DIR)/release/squall; try: $(TARGET_DIR)/release/squall new first --yaml"
 
+.PHONY: tuplegen
+tuplegen: ## build the load generator and say where it is
+	$(CARGO) build --release -p squall-tuplegen --bins $(CARGOFLAGS)
+	@echo "tuplegen is $(TARGET_DIR)/release/tuplegen; try: $(TARGET_DIR)/release/tuplegen run --builtin wordcount -R 50k -d 10s -o out"
+
 .PHONY: run
 run: build-run ## count the words of the crates' source text, or of INPUT=path, in two worker processes
 	@target='$(TARGET_DIR)'; input="$$INPUT"; \
@@ -148,10 +153,16 @@ test-tuplegen: ## check tuplegen with real processes: stalls, kills, ceilings, k
 	$(CARGO) build --release -p squall -p squall-tuplegen --bins --example jlbh_like $(CARGOFLAGS)
 	@tools/tuplegen/check.sh '$(TARGET_DIR)/release' $(SHORT)
 
+# Some minutes. `make perf ARGS='echo yahoo --secs 1' PAGE=/tmp/page.md` for a part, into another page that has the marks.
+PAGE ?= docs/performance.md
+
 .PHONY: perf
-perf: build ## run the field's standard workloads and put the results into docs/performance.md
-	@tools/tuplegen/perf.sh '$(TARGET_DIR)/release/tuplegen' '$(TARGET_DIR)/perf' $(ARGS) && \
-	'$(TARGET_DIR)/release/tuplegen' table --into docs/performance.md < '$(TARGET_DIR)/perf/runs.jsonl'
+perf: ## run the field's standard workloads and put the results into docs/performance.md
+	$(CARGO) build --release -p squall-bench -p squall-tuplegen --bins $(CARGOFLAGS)
+	@lines='$(TARGET_DIR)/perf.jsonl'; \
+	$(BENCH) workloads $(ARGS) > "$$lines"; code=$$?; \
+	'$(TARGET_DIR)/release/tuplegen' validate "$$lines" && \
+	'$(TARGET_DIR)/release/tuplegen' table --into '$(PAGE)' < "$$lines" && exit $$code
 
 # Fuzz targets lie in crates/*/fuzz, laid out as cargo-fuzz has it, but cargo-fuzz is not needed: the flags
 # are the ones it sets. They are unstable, hence RUSTC_BOOTSTRAP.

@@ -1,5 +1,5 @@
 //! A second generator on the same echo, written small and by another method, to hold tuplegen's percentiles against: one thread sends at fixed
-//! times from a busy wait, another reads, every latency is kept and sorted (no histogram, no accounts, no verdict), as JLBH does it.
+//! times from a wait that gives way to others (two of its threads and the target share two cores here), another reads, every latency is kept and sorted (no histogram, no accounts, no verdict), as JLBH does it.
 //!
 //! usage: jlbh_like INGEST EGRESS RATE SECONDS     prints "p50 p90 p99" in nanoseconds, from the intended time, the first tenth left out
 
@@ -31,7 +31,7 @@ fn main() {
             for n in 0..total {
                 let due = (n as f64 * 1e9 / rate) as u64;
                 while (start.elapsed().as_nanos() as u64) < due {
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                 }
                 chunk.clear();
                 record::push(&mut chunk, n, due, due, |_| {});
@@ -53,7 +53,7 @@ fn main() {
                 {
                     break;
                 }
-                std::hint::spin_loop();
+                std::thread::yield_now();
                 continue;
             };
             let now = start.elapsed().as_nanos() as u64;

@@ -9,6 +9,12 @@ pub(crate) enum BenchError {
     UnknownScenario(String),
     #[error("no row fits --link, --size and --tuple; `squall-bench list` shows the rows")]
     NoRows,
+    #[error("no workload is named {0:?}; `squall-bench list` shows them")]
+    UnknownWorkload(String),
+    #[error("{0}")]
+    Workload(String),
+    #[error("interrupted; the rows until then are printed")]
+    Interrupted,
     #[error("--secs is {0}: give between 0.1 and 3600")]
     Secs(f64),
     #[error("--rounds is {0}: give 5 to 1000; fewer say nothing about spread")]

@@ -9,7 +9,7 @@
 //! [`squall_engine::Worker`]: in this process for the local and ring links, in two processes for the others.
 //!
 //! Where to find what: [`scenario`] is the table of scenarios and says how to add one; [`measure`] runs rounds and makes
-//! figures of them; [`floor`] and [`squall_side`] are the two sides; [`facts`] knows what floors should reach.
+//! figures of them; [`workloads`] runs the field's workloads, which `tools/tuplegen` defines; [`floor`] and [`squall_side`] are the two sides; [`facts`] knows what floors should reach.
 //!
 //! Limits: Linux, two cores or more (one for `local`). Deliberately absent: gates. Whether a figure is good is for
 //! who reads the lines to say.
@@ -32,6 +32,7 @@ mod scenario;
 mod shared;
 mod squall_side;
 mod table;
+mod workloads;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum Command {
     List,
     /// Run scenarios, or all of them.
     Run(RunArgs),
+    /// Run the field's standard workloads with tuplegen's generator: no floors, but latencies from the intended time and a verdict
+    Workloads(workloads::WorkloadsArgs),
     /// Make a markdown table of JSON lines on stdin.
     Table {
         /// Put it into this page, between its marks, instead of printing it.
@@ -142,6 +145,7 @@ fn main() -> ExitCode {
             list();
             Ok(())
         }
+        Some(Command::Workloads(args)) => workloads::run(&args),
         Some(Command::Worker { job }) => squall_side::worker_main(&job),
         Some(Command::Table { into }) => table(into.as_deref()),
         Some(Command::FloorPeer { job }) => floor::peer_main(&job),
@@ -163,6 +167,7 @@ fn list() {
             println!("  {}", row.what());
         }
     }
+    workloads::list();
 }
 
 /// JSON lines on stdin as a table.

@@ -221,3 +221,21 @@ fn an_unknown_scenario_is_named() {
     assert!(!out.status.success());
     assert!(String::from_utf8_lossy(&out.stderr).contains("\"const-nul\""));
 }
+
+/// They are tuplegen's own, whose tests say what they answer; here, that they run from here, and that their lines are reports that repeat.
+#[test]
+fn the_fields_workloads_run_and_say_what_repeats_them() {
+    let (out, told) = bench(&["workloads", "echo", "genload", "--secs", "0.3"]);
+    let lines = String::from_utf8(out).expect("JSON is UTF-8");
+    let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).expect("a line of JSON")).collect();
+    assert_eq!(lines.len(), 11, "nine rows of Aeron's matrix, two of a capture: {told}");
+    for line in &lines {
+        assert_eq!(squall_tuplegen::report::schema::validate(line), Vec::<String>::new());
+        let command = line["machine"]["command"].as_str().unwrap_or_default();
+        assert!(command.starts_with("tuplegen run --") && command.ends_with("-d 300ms"), "{command}");
+        assert!(line["counts"]["complete"].as_u64() > Some(0), "{line}");
+        assert!(line["machine"]["commit"].is_string() && line["verdict"]["word"] != "ERROR", "{line}");
+    }
+    let (listed, _) = bench(&["list"]);
+    assert!(String::from_utf8_lossy(&listed).contains("tuplegen run --builtin throughput-vs-latency -R 85k --acks"));
+}

@@ -2,6 +2,7 @@
 //!
 //! * [`Ingest`] is a spout that emits what a generator sends, as [`Load`] tuples; [`Egress`] is a sink that hands them back. So a latency
 //!   is the difference of two readings of one clock, the generator's.
+//! * [`IngestRooted`] hands each tuple back itself, when its tree is complete, where no sink could tell.
 //! * [`registry::add`] puts both, for rows, under the names `ingest` and `egress` for topologies in YAML.
 //! * [`local`] links a generator with the two in one process; elsewhere they listen at an [`Address`] and a generator
 //!   [`connect`]s: over shared memory where the host is one, else over a Unix or TCP socket.
@@ -22,6 +23,7 @@ mod ingest;
 mod link;
 pub mod record;
 pub mod registry;
+mod rooted;
 mod rows;
 mod schema;
 
@@ -29,6 +31,7 @@ pub use egress::{Egress, EgressParts};
 pub use hello::{Address, ConnectError, Connected, LinkOptions, Role, Server, connect};
 pub use ingest::{Ingest, Load, LoadRef, Reflect, Source, Stamp, StampRef};
 pub use link::{CHUNK_BYTES_MAX, LinkError, LocalEnds, Rx, Tag, Target, Tx, local};
+pub use rooted::IngestRooted;
 pub use schema::{FieldType, Schema, SchemaError};
 
 /// Where the generator's end of the ingest spout is, for topologies that it starts: an [`Address`].

@@ -17,7 +17,7 @@ pub mod noise;
 mod probe;
 mod stolen;
 
-pub use clock::{cpu_ns, now_ns};
+pub use clock::{cpu_ns, now_ns, resident_bytes};
 pub use machine::{Machine, load, pin};
 pub use probe::{FAR_NS, round_trip_ns};
 pub use stolen::{Stolen, StolenSince};

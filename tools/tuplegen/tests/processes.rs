@@ -516,3 +516,166 @@ fn every_other_json_fits_the_schema_and_usage_errors_exit_with_two() {
     let gone = output(&["run", "--ingest", "unix:/no/such", "--egress", "unix:/no/such"]);
     assert!(code(&gone) == 1 && text(&gone.stderr).contains("is the topology running"), "{}", text(&gone.stderr));
 }
+
+#[test]
+fn a_capture_is_played_back_and_verified() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/capture.yaml");
+    for more in [&["-d", "1s", "--warmup", "100ms"][..], &["-n", "2k", "-R", "max"], &["-n", "1k", "--closed", "20"]] {
+        let out = output(&[&["run", "--capture", file, "-q", "--format", "json", "--parallel", "0.5"], more].concat());
+        let run = json(&out);
+        assert!([0, 5].contains(&code(&out)), "{more:?}: {} {}", run["verdict"], text(&out.stderr));
+        let counts = &run["counts"];
+        assert!(counts["complete"].as_u64() > Some(500), "{more:?}: {counts}");
+        assert_eq!((&counts["complete"], &counts["lost"]), (&counts["sent"], &0.into()), "{more:?}");
+        assert_eq!((&run["job"]["target"], &run["job"]["acks"]), (&"genload orders".into(), &true.into()));
+        let notes = run["notes"].to_string();
+        assert!(notes.contains("what bolts were given compared with") && notes.contains("cpuLoad"), "{notes}");
+    }
+}
+
+#[test]
+fn options_come_from_a_job_file_and_a_run_leaves_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (job, out) = (dir.path().join("load.yaml"), dir.path().join("out"));
+    std::fs::write(&job, "builtin: const-null\ncount: 500\nrate: 50k\nsize: 64\nseed: 9\n").unwrap();
+    let (job, at) = (job.to_str().unwrap(), out.to_str().unwrap());
+    let run = json(&output(&["run", "--job", job, "-n", "700", "-q", "--format", "json", "-o", at]));
+    let of_job = &run["job"];
+    assert_eq!((&of_job["seed"], &of_job["size"], &of_job["count"]), (&9.into(), &"64".into(), &700.into()));
+    let left = out.join("job.yaml");
+    let again = json(&output(&["run", "--job", left.to_str().unwrap(), "-q", "--format", "json"]));
+    assert_eq!(again["job"], run["job"]);
+    let printed = output(&["run", "--job", left.to_str().unwrap(), "--print-job"]);
+    assert_eq!((code(&printed), text(&printed.stdout)), (0, std::fs::read_to_string(left).unwrap()));
+    let wrong = output(&["run", "--job", "/no/such"]);
+    assert!(code(&wrong) == 2 && text(&wrong.stderr).contains("/no/such"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn wrong_uses_are_told_with_what_to_do_and_end_with_two() {
+    for (line, remedy) in [
+        ("run", "give --builtin"),
+        ("run --builtin nothing", "tuplegen list"),
+        ("run --builtin echo -R x", "write for example"),
+        ("run --builtin echo -R 0", "more than 0"),
+        ("run --builtin echo -R 1e300", "at most 1G"),
+        ("run --builtin echo -d x", "write for example"),
+        ("run --builtin echo -n 0", "more than 0"),
+        ("run --builtin echo --warmup 1x", "write for example"),
+        ("run --builtin echo --drain x", "write for example"),
+        ("run --builtin echo --seed x", "--seed"),
+        ("run --builtin echo --arrival x", "constant, poisson"),
+        ("run --builtin echo --closed x", "--closed"),
+        ("run --builtin echo --fields a", "name:type=distribution"),
+        ("run --builtin echo --keys zipf:0:1", "at least one"),
+        ("run --builtin echo --key a", "--keys"),
+        ("run --builtin echo --size 0", "32 to 65536"),
+        ("run --builtin echo --size 1T", "write for example"),
+        ("run --builtin echo --slo p99<", "write for example"),
+        ("run --builtin echo --allow x", "loss, dup or reorder"),
+        ("run --builtin echo --noise-gate x", "write for example"),
+        ("run --builtin echo --service x", "write for example"),
+        ("run --builtin echo --stall 1s", "AFTER:LENGTH"),
+        ("run --builtin echo --wait x", "spin, hybrid or park"),
+        ("run --builtin echo --reactors 0", "at least one"),
+        ("run --builtin echo --ring 1", "128KiB"),
+        ("run --builtin echo --hop-sample 0", "power of two"),
+        ("run --builtin echo --cpu 9999", "may use the cores"),
+        ("run --builtin echo --format xml", "text, json, csv"),
+        ("run --builtin echo --no-shm", "--local"),
+        ("run --builtin wordcount --text /no/such", "/no/such"),
+        ("run --builtin wordcount --text /dev/null", "--text"),
+        ("run --builtin echo --replay /no/such", "/no/such"),
+        ("run --builtin echo --replay /proc/self/exe", "tuplegen record"),
+        ("run --ingest x --egress unix:/x", "tcp:HOST:PORT"),
+        ("run --ingest unix:/x", "--egress"),
+        ("run --capture /no/such", "/no/such"),
+        ("run --capture /dev/null", "neither spouts nor bolts"),
+        ("knee --builtin echo", "--slo"),
+        ("knee --builtin echo --slo p99<1s --closed 4", "leave --closed"),
+        ("sweep --builtin echo --vary colour=red -o /tmp/x", "cannot be varied"),
+        ("compare --a x", "--b"),
+        ("record --builtin echo --closed 4 -o /tmp/x", "no times to record"),
+        ("preview --closed 4", "no schedule"),
+        ("calibrate -R x", "write for example"),
+        ("frobnicate", "--help"),
+    ] {
+        let out = output(&line.split_whitespace().collect::<Vec<_>>());
+        let told = text(&out.stderr);
+        assert_eq!(code(&out), 2, "{line}: {told}");
+        assert!(told.contains(remedy) && !told.contains("panicked"), "{line}: {told}");
+        assert!(out.stdout.is_empty(), "{line}: nothing is shown as a result");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_reached_or_written_ends_with_one() {
+    for (line, cause) in [
+        ("run --local /no/such", "/no/such"),
+        ("run --local /bin/false", "exit status: 1"),
+        ("run --ingest unix:/no/such --egress unix:/no/such", "is the topology running"),
+        ("run --builtin echo -n 10 -q -o /proc/no/such", "/proc/no/such"),
+        ("run --builtin echo -n 10 -q -o /dev/null/x", "/dev/null/x"),
+        ("record --builtin echo -n 10 -o /no/such/trace", "/no/such/trace"),
+        ("report /no/such", "/no/such"),
+        ("validate /no/such", "/no/such"),
+        ("compare /no/such /no/such", "/no/such"),
+    ] {
+        let out = output(&line.split_whitespace().collect::<Vec<_>>());
+        let told = text(&out.stderr);
+        assert!(code(&out) == 1 && told.contains(cause) && !told.contains("panicked"), "{line}: {} {told}", code(&out));
+    }
+}
+
+/// A disk without room: files of this process may have 512 bytes, and its signal for that is ignored.
+#[test]
+fn a_result_that_finds_no_room_on_disk_is_shown_all_the_same_and_the_run_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_tuplegen");
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 1; exec {program} run --builtin const-null -n 2k -R 20k -q -o {}",
+        dir.path().display()
+    );
+    let out = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).output().unwrap();
+    let told = text(&out.stderr);
+    assert!(
+        code(&out) == 1 && told.contains("cannot write") && told.contains("File too large"),
+        "{} {told}",
+        code(&out)
+    );
+    let shown = text(&out.stdout);
+    assert!(shown.contains("complete 2,000") && !shown.contains("saved in"), "{shown}");
+}
+
+#[test]
+fn a_result_that_nobody_can_take_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let out = tuplegen(&["run", "--builtin", "const-null", "-n", "100", "-q"]).stdout(full).output().unwrap();
+    assert!(code(&out) == 1 && text(&out.stderr).contains("cannot write the result"), "{}", text(&out.stderr));
+}
+
+/// A bolt that never comes back: the run ends by itself, with an error, and what was measured is kept.
+#[test]
+fn a_topology_that_hangs_is_an_error_and_not_a_run_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().to_str().unwrap();
+    let args = [
+        "run",
+        "--builtin",
+        "const-null",
+        "-n",
+        "50",
+        "-R",
+        "1k",
+        "--service",
+        "2h",
+        "--drain",
+        "100ms",
+        "-q",
+        "-o",
+        at,
+    ];
+    let out = output(&args);
+    assert_eq!(code(&out), 1, "{}", text(&out.stdout));
+    assert!(std::fs::read_to_string(dir.path().join("ERROR")).unwrap().contains("a bolt hangs"));
+}

@@ -314,9 +314,11 @@ impl Run<'_> {
             return Ok(false);
         }
         self.unblock(now);
-        for due in &self.chunk.dues {
-            if due - self.start_ns >= self.course.warmup_ns {
-                recorder.now.late.saturating_record((self.chunk.sent_ns - due).max(1));
+        // Tuples of one burst, and all of a load that is not paced, are equally late: recorded together.
+        for burst in self.chunk.dues.chunk_by(|a, b| a == b) {
+            if burst[0] - self.start_ns >= self.course.warmup_ns {
+                let late = (self.chunk.sent_ns - burst[0]).max(1);
+                recorder.now.late.saturating_record_n(late, burst.len() as u64);
             }
         }
         recorder.now.sent += self.chunk.dues.len() as u64;

@@ -1,7 +1,7 @@
 //! When tuples are due: a schedule as offsets from the start of the load, in nanoseconds, ascending.
 //!
 //! Written as `constant`, `poisson`, `burst:N[:GAP]`, `ramp:A..B`, `step:A..B:STEP:HOLD`, `sine:MEAN:AMP:PERIOD`, `onoff:ON:OFF`, `gamma:CV`,
-//! `trace:FILE`. Ramp, step and sine have their own rates; the others have the run's, which is the average also of bursts and of on and
+//! `trace:FILE`, and `captured` of a storm-loadgen capture. Ramp, step and sine have their own rates; the others have the run's, which is the average also of bursts and of on and
 //! off.
 
 use std::f64::consts::TAU;
@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::capture::Times;
 use super::rng::Rng;
 use super::units::{parse_count, parse_duration_ns, parse_number};
 
@@ -67,6 +68,8 @@ pub enum Arrival {
     },
     /// As a trace has it.
     Trace(String),
+    /// As the spouts of a capture emit.
+    Captured,
 }
 
 impl Arrival {
@@ -96,6 +99,7 @@ impl FromStr for Arrival {
         Ok(match (name, &args[..]) {
             ("constant", []) => Arrival::Constant,
             ("poisson", []) => Arrival::Poisson,
+            ("captured", []) => Arrival::Captured,
             ("burst", [n]) => Arrival::Burst { count: parse_count(n)?.max(1), gap_ns: 0 },
             ("burst", [n, gap]) => Arrival::Burst { count: parse_count(n)?.max(1), gap_ns: parse_duration_ns(gap)? },
             ("ramp", [ab]) => {
@@ -128,6 +132,7 @@ impl fmt::Display for Arrival {
         match self {
             Arrival::Constant => f.write_str("constant"),
             Arrival::Poisson => f.write_str("poisson"),
+            Arrival::Captured => f.write_str("captured"),
             Arrival::Burst { count, gap_ns: 0 } => write!(f, "burst:{count}"),
             Arrival::Burst { count, gap_ns } => write!(f, "burst:{count}:{gap_ns}ns"),
             Arrival::Ramp { from, to } => write!(f, "ramp:{from}..{to}"),
@@ -160,6 +165,7 @@ enum Kind {
     Curve(Curve),
     OnOff { period: f64, on: f64, cycle: f64 },
     Trace(Arc<[u64]>),
+    Captured(Box<Times>),
 }
 
 /// Tuples due since the start, as a function of time, that is inverted by bisection.
@@ -275,9 +281,16 @@ impl Schedule {
             Arrival::Sine { mean, amplitude, period_ns } => {
                 Kind::Curve(Curve::Sine { mean, amplitude, period: period_ns as f64 / 1e9 })
             }
+            Arrival::Captured => return Err("only a capture arrives as captured: give --capture".to_owned()),
             Arrival::Trace(ref file) => Kind::Trace(trace.ok_or_else(|| format!("the trace {file} was not read"))?),
         };
         Ok(Schedule { kind, rng: Rng::new(seed, 1), n: 0, at: 0.0, end_ns: length.end_ns, count: length.count })
+    }
+
+    /// As the spouts of a capture emit.
+    pub fn captured(times: Times, length: Length) -> Schedule {
+        let kind = Kind::Captured(Box::new(times));
+        Schedule { kind, rng: Rng::new(0, 1), n: 0, at: 0.0, end_ns: length.end_ns, count: length.count }
     }
 
     /// Offset of the next tuple; `None`: that was the last one.
@@ -298,23 +311,23 @@ impl Schedule {
     #[inline]
     fn due(&mut self) -> Option<u64> {
         let n = self.n;
-        Some(match &self.kind {
-            Kind::Constant { period } => (n as f64 * period) as u64,
+        Some(match &mut self.kind {
+            Kind::Constant { period } => (n as f64 * *period) as u64,
             Kind::Random { period, shape } => {
                 let gap = match shape {
                     None => self.rng.exponential(),
                     Some(shape) => self.rng.gamma(*shape),
                 };
-                self.at += gap * period;
+                self.at += gap * *period;
                 self.at as u64
             }
             Kind::Burst { period, count, gap_ns } => {
-                (((n / count) * count) as f64 * period) as u64 + (n % count) * gap_ns
+                (((n / *count) * *count) as f64 * *period) as u64 + (n % *count) * *gap_ns
             }
             Kind::OnOff { period, on, cycle } => {
-                let t = n as f64 * period;
-                let cycles = (t / on).floor();
-                (cycles * cycle + (t - cycles * on)) as u64
+                let t = n as f64 * *period;
+                let cycles = (t / *on).floor();
+                (cycles * *cycle + (t - cycles * *on)) as u64
             }
             Kind::Curve(curve) => {
                 if n > 0 {
@@ -323,6 +336,7 @@ impl Schedule {
                 (self.at * 1e9) as u64
             }
             Kind::Trace(offsets) => *offsets.get(usize::try_from(n).ok()?)?,
+            Kind::Captured(times) => times.next()?.0,
         })
     }
 }
@@ -420,6 +434,7 @@ mod tests {
         for text in [
             "constant",
             "poisson",
+            "captured",
             "burst:5",
             "burst:5:10ns",
             "ramp:1..2",

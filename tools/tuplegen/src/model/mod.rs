@@ -2,8 +2,10 @@
 
 pub mod arrival;
 pub mod body;
+pub mod capture;
 pub mod dist;
 pub mod rng;
 pub mod size;
 pub mod trace;
 pub mod units;
+pub mod yaml;

@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use squall_metrics::format::{count, duration_ns, duration_ns_or_none, rate};
 
 use super::run::{Figures, RunReport};
-use super::text::headline;
+use super::text::{headline, machine_line};
 
 const STYLE: &str = include_str!("page.css");
 /// Size of a plot, in its own units, and its margins.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 34.0;
+const LEFT: f64 = 84.0;
+const RIGHT: f64 = 44.0;
 const TOP: f64 = 14.0;
-const BOTTOM: f64 = 40.0;
+const BOTTOM: f64 = 48.0;
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -83,11 +83,17 @@ fn plot(title: &str, x: &Axis, y: &Axis, x_name: &str, lines: &[Line<'_>]) -> St
             escaped(name)
         );
     }
-    for (v, name) in &x.marks {
+    for (i, (v, name)) in x.marks.iter().enumerate() {
         let (at, bottom) = (at_x(*v), HEIGHT - BOTTOM);
+        // On a narrow page letters are larger, and every other mark has room.
+        let class = match i % 2 {
+            1 => "x odd",
+            _ if i + 1 == x.marks.len() => "x last",
+            _ => "x",
+        };
         let _ = write!(
             svg,
-            "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
+            "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom:.1}\"/><text class=\"{class}\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
             bottom + 16.0,
             escaped(name)
         );
@@ -157,7 +163,9 @@ fn percentile_plot(r: &RunReport) -> String {
 }
 
 fn timeline_plots(r: &RunReport) -> String {
-    let points = &r.timeline;
+    // What is left of the last interval is too short for a rate.
+    let usual = r.timeline.iter().map(|p| p.to_s - p.from_s).fold(0.0, f64::max);
+    let points: Vec<_> = r.timeline.iter().filter(|p| p.to_s - p.from_s >= usual / 2.0).collect();
     let end = points.last().map_or(1.0, |p| p.to_s);
     let x = || Axis::even(end, |v| format!("{v} s"));
     let line = |name, class, of: fn(&crate::measure::totals::Point) -> Option<f64>| Line {
@@ -208,7 +216,8 @@ fn waterfall(r: &RunReport) -> String {
         let x = left + from * scale;
         let width = (p50 * scale).max(2.0);
         let shown = duration_ns(*p50 as u64);
-        let tail = if *p99 > 0 { format!(", p99 {}", duration_ns(*p99)) } else { String::new() };
+        let tail =
+            if *p99 > 0 { format!("<tspan class=\"wide\">, p99 {}</tspan>", duration_ns(*p99)) } else { String::new() };
         let _ = write!(
             svg,
             "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text><rect class=\"bar\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"22\" rx=\"3\"/>\
@@ -292,11 +301,12 @@ pub fn page(r: &RunReport) -> String {
          <h2>Latency</h2>{latency}{percentiles}<h2>Over time</h2>{timeline}<h2>Hops</h2>{hops}\
          <h2>Counts</h2>{counts}<p>Sent at {sent}, complete at {complete}; the link was full {blocked:.1} % of the time; {cores:.2} cores; {steal} ms stolen by the host; \
          {throttled} periods throttled.</p>{slos}{notes}\
-         <h2>Machine and job</h2><details><summary>Machine</summary><pre>{machine}</pre></details><details><summary>Job</summary><pre>{job}</pre></details>\
+         <h2>Machine and job</h2><p>{about}</p><details><summary>Machine</summary><pre>{machine}</pre></details><details><summary>Job</summary><pre>{job}</pre></details>\
          </main></body></html>\n",
         target = escaped(&r.job.target),
         class = word.to_lowercase(),
         head = escaped(&headline(r)),
+        about = escaped(&machine_line(r)),
         reasons = list(&v.reasons, "reasons"),
         grade = v.grade,
         grades = list(&v.grade_reasons, "small"),

@@ -162,6 +162,9 @@ pub struct RunReport {
     pub took_s: f64,
     /// CPU time of this process while it ran, in cores.
     pub cpu_cores: f64,
+    /// Memory of this process at the end of the load, a target in it included; none where the kernel does not say.
+    #[serde(default)]
+    pub resident_bytes: Option<u64>,
     /// Interval by interval.
     pub timeline: Vec<Point>,
     /// Hiccups of the run's cores.

@@ -132,6 +132,7 @@ pub fn schema() -> Value {
         ("interrupted", truth.clone()),
         ("took_s", num.clone()),
         ("cpu_cores", num.clone()),
+        ("resident_bytes?", maybe_int.clone()),
         ("timeline", list(at("point"))),
         ("hiccups", list(at("hiccup"))),
         ("gaps", at("figures")),

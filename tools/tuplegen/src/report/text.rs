@@ -52,18 +52,26 @@ pub fn verdict(r: &RunReport) -> String {
     text
 }
 
-/// The whole result.
-pub fn text(r: &RunReport) -> String {
-    let mut text = format!("{}\n{}\n", headline(r), verdict(r));
-    let _ = writeln!(
-        text,
-        "{:<10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}  {:>12}",
-        "", "p50", "p90", "p99", "p99.9", "p99.99", "max", "samples"
-    );
+/// Columns of a table with what its rows are about.
+const WIDE: usize = 126;
+
+/// The whole result, in so many columns: sentences are broken between words, and below 126 columns the table says less. Below 80 it is
+/// what the terminal makes of it.
+pub fn text(r: &RunReport, columns: usize) -> String {
+    let broken = |line: &str| line.lines().map(|l| wrapped(l, columns)).collect::<String>();
+    let wide = columns >= WIDE;
+    let cell = if wide { 10 } else { 9 };
+    let mut text = broken(&format!("{}\n{}\n", headline(r), verdict(r)));
+    let _ = write!(text, "{:<10}", "");
+    for name in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+        let _ = write!(text, "{name:>cell$}");
+    }
+    let _ = writeln!(text, "{:>14}", "samples");
     let mut row = |name: &str, f: &Figures, about: &str| {
         let _ = write!(text, "{name:<10}");
-        f.columns().iter().for_each(|(_, v)| _ = write!(text, "{:>10}", duration_ns_or_none(*v)));
-        let _ = writeln!(text, "  {:>12}  {about}", count(f.count));
+        f.columns().iter().for_each(|(_, v)| _ = write!(text, "{:>cell$}", duration_ns_or_none(*v)));
+        let _ =
+            writeln!(text, "{:>14}{}{}", count(f.count), if wide { "  " } else { "" }, if wide { about } else { "" });
     };
     row("intended", &r.intended, "from the time at which tuples were due");
     row("actual", &r.actual, "from the time at which they were sent");
@@ -73,9 +81,10 @@ pub fn text(r: &RunReport) -> String {
         row("gaps", &r.gaps, "of the generating thread, above 2 µs");
     }
     let c = &r.counts;
+    let mut rest = String::new();
     let _ = writeln!(
-        text,
-        "\ndue {}  sent {}  complete {}  lost {}  dup {}  reordered {}  corrupt {}  unknown {}",
+        rest,
+        "due {}  sent {}  complete {}  lost {}  dup {}  reordered {}  corrupt {}  unknown {}",
         count(r.due),
         count(c.sent),
         count(c.complete),
@@ -86,7 +95,7 @@ pub fn text(r: &RunReport) -> String {
         count(c.unknown)
     );
     let _ = writeln!(
-        text,
+        rest,
         "sent at {}, complete at {}, {:.1} s in all, link full {:.1} % of the time, {:.2} cores",
         rate(r.sent_rate),
         rate(r.complete_rate),
@@ -96,24 +105,50 @@ pub fn text(r: &RunReport) -> String {
     );
     if !r.hops.is_empty() {
         let hop = |h: &crate::target::Hop| format!("{} {}", h.name, duration_ns_or_none(h.p50_ns));
-        let _ = writeln!(text, "hops (p50, sampled): {}", r.hops.iter().map(hop).collect::<Vec<_>>().join("  "));
+        let _ = writeln!(rest, "hops (p50, sampled): {}", r.hops.iter().map(hop).collect::<Vec<_>>().join("  "));
     }
-    r.notes.iter().for_each(|note| _ = writeln!(text, "note: {note}"));
+    r.notes.iter().for_each(|note| _ = writeln!(rest, "note: {note}"));
+    let _ = writeln!(rest, "machine: {}", machine_line(r));
+    text + "\n" + &broken(&rest)
+}
+
+/// Machine and generator in one line.
+pub fn machine_line(r: &RunReport) -> String {
     let machine = &r.machine;
     let word = |key: &str| machine.get(key).and_then(|v| v.as_str()).unwrap_or("–").to_owned();
     let cores = machine.get("cores").and_then(|v| v.as_array()).map_or(0, Vec::len);
     let pinned = r.generator_core.map_or_else(|| "not pinned".to_owned(), |c| format!("core {c}"));
     let waits = if r.generator_spins { "spins" } else { "sleeps" };
-    let _ = writeln!(
-        text,
-        "machine: {}, {cores} cores, Linux {}, clock {}, governor {}, commit {}; generator {pinned}, {waits}",
+    format!(
+        "{}, {cores} cores, Linux {}, clock {}, governor {}, commit {}; generator {pinned}, {waits}",
         word("cpu"),
         word("kernel"),
         word("clock_source"),
         word("governor"),
         word("commit")
-    );
-    text
+    )
+}
+
+/// A line broken between words so that none fills so many columns; what follows the first begins two columns in from it.
+fn wrapped(line: &str, columns: usize) -> String {
+    let indent = line.len() - line.trim_start().len();
+    if line.chars().count() < columns {
+        return format!("{line}\n");
+    }
+    let (mut text, mut at) = (" ".repeat(indent), indent);
+    for (i, word) in line.trim_start().split(' ').enumerate() {
+        let length = word.chars().count();
+        if i > 0 && at + 1 + length >= columns {
+            at = indent + 2;
+            text = text.trim_end().to_owned() + "\n" + &" ".repeat(at);
+        } else if i > 0 {
+            text.push(' ');
+            at += 1;
+        }
+        text += word;
+        at += length;
+    }
+    text + "\n"
 }
 
 const CSV_HEAD: &str = "target,loop,rate,arrival,size,verdict,exit_code,grade,due,sent,complete,lost,dup,reordered,corrupt,sent_rate,complete_rate,\
@@ -161,6 +196,33 @@ pub fn csv(runs: &[&RunReport]) -> String {
     text
 }
 
+/// Runs in the columns of storm-loadgen's ThroughputVsLatency, separated by tabs: times in seconds from the first run's start, latencies in
+/// milliseconds (from the intended time, as there), memory in MB; `congested` where the link to the topology was full for a hundredth of the time.
+pub fn storm(runs: &[&RunReport]) -> String {
+    let mut text =
+        "start_time\tend_time\trate\tmean\t99%ile\t99.9%ile\tcores\tmem\tfailed\tids\tcongested\n".to_owned();
+    let zero = runs.iter().map(|r| r.started_unix_ms).min().unwrap_or(0);
+    let ms = |ns: Option<f64>| ns.map_or_else(String::new, |ns| format!("{:.6}", ns / 1e6));
+    for r in runs {
+        let start = (r.started_unix_ms - zero) as f64 / 1e3;
+        let _ = writeln!(
+            text,
+            "{start:.1}\t{:.1}\t{:.1}\t{}\t{}\t{}\t{:.3}\t{}\t{}\t{}\t{}",
+            start + r.took_s,
+            r.complete_rate,
+            ms(r.intended.mean),
+            ms(r.intended.p99.map(|n| n as f64)),
+            ms(r.intended.p999.map(|n| n as f64)),
+            r.cpu_cores,
+            r.resident_bytes.map_or_else(String::new, |b| format!("{:.1}", b as f64 / 1e6)),
+            r.counts.lost,
+            r.job.target,
+            if r.blocked_share >= 0.01 { "ingest" } else { "" },
+        );
+    }
+    text
+}
+
 fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
@@ -199,4 +261,22 @@ pub fn progress(p: &Point) -> String {
         ns(p.max_ns),
         ns(p.late_p99_ns)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        assert_eq!(wrapped("short", 80), "short\n");
+        let long = "  one two three four five";
+        assert_eq!(wrapped(long, 14), "  one two\n    three\n    four five\n");
+        for columns in [20, 40, 80] {
+            let text = wrapped(&"hops (p50, sampled): lateness 38 ns  link in 43.7 µs  ".repeat(5), columns);
+            assert!(text.lines().all(|l| l.chars().count() < columns), "{text}");
+        }
+        // A word that is longer stays whole.
+        assert_eq!(wrapped("a /a/very/long/path b", 8), "a\n  /a/very/long/path\n  b\n");
+    }
 }

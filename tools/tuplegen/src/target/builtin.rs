@@ -4,16 +4,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use squall::Topology;
-use squall_engine::{IoChoice, IoOptions, LogFilter, WaitStrategy, Worker, WorkerConfig, WorkerEvent};
+use squall_engine::WaitStrategy;
 use squall_load::{Egress, EgressParts, Ingest, LocalEnds, Reflect, local};
 use squall_textgen::{GeneratorOptions, generate_text};
-use squall_topology::Machine;
 
 use super::hops::Hops;
+use super::running::Running;
 use super::wire::Wire;
 use super::workloads::{
     Aggregate, Campaigns, Count, Events, Id, Keyed, Match, Split, Tally, Throttle, Views, WORDS_MAX, Word,
@@ -24,8 +23,6 @@ use crate::measure::drive::Outcome;
 use crate::measure::verdict::Allowed;
 use crate::model::body::{Body, Sentences};
 
-/// How long a scenario may take to end once its spout has.
-const END_MAX: Duration = Duration::from_secs(10);
 /// Bytes of the text that sentences are taken from, unless a file is given.
 const TEXT_BYTES: u64 = 1_000_000;
 
@@ -267,12 +264,9 @@ impl BuiltinOptions {
 pub struct Builtin {
     options: BuiltinOptions,
     wire: Option<Wire>,
-    worker: Worker,
+    running: Running,
     tally: Tally,
     hops: Hops,
-    failed: Option<String>,
-    notes: Vec<String>,
-    finished: bool,
 }
 
 impl Builtin {
@@ -284,48 +278,10 @@ impl Builtin {
         let LocalEnds { tx, rx, source, target } = local(options.ring_bytes);
         let (tally, hops) = (Tally::default(), Hops::new(options.hop_mask));
         let t = Topology::new(options.scenario.name);
-        let reactors = options.cores.len().max(1) as u32;
-        t.configure(|c| {
-            c.reactors = Some(reactors);
-            c.ackers = if options.acks { None } else { Some(0) };
-        });
+        t.configure(|c| c.ackers = if options.acks { None } else { Some(0) });
         options.declare(&t, (source, target), &tally, &hops);
-        let built = t.build().map_err(|e| e.to_string())?;
-        let plan = built.plan(&Machine { cores: options.cores.clone() }).map_err(|e| e.to_string())?;
-        let config = WorkerConfig {
-            plan: Arc::new(plan),
-            worker: 0,
-            io: IoChoice::Auto,
-            io_options: IoOptions::default(),
-            wait: options.wait.into(),
-            pin: !options.cores.is_empty(),
-            log: LogFilter::all(),
-        };
-        let worker = Worker::start(config, built.registry.clone(), Vec::new()).map_err(|e| e.to_string())?;
-        worker.begin();
-        let wire = Some(Wire::new(tx, rx));
-        Ok(Builtin {
-            options: options.clone(),
-            wire,
-            worker,
-            tally,
-            hops,
-            failed: None,
-            notes: Vec::new(),
-            finished: false,
-        })
-    }
-
-    fn hear(&mut self, wait: Duration) -> bool {
-        match self.worker.next_event(wait) {
-            Some(WorkerEvent::Failed(cause)) => self.failed = Some(format!("the topology failed: {cause}")),
-            Some(WorkerEvent::Warning(text)) => self.notes.push(text),
-            Some(WorkerEvent::Log { component, text, .. }) => self.notes.push(format!("{component}: {text}")),
-            Some(WorkerEvent::Finished) => self.finished = true,
-            Some(WorkerEvent::Result { .. } | WorkerEvent::LinkLost { .. }) => {}
-            None => return false,
-        }
-        true
+        let running = Running::start(t, &options.cores, options.wait)?;
+        Ok(Builtin { options: options.clone(), wire: Some(Wire::new(tx, rx)), running, tally, hops })
     }
 }
 
@@ -335,23 +291,12 @@ impl Session for Builtin {
     }
 
     fn look(&mut self) -> Option<String> {
-        while self.hear(Duration::ZERO) {}
-        self.failed.clone()
+        self.running.look()
     }
 
-    fn finish(mut self: Box<Self>, outcome: &Outcome, replay: &Replay<'_>) -> Finished {
-        self.worker.stop_spouts();
-        let deadline = Instant::now() + END_MAX;
-        while !self.finished && self.failed.is_none() && Instant::now() < deadline {
-            self.hear(Duration::from_millis(50));
-        }
-        if !self.finished && self.failed.is_none() {
-            self.failed = Some("the topology did not end within 10 s of its spout".to_owned());
-        }
-        let hops = self.hops.hops(self.options.stages());
-        let mut done = Finished { error: self.failed.take(), hops, notes: self.notes, ..Finished::default() };
-        let stats = self.worker.join();
-        (done.io, done.wait) = (stats.io, stats.wait);
+    fn finish(self: Box<Self>, outcome: &Outcome, replay: &Replay<'_>) -> Finished {
+        let mut done = self.running.end();
+        done.hops = self.hops.hops(self.options.stages());
         // Where tuples are missing the counts differ, of course: that is told already.
         if let Some(oracle) = self.options.oracle().filter(|_| done.error.is_none() && outcome.counts.lost == 0) {
             let mut expected = AHashMap::new();

@@ -1,8 +1,11 @@
-//! What is measured: a built-in scenario in this process, a topology started for the run, or one that runs.
+//! What is measured: a built-in scenario or a captured topology in this process, a topology started for the run, or one that runs.
 
 pub mod builtin;
+pub mod genload;
 pub mod hops;
 pub mod outside;
+pub mod running;
+pub mod standard;
 pub mod wire;
 pub mod workloads;
 

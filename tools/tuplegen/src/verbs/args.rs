@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use squall_engine::WaitStrategy;
 use squall_load::Address;
+use squall_load::record::HEADER_BYTES;
 
 use super::Failure;
 use crate::measure::drive::{Course, Pace};
@@ -13,14 +14,19 @@ use crate::measure::slo::Slo;
 use crate::measure::verdict::Allowed;
 use crate::model::arrival::{Arrival, Length, Schedule};
 use crate::model::body::{Body, FieldSpecs, Fields};
+use crate::model::capture::{Adjust, Capture, CaptureBody, Times};
 use crate::model::dist::Dist;
 use crate::model::size::Size;
 use crate::model::trace::Trace;
 use crate::model::units::{parse_bytes, parse_count, parse_duration_ns, parse_number};
 use crate::target::builtin::{BuiltinOptions, Scenario, find};
+use crate::target::genload::playable;
 
 /// Longest unpaced or closed load's interval, and every other's.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Bytes of a ring: some records of the largest size at least.
+const RING_BYTES: std::ops::RangeInclusive<u64> = (128 << 10)..=(1 << 30);
 
 /// The load and its target.
 #[derive(Debug, Clone, Args)]
@@ -34,6 +40,18 @@ pub struct LoadArgs {
     /// An argument for that topology's `run`; repeatable
     #[arg(long, value_name = "ARG", help_heading = "Target", requires = "local", allow_hyphen_values = true)]
     pub local_arg: Vec<String>,
+    /// A topology that storm-loadgen's CaptureLoad wrote down, played back in this process; its tuples come back when their trees are complete
+    #[arg(long, value_name = "FILE", help_heading = "Target", conflicts_with_all = ["builtin", "local", "ingest"])]
+    pub capture: Option<PathBuf>,
+    /// Have each component of the capture so many times its executors; the rates of all of them together stay
+    #[arg(long, value_name = "FACTOR", help_heading = "Target", requires = "capture", value_parser = parse_factor)]
+    pub parallel: Option<f64>,
+    /// Have each stream of the capture so many times its rate
+    #[arg(long, value_name = "FACTOR", help_heading = "Target", requires = "capture", conflicts_with = "rate", value_parser = parse_factor)]
+    pub throughput: Option<f64>,
+    /// Replace the capture's shuffle groupings by local-or-shuffle
+    #[arg(long, help_heading = "Target", requires = "capture")]
+    pub local_or_shuffle: bool,
     /// Give a started topology its tuples over its Unix sockets instead of shared memory
     #[arg(long, help_heading = "Target", requires = "local")]
     pub no_shm: bool,
@@ -43,12 +61,13 @@ pub struct LoadArgs {
     /// Its egress sink
     #[arg(long, value_name = "ADDRESS", help_heading = "Target", requires = "ingest")]
     pub egress: Option<Address>,
-    /// Tuples a second in total (100k, 2.5M), or `max`: as fast as the target takes them [default: the scenario's, else 1k]
+    /// Tuples a second in total (100k, 2.5M), or `max`: as fast as the target takes them [default: the scenario's or capture's, else 1k]
     #[arg(short = 'R', long, value_name = "RATE", help_heading = "Load")]
     pub rate: Option<String>,
-    /// constant, poisson, burst:N or burst:N:GAP, ramp:A..B, step:A..B:STEP:HOLD, sine:MEAN:AMP:PERIOD, onoff:ON:OFF, gamma:CV or trace:FILE
-    #[arg(long, value_name = "HOW", help_heading = "Load", default_value = "constant")]
-    pub arrival: String,
+    /// constant, poisson, burst:N or burst:N:GAP, ramp:A..B, step:A..B:STEP:HOLD, sine:MEAN:AMP:PERIOD, onoff:ON:OFF, gamma:CV or trace:FILE; of a
+    /// capture also captured [default: constant, of a capture: captured]
+    #[arg(long, value_name = "HOW", help_heading = "Load")]
+    pub arrival: Option<String>,
     /// Closed loop: so many tuples under way, whatever the rate; says nothing about latency under load
     #[arg(long, value_name = "N", help_heading = "Load", conflicts_with_all = ["rate", "arrival"])]
     pub closed: Option<u64>,
@@ -126,6 +145,24 @@ pub struct LoadArgs {
     pub no_spin: bool,
 }
 
+/// A command line that is a load and nothing else.
+#[derive(clap::Parser)]
+#[command(name = "tuplegen run")]
+struct Line {
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// The load that these arguments of `tuplegen run` describe, not checked against each other yet.
+///
+/// # Errors
+/// What the parser says.
+pub fn load_of<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<LoadArgs, Failure> {
+    let words = std::iter::once("tuplegen run".to_owned()).chain(args.into_iter().map(Into::into));
+    let line = <Line as clap::Parser>::try_parse_from(words);
+    line.map(|l| l.load).map_err(|e| Failure::Usage(e.to_string().trim_start_matches("error: ").to_owned()))
+}
+
 /// How fast.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
@@ -162,6 +199,8 @@ pub struct Job {
     pub allowed: Allowed,
     /// The recorded stream.
     pub trace: Option<Trace>,
+    /// The captured topology, at its rate times the factor.
+    pub capture: Option<Arc<Capture>>,
     fields: FieldSpecs,
     fields_text: String,
     size: Size,
@@ -187,18 +226,33 @@ impl LoadArgs {
             Some(name) => {
                 Some(find(name).ok_or_else(|| format!("no scenario is named `{name}`; `tuplegen list` shows them"))?)
             }
-            None if self.local.is_none() && self.ingest.is_none() => {
-                return Err("there is no target: give --builtin, --local, or --ingest and --egress".to_owned());
+            None if self.local.is_none() && self.ingest.is_none() && self.capture.is_none() => {
+                return Err(
+                    "there is no target: give --builtin, --local, --capture, or --ingest and --egress".to_owned()
+                );
             }
             None => None,
         };
         if scenario.is_none() && (self.acks || self.service.is_some() || self.stall.is_some() || self.text.is_some()) {
             return Err("--acks, --service, --stall and --text are for built-in scenarios".to_owned());
         }
-        let arrival: Arrival = match &self.replay {
-            Some(file) => Arrival::Trace(file.display().to_string()),
-            None => self.arrival.parse()?,
+        // The parser asks for `--local` and `--capture` only where no other target forbids them.
+        if self.local.is_none() && (self.no_shm || !self.local_arg.is_empty()) {
+            return Err("--no-shm and --local-arg are for topologies started with --local".to_owned());
+        }
+        if self.capture.is_none() && (self.parallel.is_some() || self.throughput.is_some() || self.local_or_shuffle) {
+            return Err("--parallel, --throughput and --local-or-shuffle change a capture: give --capture".to_owned());
+        }
+        let capture = self.captured()?;
+        let arrival: Arrival = match (&self.replay, &self.arrival) {
+            (Some(file), _) => Arrival::Trace(file.display().to_string()),
+            (None, Some(text)) => text.parse()?,
+            (None, None) if capture.is_some() => Arrival::Captured,
+            (None, None) => Arrival::Constant,
         };
+        if arrival == Arrival::Captured && capture.is_none() {
+            return Err("only a capture arrives as captured: give --capture, or another --arrival".to_owned());
+        }
         let trace = match &arrival {
             Arrival::Trace(file) => Some(Trace::read(Path::new(file))?),
             _ => None,
@@ -210,15 +264,28 @@ impl LoadArgs {
             (None, _) if arrival.has_rate() => Rate::OfArrival,
             (Some(text), _) if text == "max" => Rate::Max,
             (Some(text), _) => Rate::PerSecond(parse_number(text)?),
-            (None, _) => Rate::PerSecond(scenario.map_or(1000.0, |s| s.rate)),
+            (None, _) => Rate::PerSecond(match (scenario, &capture) {
+                (Some(s), _) => s.rate,
+                (_, Some(c)) => c.spout_rate(),
+                _ => 1000.0,
+            }),
         };
-        if rate == Rate::Max && arrival != Arrival::Constant {
+        if rate == Rate::Max && !matches!(arrival, Arrival::Constant | Arrival::Captured) {
             return Err("--rate max has no arrivals: leave --arrival out".to_owned());
         }
         let counted = self.count.is_some() || trace.is_some();
         let end_ns = self.duration.unwrap_or(if counted { u64::MAX } else { 10_000_000_000 });
+        if self.reactors == Some(0) {
+            return Err("--reactors is 0: a topology has at least one".to_owned());
+        }
+        if !RING_BYTES.contains(&self.ring) {
+            return Err(format!("--ring is {}: give 128KiB to 1G", self.ring));
+        }
         let usual_warmup = if end_ns == u64::MAX { 0 } else { (end_ns / 10).min(2_000_000_000) };
         let warmup_ns = self.warmup.unwrap_or(usual_warmup);
+        if end_ns == 0 || self.count == Some(0) {
+            return Err("a load of no length sends nothing: give --duration or --count more than 0".to_owned());
+        }
         if warmup_ns >= end_ns {
             return Err("the warm-up is as long as the load: nothing would be measured; lower --warmup".to_owned());
         }
@@ -263,6 +330,7 @@ impl LoadArgs {
             stall,
             allowed,
             trace,
+            capture,
             fields,
             fields_text,
             size,
@@ -271,6 +339,32 @@ impl LoadArgs {
         job.pace()?;
         job.body()?;
         Ok(job)
+    }
+}
+
+impl LoadArgs {
+    /// The capture with its adjustments.
+    fn captured(&self) -> Result<Option<Arc<Capture>>, String> {
+        let Some(file) = &self.capture else { return Ok(None) };
+        if self.fields.is_some() || self.keys.is_some() || self.size.is_some() || self.replay.is_some() {
+            return Err("a capture has its own tuples: leave --fields, --keys, --size and --replay out".to_owned());
+        }
+        let by = Adjust {
+            parallel: self.parallel.unwrap_or(1.0),
+            throughput: self.throughput.unwrap_or(1.0),
+            local_or_shuffle: self.local_or_shuffle,
+        };
+        let capture = Capture::read(file)?.adjusted(&by);
+        playable(&capture)?;
+        Ok(Some(Arc::new(capture)))
+    }
+}
+
+/// A factor above 0.
+fn parse_factor(text: &str) -> Result<f64, String> {
+    match parse_number(text)? {
+        n if n > 0.0 && n <= 1e6 => Ok(n),
+        n => Err(format!("{n} is no factor: give more than 0 and at most 1M")),
     }
 }
 
@@ -294,8 +388,19 @@ impl Job {
         self.schedule(rate).map(Pace::Open)
     }
 
+    /// The capture as its spouts emit at this rate, where the load has their schedule.
+    fn captured_at(&self, rate: f64) -> Option<Capture> {
+        let capture = self.capture.as_ref().filter(|_| self.arrival == Arrival::Captured)?;
+        Some(capture.adjusted(&Adjust { throughput: rate / capture.spout_rate(), ..Adjust::default() }))
+    }
+
     fn schedule(&self, rate: f64) -> Result<Schedule, String> {
         let length = Length { end_ns: self.end_ns, count: self.count };
+        if let Some(capture) = self.captured_at(rate) {
+            // The same bounds as of every other schedule.
+            Schedule::new(&Arrival::Constant, rate, length, 0, None)?;
+            return Ok(Schedule::captured(Times::new(&capture, self.args.seed), length));
+        }
         Schedule::new(&self.arrival, rate, length, self.args.seed, self.trace.as_ref().map(|t| t.offsets.clone()))
     }
 
@@ -306,6 +411,14 @@ impl Job {
     pub fn body(&self) -> Result<Box<dyn Body>, String> {
         if let Some(trace) = &self.trace {
             return Ok(Box::new(trace.clone()));
+        }
+        if let Some(capture) = &self.capture {
+            let timed = match self.rate {
+                Rate::PerSecond(rate) => self.captured_at(rate),
+                _ => None,
+            };
+            let timed_by = timed.as_ref().unwrap_or(capture);
+            return Ok(Box::new(CaptureBody::new(timed_by, self.args.seed, timed.is_some())));
         }
         if let Some(builtin) = self.builtin_options(Vec::new())
             && let Some(body) = builtin.body(self.args.seed)?
@@ -319,6 +432,7 @@ impl Job {
     pub fn body_text(&self) -> String {
         match (&self.trace, self.scenario) {
             (Some(_), _) => "of the trace".to_owned(),
+            _ if self.capture.is_some() => "of the capture".to_owned(),
             (None, Some(s)) if self.builtin_options(Vec::new()).is_some_and(|b| b.has_body()) => {
                 format!("of {}", s.name)
             }
@@ -334,6 +448,7 @@ impl Job {
         match self.builtin_options(Vec::new()) {
             Some(b) if b.has_body() => "text".to_owned(),
             _ if self.trace.is_some() => "trace".to_owned(),
+            _ if self.capture.is_some() => (HEADER_BYTES + 16).to_string(),
             _ => self.size.to_string(),
         }
     }
@@ -373,6 +488,9 @@ impl Job {
             (Some(s), ..) => s.name.to_owned(),
             (_, Some(file), _) => file.display().to_string(),
             (_, _, Some(ingest)) => ingest.to_string(),
+            _ if self.capture.is_some() => {
+                self.capture.as_ref().map_or_else(String::new, |c| format!("genload {}", c.name))
+            }
             _ => String::new(),
         }
     }
@@ -385,21 +503,10 @@ impl Job {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
     pub(crate) fn job(line: &str) -> Result<Job, Failure> {
-        Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace()))
-            .map_err(|e| Failure::Usage(e.to_string()))?
-            .load
-            .job()
+        load_of(line.split_whitespace())?.job()
     }
 
     #[test]
@@ -416,6 +523,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_capture_has_its_rate_and_its_way_of_arriving_or_those_asked_for() {
+        let j = job("--capture topologies/capture.yaml --throughput 3").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((j.rate, j.arrival.to_string().as_str()), (Rate::PerSecond(3000.0), "captured"));
+        let due = |j: &Job| match j.pace() {
+            Ok(Pace::Open(mut s)) => std::iter::from_fn(|| s.next_ns()).count(),
+            _ => panic!("a schedule"),
+        };
+        assert!((29_000..31_000).contains(&due(&j)), "{}", due(&j));
+        let faster = job("--capture topologies/capture.yaml -R 5k").unwrap_or_else(|e| panic!("{e}"));
+        assert!((48_000..52_000).contains(&due(&faster)), "{}", due(&faster));
+        let other = job("--capture topologies/capture.yaml --arrival constant").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(due(&other), 10_000);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_a_remedy() {
         for (line, word) in [
             ("", "no target"),
@@ -429,12 +551,25 @@ pub(crate) mod tests {
             ("--builtin echo --allow corrupt", "loss, dup or reorder"),
             ("--builtin echo --stall 5s", "AFTER:LENGTH"),
             ("--builtin echo --hop-sample 3", "power of two"),
+            ("--builtin echo -n 0", "sends nothing"),
+            ("--builtin echo -d 0s", "sends nothing"),
+            ("--builtin echo --reactors 0", "at least one"),
+            ("--builtin echo --ring 1", "128KiB"),
             ("--builtin echo --fields a:u64=nope", "no distribution"),
             ("--builtin echo --keys zipf:10", "no distribution"),
             ("--builtin echo --local x", "cannot be used"),
             ("--local x --acks", "built-in"),
             ("--ingest unix:/x", "--egress"),
             ("--builtin echo --replay /no/such/file", "/no/such/file"),
+            ("--capture /no/such/file", "/no/such/file"),
+            ("--capture topologies/capture.yaml --size 64", "its own tuples"),
+            ("--capture topologies/capture.yaml --parallel 0", "no factor"),
+            ("--capture topologies/capture.yaml --parallel 100", "lower --parallel"),
+            ("--capture topologies/capture.yaml --throughput 2 -R 5k", "cannot be used"),
+            ("--capture topologies/capture.yaml --acks", "built-in"),
+            ("--builtin echo --throughput 2", "--capture"),
+            ("--builtin echo --no-shm", "--local"),
+            ("--builtin echo --arrival captured", "give --capture"),
         ] {
             match job(line) {
                 Err(Failure::Usage(text)) => assert!(text.contains(word), "{line}: {text}"),

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use clap::{Args, Parser};
+use clap::Args;
 use serde_json::json;
 use squall_machine::Machine;
 use squall_metrics::format::{duration_ns, rate as shown_rate};
 
-use super::args::LoadArgs;
+use super::args::load_of;
 use super::once::{Format, Progress, measure, stop_flag};
 use super::sweep::read_all;
 use super::{EXIT_INTERRUPTED, Failure, show};
@@ -50,12 +50,6 @@ const FIGURES: [Figure; 3] = [
     ("rate", |r| Some(r.complete_rate)),
 ];
 
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(flatten)]
-    load: LoadArgs,
-}
-
 /// A directory is a run's or holds those of a sweep.
 fn reports(dir: &Path) -> Result<Vec<RunReport>, Failure> {
     if dir.join("run.json").is_file() || dir.is_file() {
@@ -70,10 +64,8 @@ fn reports(dir: &Path) -> Result<Vec<RunReport>, Failure> {
 
 /// Runs A and B in turn.
 fn in_turn(command: &CompareCommand, a: &str, b: &str) -> Result<Option<Sides>, Failure> {
-    let parse = |text: &str| {
-        let line = Line::try_parse_from(std::iter::once("tuplegen run").chain(text.split_whitespace()));
-        line.map_err(|e| Failure::Usage(format!("`{text}`: {e}")))?.load.job()
-    };
+    let parse =
+        |text: &str| load_of(text.split_whitespace()).map_err(|e| Failure::Usage(format!("`{text}`: {e}")))?.job();
     let jobs = [parse(a)?, parse(b)?];
     if (command.trials as usize) < PAIRS_MIN {
         return Err(Failure::Usage(format!("--trials is {}: fewer than {PAIRS_MIN} say nothing", command.trials)));

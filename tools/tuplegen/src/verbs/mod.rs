@@ -2,6 +2,7 @@
 
 pub mod args;
 mod compare;
+mod job;
 mod knee;
 pub mod once;
 mod small;
@@ -9,7 +10,7 @@ mod sweep;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Something failed.
 pub const EXIT_ERROR: u8 = 1;
@@ -24,6 +25,8 @@ Examples:
   tuplegen run --builtin echo -R 100k --slo 'p99<100us'    with a condition, exit 3 if it does not hold
   tuplegen run --local topology.yaml -R 10k                a topology started for the run
   tuplegen run --ingest unix:/run/l.in --egress unix:/run/l.out -R 10k   a running one
+  tuplegen run --capture capture.yaml                      a topology that storm-loadgen captured
+  tuplegen run --job load.yaml -R 20k                      options from a file, and others
   tuplegen knee --builtin const-id-null --slo 'p99<1ms'    the highest rate that holds
   tuplegen compare out-a out-b                             what differs between two runs, or sweeps
   tuplegen list                                            the built-in scenarios
@@ -104,8 +107,17 @@ impl std::fmt::Display for Failure {
 
 /// The program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let args = match job::expanded(std::env::args().collect(), &Cli::command()) {
+        Ok(args) => args,
+        Err(told) => {
+            eprintln!("tuplegen: {told}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let parsed = Cli::command().try_get_matches_from(args);
+    let parsed = parsed.and_then(|m| Ok((Cli::from_arg_matches(&m)?, m)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(e) => {
             // A closed output is no reason to fail in another way.
             let _ = e.print();
@@ -113,7 +125,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.verb {
-        Verb::Run(c) => once::run(&c),
+        Verb::Run(c) => once::run(&c, &job::text(&matches)),
         Verb::Knee(c) => knee::knee(&c),
         Verb::Sweep(c) => sweep::sweep(&c),
         Verb::Compare(c) => compare::compare(&c),
@@ -136,6 +148,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Columns of standard output; no end of them where it is no terminal.
+fn columns() -> usize {
+    use std::io::IsTerminal as _;
+    let out = std::io::stdout();
+    let size = if out.is_terminal() { rustix::termios::tcgetwinsize(&out).ok() } else { None };
+    size.map(|s| usize::from(s.ws_col)).filter(|c| *c >= 20).unwrap_or(usize::MAX)
+}
+
 /// Writes a result. A reader that went away (`tuplegen … | head`) is no failure.
 fn show(text: &str) -> Result<(), Failure> {
     use std::io::Write as _;
@@ -149,8 +169,6 @@ fn show(text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

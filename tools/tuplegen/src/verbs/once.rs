@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use squall_machine::noise::Hiccups;
-use squall_machine::{Machine, StolenSince, cpu_ns, now_ns, pin};
+use squall_machine::{Machine, StolenSince, cpu_ns, now_ns, pin, resident_bytes};
 
 use super::args::{Job, LoadArgs, Rate};
-use super::{EXIT_INTERRUPTED, Failure, show};
+use super::{EXIT_INTERRUPTED, Failure, columns, show};
 use crate::measure::clock::Monotonic;
 use crate::measure::drive::{End, Outcome, Pace, drive};
 use crate::measure::knee::Trial;
@@ -24,6 +24,7 @@ use crate::report::live::View;
 use crate::report::run::{Figures, Hiccup, JobReport, RUN_SCHEMA, RunReport, write_dir};
 use crate::report::text;
 use crate::target::builtin::Builtin;
+use crate::target::genload::Played;
 use crate::target::outside::{Remote, Start, Started};
 use crate::target::{Finished, Hop, Session};
 
@@ -50,12 +51,18 @@ pub struct RunCommand {
     load: LoadArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// Take options from this file: a YAML map of their long names; the command line wins
+    #[arg(long, value_name = "FILE", help_heading = "Job")]
+    job: Option<PathBuf>,
+    /// Print all options of this run as such a file, and run nothing
+    #[arg(long, help_heading = "Job")]
+    print_job: bool,
 }
 
 /// Where results go.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArgs {
-    /// Directory for run.json, latency.hlog, *.hgrm, timeseries.csv and report.html
+    /// Directory for run.json, latency.hlog, *.hgrm, timeseries.csv, job.yaml and report.html
     #[arg(short, long, value_name = "DIR", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// Form of the result on standard output
@@ -91,21 +98,31 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
-/// `tuplegen run`.
+/// `tuplegen run`; `as_job` is its command line as a job file.
 ///
 /// # Errors
 /// What kept it from running, or its result from being written.
-pub fn run(command: &RunCommand) -> Result<u8, Failure> {
+pub fn run(command: &RunCommand, as_job: &str) -> Result<u8, Failure> {
     let job = command.load.job()?;
+    if command.print_job {
+        show(as_job)?;
+        return Ok(0);
+    }
     if let Some(dir) = &command.output.out {
         std::fs::create_dir_all(dir).map_err(|e| Failure::Error(format!("cannot make {}: {e}", dir.display())))?;
     }
     let stop = stop_flag()?;
     let (report, totals) = measure(&job, &stop, command.output.progress())?;
-    if let Some(dir) = &command.output.out {
-        write_dir(dir, &report, &totals).map_err(Failure::Error)?;
-    }
-    print(&report, command.output.format, command.output.out.as_deref())?;
+    let written = match &command.output.out {
+        Some(dir) => write_dir(dir, &report, &totals).and_then(|()| {
+            let path = dir.join("job.yaml");
+            std::fs::write(&path, as_job).map_err(|e| format!("cannot write {}: {e}", path.display()))
+        }),
+        None => Ok(()),
+    };
+    // What cannot be kept is shown all the same.
+    print(&report, command.output.format, command.output.out.as_deref().filter(|_| written.is_ok()))?;
+    written.map_err(Failure::Error)?;
     Ok(if report.interrupted { EXIT_INTERRUPTED } else { report.verdict.exit_code })
 }
 
@@ -119,7 +136,7 @@ pub fn print(report: &RunReport, format: Format, dir: Option<&Path>) -> Result<(
         Format::Csv => show(&text::csv(&[report])),
         Format::Text => {
             let saved = dir.map_or_else(String::new, |d| format!("saved in {0}; open {0}/report.html\n", d.display()));
-            show(&(text::text(report) + &saved))
+            show(&(text::text(report, columns()) + &saved))
         }
     }
 }
@@ -152,6 +169,10 @@ fn start(job: &Job, cores: &Cores) -> Result<Box<dyn Session>, Failure> {
     if let Some(options) = job.builtin_options(cores.reactors.clone()) {
         return Ok(Box::new(Builtin::start(&options).map_err(Failure::Error)?));
     }
+    if let Some(capture) = &job.capture {
+        let played = Played::start(capture, &cores.reactors, job.args.wait, job.args.ring as usize);
+        return Ok(Box::new(played.map_err(Failure::Error)?));
+    }
     if let Some(file) = &job.args.local {
         let start = Start { file: file.clone(), args: job.args.local_arg.clone(), shm: !job.args.no_shm };
         return Ok(Box::new(Started::start(&start, &schema).map_err(Failure::Error)?));
@@ -171,6 +192,9 @@ fn start(job: &Job, cores: &Cores) -> Result<Box<dyn Session>, Failure> {
 /// When it could not begin. What happens later is in the report.
 pub fn measure(job: &Job, stop: &Arc<AtomicBool>, progress: Progress) -> Result<(RunReport, Totals), Failure> {
     let machine = Machine::look(env!("CARGO_MANIFEST_DIR"));
+    if let Some(core) = job.args.cpu.filter(|c| !machine.cores.contains(c)) {
+        return Err(Failure::Usage(format!("--cpu is {core}, and this process may use the cores {:?}", machine.cores)));
+    }
     let cores = Cores::deal(job, &machine);
     let mut session = start(job, &cores)?;
     let mut wire = session.wire().ok_or_else(|| Failure::Error("the target has no link".to_owned()))?;
@@ -220,7 +244,7 @@ pub fn measure(job: &Job, stop: &Arc<AtomicBool>, progress: Progress) -> Result<
     })?;
     view.end();
     let cpu_cores = (cpu_ns() - cpu_began) as f64 / (now_ns() - wall_began).max(1) as f64;
-    let stolen = stolen.so_far();
+    let (stolen, resident) = (stolen.so_far(), resident_bytes());
     let hiccups = hiccups.stop();
     let replay = |sent: u64, each: &mut dyn FnMut(&[u8])| replay(job, sent, each);
     let finished = session.finish(&outcome, &replay);
@@ -232,6 +256,7 @@ pub fn measure(job: &Job, stop: &Arc<AtomicBool>, progress: Progress) -> Result<
         interrupted,
         open_loop,
         cpu_cores,
+        resident,
         stolen,
         hiccups,
         began_ms,
@@ -265,6 +290,7 @@ struct Ended {
     interrupted: bool,
     open_loop: bool,
     cpu_cores: f64,
+    resident: Option<u64>,
     stolen: squall_machine::Stolen,
     hiccups: Vec<(usize, squall_metrics::Histogram)>,
     began_ms: u64,
@@ -272,7 +298,7 @@ struct Ended {
 
 impl Ended {
     fn report(self, job: &Job, machine: &Machine, cores: &Cores, totals: &mut Totals) -> RunReport {
-        let Ended { outcome, finished, interrupted, open_loop, cpu_cores, stolen, hiccups, began_ms } = self;
+        let Ended { outcome, finished, interrupted, open_loop, cpu_cores, resident, stolen, hiccups, began_ms } = self;
         // Where the target's failure ended the load, the rest was due all the same; an interrupt ends what is due.
         let error = finished.error.clone().or_else(|| match &outcome.end {
             End::Failed(e) => Some(format!("the target is gone: {e}")),
@@ -329,6 +355,7 @@ impl Ended {
             interrupted,
             took_s,
             cpu_cores,
+            resident_bytes: resident,
             timeline: totals.timeline.clone(),
             hiccups,
             gaps: Figures::of(&totals.gaps),
@@ -399,7 +426,7 @@ fn job_report(job: &Job) -> JobReport {
         seed: job.args.seed,
         body: job.body_text(),
         size: job.size_text(),
-        acks: job.args.acks,
+        acks: job.args.acks || job.capture.is_some(),
         slos: job.args.slo.iter().map(ToString::to_string).collect(),
     }
 }

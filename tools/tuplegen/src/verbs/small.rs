@@ -14,7 +14,7 @@ use squall_metrics::format::{bytes, count, duration_ns, duration_ns_or_none, rat
 
 use super::args::LoadArgs;
 use super::once::{Format, stop_flag};
-use super::{Failure, show};
+use super::{Failure, columns, show};
 use crate::measure::clock::Monotonic;
 use crate::measure::drive::Pace;
 use crate::measure::latency::histogram;
@@ -238,7 +238,7 @@ pub(super) struct PreviewCommand {
 /// A load without a target has a scenario's form, so that it can be checked.
 fn job_of(load: &LoadArgs) -> Result<super::args::Job, Failure> {
     let mut load = load.clone();
-    if load.builtin.is_none() && load.local.is_none() && load.ingest.is_none() {
+    if load.builtin.is_none() && load.local.is_none() && load.ingest.is_none() && load.capture.is_none() {
         load.builtin = Some("const-null".to_owned());
     }
     load.job()
@@ -351,6 +351,8 @@ pub(super) enum ReportFormat {
     Csv,
     /// The page.
     Html,
+    /// The columns of storm-loadgen's ThroughputVsLatency, separated by tabs.
+    Storm,
 }
 
 /// `tuplegen report`.
@@ -367,17 +369,19 @@ pub(super) struct ReportCommand {
 pub(super) fn report(command: &ReportCommand) -> Result<u8, Failure> {
     let reports =
         command.runs.iter().map(|r| RunReport::read(r)).collect::<Result<Vec<_>, _>>().map_err(Failure::Error)?;
-    if command.format == ReportFormat::Csv {
-        show(&text::csv(&reports.iter().collect::<Vec<_>>()))?;
-        return Ok(0);
+    let all: Vec<&RunReport> = reports.iter().collect();
+    match command.format {
+        ReportFormat::Csv => show(&text::csv(&all))?,
+        ReportFormat::Storm => show(&text::storm(&all))?,
+        _ => {}
     }
     for report in &reports {
         match command.format {
-            ReportFormat::Text => show(&text::text(report))?,
+            ReportFormat::Text => show(&text::text(report, columns()))?,
             ReportFormat::Json => show(&report.to_json())?,
             ReportFormat::Jsonl => show(&table::json_line(report))?,
             ReportFormat::Html => show(&html::page(report))?,
-            ReportFormat::Csv => {}
+            ReportFormat::Csv | ReportFormat::Storm => {}
         }
     }
     Ok(0)
@@ -412,6 +416,8 @@ pub(super) fn list() -> Result<u8, Failure> {
     for s in &SCENARIOS {
         let _ = writeln!(text, "{:<24}{:<28}{}", s.name, s.alias, s.about);
     }
+    let _ =
+        writeln!(text, "{:<24}{:<28}a topology that storm-loadgen captured, played back", "--capture FILE", "GenLoad");
     show(&text)?;
     Ok(0)
 }
@@ -424,7 +430,7 @@ pub(super) fn schema() -> Result<u8, Failure> {
 /// `tuplegen validate`.
 #[derive(Debug, Args)]
 pub(super) struct ValidateCommand {
-    /// JSON files that tuplegen wrote
+    /// JSON files that tuplegen wrote, or files of JSON lines
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -434,8 +440,13 @@ pub(super) fn validate(command: &ValidateCommand) -> Result<u8, Failure> {
     for file in &command.files {
         let told = |e: &dyn std::fmt::Display| Failure::Error(format!("{}: {e}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|e| told(&e))?;
-        let value: Value = serde_json::from_str(&text).map_err(|e| told(&e))?;
-        for fault in hold(&value) {
+        // One value, or a line each.
+        let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        let values = values.collect::<Result<Vec<_>, _>>().map_err(|e| told(&e))?;
+        if values.is_empty() {
+            return Err(told(&"it holds no JSON"));
+        }
+        for fault in values.iter().flat_map(hold) {
             wrong += 1;
             eprintln!("{}: {fault}", file.display());
         }

@@ -84,7 +84,7 @@ fn set(load: &mut LoadArgs, name: &str, value: &str) -> Result<(), String> {
         "rate" => load.rate = Some(value.to_owned()),
         "size" => load.size = Some(value.to_owned()),
         "builtin" => load.builtin = Some(value.to_owned()),
-        "arrival" => load.arrival = value.to_owned(),
+        "arrival" => load.arrival = Some(value.to_owned()),
         "keys" => load.keys = Some(value.to_owned()),
         "closed" => load.closed = Some(value.parse().map_err(|e| told(&e))?),
         "seed" => load.seed = value.parse().map_err(|e| told(&e))?,
