@@ -75,6 +75,10 @@ chaos: ## disturb a running topology FAULTS times (kill -9, SIGSTOP, panic, cut 
 sim: ## simulate SEEDS random topologies, or for SECS seconds; once without and once with deaths of workers
 	SQUALL_SIM_SEEDS='$(SEEDS)' SQUALL_SIM_SECS='$(SECS)' $(CARGO) test --release -p squall-sim --test seeds $(CARGOFLAGS) -- --nocapture
 
+.PHONY: planted
+planted: ## plant ten bugs, one at a time, and show that the simulator finds each (docs/planted.md)
+	$(CARGO) test --no-fail-fast -p squall-sim -p squall-io --features planted $(CARGOFLAGS) --test planted -- --nocapture
+
 # Real servers, which the tests start themselves; nothing listens beyond this machine.
 ZOOKEEPER_CLASSPATH ?= /etc/zookeeper/conf:/usr/share/java/zookeeper.jar
 

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: state. What a task knew is lost, and that is said.
 
+use squall_io::planted::{Bug, is};
 use squall_tuple::ids::TaskId;
 use squall_tuple::{Batch, BatchBuf, Cursor, DestRef};
 
@@ -229,7 +230,13 @@ impl Core {
         outbox.set_origin(view.iter().next().map_or(0, |frame| frame.origin_ns()));
         outbox.restore_input(input);
         let dead = DeadLetter { batch: &view, port, task, cause: &cause, failures };
-        let posted = slot.guarded(|c| c.dead_letter(&dead));
+        let posted = match is(Bug::LetterLost) {
+            false => slot.guarded(|c| c.dead_letter(&dead)),
+            true => {
+                outbox.end_input();
+                Ok(true)
+            }
+        };
         if matches!(posted, Ok(true)) {
             slot.stats.bump(Count::DeadLetters, 1);
         } else if let Some(input) = outbox.take_input() {
