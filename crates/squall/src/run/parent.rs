@@ -205,7 +205,10 @@ impl Parent {
         self.standby = None;
         self.watch.screen.clear();
         let failure = self.course.failure().map(ToString::to_string);
-        self.policy.record.over(failure, &self.watch.total().stats.components);
+        let total = self.watch.total();
+        let cut_short = crate::report::is_cut_short(&self.course, &self.watch);
+        let uneven = if cut_short { Vec::new() } else { crate::report::uneven(&self.outline, &total) };
+        self.policy.record.over(failure, &total.stats.components, &uneven);
     }
 
     #[cfg(test)]
