@@ -68,6 +68,8 @@ pub(crate) struct Policy {
 
 /// What messages call the process that stands by.
 const STANDBY: &str = "the standby";
+/// How long after a worker is prepared the next standby is started: while it begins and replays, it needs its cores itself.
+const STANDBY_AFTER_NS: u64 = 50_000_000;
 
 /// A worker process as the parent holds it. Dropped while alive, it is killed: nothing outlives the run.
 struct Process {
@@ -103,6 +105,8 @@ pub(crate) struct Parent {
     /// By worker.
     processes: Vec<Process>,
     standby: Option<Process>,
+    /// When the next one is to be started.
+    standby_due_ns: Option<u64>,
     sockets: Sockets,
     board: Board,
     board_fd: OwnedFd,
@@ -154,6 +158,7 @@ impl Parent {
             course,
             processes,
             standby: None,
+            standby_due_ns: None,
             sockets,
             board,
             board_fd,
@@ -271,6 +276,9 @@ impl Parent {
         }
         let actions = self.course.on_tick(now_ns);
         self.perform(actions);
+        if self.standby_due_ns.take_if(|due_ns| *due_ns <= now_ns).is_some() {
+            self.engage_standby();
+        }
         self.look(now_ns);
         self.note_stopping(before);
         self.show(now_ns);
@@ -304,6 +312,7 @@ impl Parent {
         let due = [
             self.course.deadline_ns(),
             Some(self.watch.screen.due_ns()),
+            self.standby_due_ns,
             blind.then_some(now_ns + LOOK_EVERY_NS),
             self.is_watching().then(|| self.watchdog.due_ns()),
         ];
@@ -376,7 +385,7 @@ impl Parent {
             }
             FromWorker::Prepared => {
                 self.policy.record.up(worker, self.course.epochs()[worker as usize]);
-                self.engage_standby();
+                self.standby_due_ns = Some(now_ns + STANDBY_AFTER_NS);
                 let actions = self.course.on_prepared(worker, now_ns);
                 self.watch.on_begin(&self.course, now_ns);
                 actions
