@@ -77,6 +77,9 @@ struct Shared {
     /// By component and key, where its input is grouped by it: the task.
     keys: HashMap<(u32, u64), TaskId>,
     clock: VirtualClock,
+    /// Executors that may still be broken, and those that were.
+    breaks_left: u32,
+    broken: u64,
     told: (u64, u64),
     emissions: u64,
     violation: Option<String>,
@@ -214,6 +217,8 @@ struct Habits {
     keyed: bool,
     /// Calls that take a millisecond.
     slow_percent: u32,
+    /// Ends of batches that break it.
+    break_permille: u32,
 }
 
 struct Pipe {
@@ -306,7 +311,13 @@ impl Bolt for Pipe {
     }
 
     fn batch_end(&mut self, _: &mut Stream<Grain>) -> Result<(), BoltError> {
-        let trees = &mut self.shared.borrow_mut().trees;
+        let shared = &mut *self.shared.borrow_mut();
+        if shared.breaks_left > 0 && shared.dice.below(1000) < self.habits.break_permille {
+            shared.breaks_left -= 1;
+            shared.broken += 1;
+            return Err(BoltError::fatal("it cannot be written"));
+        }
+        let trees = &mut shared.trees;
         self.unwritten.drain(..).for_each(|emission| trees[emission as usize].unwritten -= 1);
         Ok(())
     }
@@ -335,6 +346,8 @@ pub struct CrashReport {
     pub spout_lost: u64,
     /// Batches of an earlier life that were refused.
     pub refused: u64,
+    /// Executors that could not write at the end of a batch, and were restarted.
+    pub broken: u64,
     /// Steps taken.
     pub steps: u64,
 }
@@ -347,6 +360,7 @@ impl CrashReport {
         self.failed += other.failed;
         self.spout_lost += other.spout_lost;
         self.refused += other.refused;
+        self.broken += other.broken;
         self.steps += other.steps;
     }
 }
@@ -376,6 +390,8 @@ fn crashes(seed: u64) -> Result<CrashReport, String> {
         last: HashMap::new(),
         keys: HashMap::new(),
         clock: clock.clone(),
+        breaks_left: 8,
+        broken: 0,
         told: (0, 0),
         emissions: 0,
         violation: None,
@@ -464,9 +480,35 @@ fn settle(world: &Shared, cluster: &MemCluster, report: &mut CrashReport) -> Res
             world.emissions, world.told
         ));
     }
+    adds_up(world, &stats, report.deaths)?;
+    report.broken = world.broken;
     report.emissions = roots;
     report.failed = all_failed;
     report.spout_lost = spout_lost;
+    Ok(())
+}
+
+/// Counts of different components add up: without a death what was emitted to a component was executed there, and each
+/// execution acked or failed.
+fn adds_up(world: &Shared, stats: &[squall_engine::ComponentStats], deaths: u64) -> Result<(), String> {
+    if deaths > 0 {
+        return Ok(());
+    }
+    let spec = &world.plan.as_ref().expect("the run has begun").spec;
+    for (component, counted) in stats.iter().enumerate() {
+        let per = |s: &squall_topology::SubscriptionSpec| match s.grouping {
+            squall_topology::Grouping::All => u64::from(spec.components[component].tasks),
+            _ => 1,
+        };
+        let inputs = spec.subscriptions.iter().filter(|s| s.to as usize == component);
+        let from = |s: &squall_topology::SubscriptionSpec| spec.streams[s.stream as usize].component as usize;
+        let due: u64 = inputs.map(|s| stats[from(s)].emitted * per(s)).sum();
+        let ended = counted.acked + counted.failed;
+        if counted.executed != due || counted.roots == 0 && ended != due {
+            let name = &spec.components[component].name;
+            return Err(format!("{due} tuples are due at {name}, {} executed, {ended} ended", counted.executed));
+        }
+    }
     Ok(())
 }
 
@@ -492,6 +534,7 @@ fn draw(dice: &mut Dice, workers: u32) -> squall::Built {
             writes: dice.percent(40),
             keyed: grouping == 1,
             slow_percent: dice.pick(&[0, 0, 10, 60]),
+            break_permille: dice.pick(&[0, 0, 20]),
         };
         let from = &streams[dice.below(streams.len() as u32) as usize];
         let more = dice.between(1, 4);

@@ -87,8 +87,8 @@ fn deaths_of_workers_lose_no_root_and_every_emission_ends_once() {
     reports.iter().for_each(|report| sum.add(report));
     println!("{count} seeds with deaths of workers passed: {sum:?}");
     if count >= 1000 {
-        let CrashReport { deaths, failed, spout_lost, refused, .. } = sum;
-        let happened = [deaths, failed, spout_lost, refused];
+        let CrashReport { deaths, failed, spout_lost, refused, broken, .. } = sum;
+        let happened = [deaths, failed, spout_lost, refused, broken];
         assert!(happened.iter().all(|n| *n > 100), "a kind of trouble never came: {sum:?}");
     }
 }
