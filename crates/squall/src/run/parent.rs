@@ -527,6 +527,7 @@ impl Parent {
             process.tell(&ToWorker::Lost(peer), Vec::new());
             process.rejoin(peer, epochs[peer as usize], ends);
         }
+        self.watch.on_relinked();
         self.watch.on_warning(format!("the link between workers {one} and {other} broke and was made anew"));
     }
 
