@@ -61,12 +61,12 @@ fn an_ack_before_the_sink_has_written_is_found() {
 
 #[test]
 fn credit_that_leaks_when_a_worker_is_restarted_is_found() {
-    is_found(Bug::CreditLeaked, 20, deaths);
+    is_found(Bug::CreditLeaked, 140, deaths);
 }
 
 #[test]
 fn an_epoch_that_is_not_checked_is_found() {
-    is_found(Bug::EpochUnchecked, 20, deaths);
+    is_found(Bug::EpochUnchecked, 40, deaths);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_timeout_by_the_wall_clock_is_found() {
 
 #[test]
 fn keys_that_move_after_a_restart_are_found() {
-    is_found(Bug::KeyMoved, 20, deaths);
+    is_found(Bug::KeyMoved, 60, deaths);
 }
 
 #[test]
