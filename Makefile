@@ -19,13 +19,13 @@ VERIFY ?= 1
 ARGS ?=
 # Paths reach the recipes through the environment: no quoting to get wrong. VERIFY is wordcount's own.
 export INPUT REPORT VERIFY
-# make fuzz
-SECS ?= 60
+# make fuzz (60), make sim (no limit)
+SECS ?=
 # make chaos
 FAULTS ?= 100
 SEED ?= 1
-# make sim
-SEEDS ?= 10000
+# make sim: 10,000, or with SECS as many as fit
+SEEDS ?= $(if $(SECS),,10000)
 # make loom
 PREEMPTIONS ?= 4
 
@@ -34,7 +34,7 @@ help: ## list the targets
 	@echo "Squall: stream topologies as a microsecond dataplane. Targets:"
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile \
 	| while IFS='|' read -r target what; do printf '%-12s  %s\n' "$$target" "$$what"; done
-	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60]; make chaos [FAULTS=100] [SEED=n] [ARGS='-- --standby']; make sim [SEEDS=n]; make bench [ARGS='…'];"
+	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60]; make chaos [FAULTS=100] [SEED=n] [ARGS='-- --standby']; make sim [SEEDS=n] [SECS=n]; make bench [ARGS='…'];"
 	@echo "         everywhere CARGOFLAGS (default --locked; add --offline without a network)"
 
 .PHONY: build
@@ -77,8 +77,12 @@ chaos: ## disturb a running topology FAULTS times (kill -9, SIGSTOP, panic, cut 
 	@exec '$(TARGET_DIR)/release/chaos' break --faults '$(FAULTS)' --seed '$(SEED)' $(ARGS)
 
 .PHONY: sim
-sim: ## simulate SEEDS random topologies, once without and once with deaths of workers
-	SQUALL_SIM_SEEDS='$(SEEDS)' $(CARGO) test --release -p squall-sim --test seeds $(CARGOFLAGS) -- --nocapture
+sim: ## simulate SEEDS random topologies, or for SECS seconds; once without and once with deaths of workers
+	SQUALL_SIM_SEEDS='$(SEEDS)' SQUALL_SIM_SECS='$(SECS)' $(CARGO) test --release -p squall-sim --test seeds $(CARGOFLAGS) -- --nocapture
+
+.PHONY: planted
+planted: ## plant ten bugs, one at a time, and show that the simulator finds each (docs/planted.md)
+	$(CARGO) test --no-fail-fast -p squall-sim -p squall-io --features planted $(CARGOFLAGS) --test planted -- --nocapture
 
 # Real servers, which the tests start themselves; nothing listens beyond this machine.
 ZOOKEEPER_CLASSPATH ?= /etc/zookeeper/conf:/usr/share/java/zookeeper.jar
@@ -178,8 +182,8 @@ fuzz: fuzz-ready ## fuzz the decoders, SECS seconds each
 			--target "$$host" --target-dir "$$target" || exit 1; \
 		for source in "$$crate"/fuzz_targets/*.rs; do \
 			name=$$(basename "$$source" .rs); corpus="$$target/corpus/$$name"; mkdir -p "$$corpus" || exit 1; \
-			echo "fuzzing $$name for $(SECS) s"; \
-			"$$target/$$host/release/$$name" -max_total_time=$(SECS) -print_final_stats=1 \
+			echo "fuzzing $$name for $(or $(SECS),60) s"; \
+			"$$target/$$host/release/$$name" -max_total_time=$(or $(SECS),60) -print_final_stats=1 \
 				-artifact_prefix="$$target/$$name-" "$$corpus" || exit 1; \
 		done; \
 	done

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     fn row(name: &str) -> Row {
-        Scenario::named(name).unwrap().rows()[0].clone()
+        Scenario::named(name)[0].rows()[0].clone()
     }
 
     #[test]

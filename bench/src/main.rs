@@ -79,6 +79,9 @@ enum Command {
         /// What to run, as the parent wrote it.
         job: String,
     },
+    /// The process that is killed in a floor.
+    #[command(hide = true)]
+    Doze,
     /// The process that breaks the silence of idle.
     #[command(hide = true)]
     Injector {
@@ -138,6 +141,10 @@ impl Default for RunArgs {
 }
 
 fn main() -> ExitCode {
+    // A run that faults are done to, and its workers.
+    if std::env::var_os(squall_chaos::AS_CHAOS).is_some() {
+        return squall_chaos::run_main();
+    }
     let done = match Cli::parse().command {
         None => run(&RunArgs::default()),
         Some(Command::Run(args)) => run(&args),
@@ -149,6 +156,7 @@ fn main() -> ExitCode {
         Some(Command::Worker { job }) => squall_side::worker_main(&job),
         Some(Command::Table { into }) => table(into.as_deref()),
         Some(Command::FloorPeer { job }) => floor::peer_main(&job),
+        Some(Command::Doze) => floor::doze_main(),
         Some(Command::Injector { job }) => inject::injector_main(&job),
     };
     match done {
@@ -185,9 +193,11 @@ fn selected(args: &RunArgs) -> Result<Vec<Row>, BenchError> {
     let scenarios = if args.scenarios.is_empty() {
         Scenario::all().collect()
     } else {
-        let found =
-            args.scenarios.iter().map(|n| Scenario::named(n).ok_or_else(|| BenchError::UnknownScenario(n.clone())));
-        found.collect::<Result<Vec<Scenario>, _>>()?
+        let found = args.scenarios.iter().map(|name| match Scenario::named(name) {
+            none if none.is_empty() => Err(BenchError::UnknownScenario(name.clone())),
+            found => Ok(found),
+        });
+        found.collect::<Result<Vec<_>, _>>()?.concat()
     };
     let wanted = |row: &Row| {
         args.link.is_none_or(|l| l == row.link)

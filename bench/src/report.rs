@@ -170,7 +170,7 @@ mod tests {
     fn result(scenario: &str) -> RowResult {
         let side = |p50: f64| Side { p50: Some(p50), p99: Some(2.0 * p50), ..Side::default() };
         let sides = Sides { squall: side(300.0), floor: side(150.0) };
-        let scenario = Scenario::named(scenario).unwrap();
+        let scenario = Scenario::named(scenario)[0];
         RowResult {
             row: scenario.rows()[0].clone(),
             rounds: 5,

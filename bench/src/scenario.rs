@@ -112,6 +112,22 @@ pub(crate) enum Scenario {
     RttAcked,
     WordCountAcked,
     WordCount50kAcked,
+    Recovery(Fault),
+}
+
+/// What is done to a running topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Fault {
+    /// `kill -9` of a worker.
+    Kill,
+    /// The same, with a process that waits with the program loaded.
+    Standby,
+    /// SIGSTOP of a worker.
+    Stop,
+    /// A bolt panics.
+    Panic,
+    /// The link between the workers is cut.
+    Cut,
 }
 
 /// What a row's main figure is.
@@ -210,6 +226,17 @@ const TABLE: &[Entry] = &[
     Entry { scenario: Scenario::WordCount50kAcked, name: "wordcount-50k-acked", unit: Ns, wait: Spin, links: &[Link::Ring], sizes: &[0],
         about: "word count of 50,000 sentences of 8 words a second (open loop), from the time a sentence was due to its ack; \
                 \"floor\": the same without message ids, to the count of each word" },
+    Entry { scenario: Scenario::Recovery(Fault::Kill), name: "recovery-kill", unit: Ns, wait: Hybrid, links: &[Link::Shm], sizes: &[0],
+        about: "a word count of 198,000 tuples a second over two workers, of which one is killed (kill -9): until the first root \
+                that was emitted again is acked; floor: a process killed, and another one that says it is up. More --secs, more faults" },
+    Entry { scenario: Scenario::Recovery(Fault::Standby), name: "recovery-standby", unit: Ns, wait: Hybrid, links: &[Link::Shm], sizes: &[0],
+        about: "the same with a process that waits with the program loaded (--standby)" },
+    Entry { scenario: Scenario::Recovery(Fault::Stop), name: "recovery-stop", unit: Ns, wait: Hybrid, links: &[Link::Shm], sizes: &[0],
+        about: "the same with a worker that is stopped (SIGSTOP), from its detection, which takes a second" },
+    Entry { scenario: Scenario::Recovery(Fault::Panic), name: "recovery-panic", unit: Ns, wait: Hybrid, links: &[Link::Shm], sizes: &[0],
+        about: "the same with a bolt that panics: until its executor has executed the next tuple; floor: a panic caught" },
+    Entry { scenario: Scenario::Recovery(Fault::Cut), name: "recovery-cut", unit: Ns, wait: Hybrid, links: &[Link::Shm], sizes: &[0],
+        about: "the same with the link between the workers cut; floor: a socket shut down, and a byte over another one" },
 ];
 
 impl Scenario {
@@ -217,8 +244,17 @@ impl Scenario {
         TABLE.iter().map(|e| e.scenario)
     }
 
-    pub(crate) fn named(name: &str) -> Option<Scenario> {
-        TABLE.iter().find(|e| e.name == name).map(|e| e.scenario)
+    /// The scenario of this name, or those whose names begin with it and a dash: `recovery` is five. Of none there is none.
+    pub(crate) fn named(name: &str) -> Vec<Scenario> {
+        let exactly: Vec<Scenario> = TABLE.iter().filter(|e| e.name == name).map(|e| e.scenario).collect();
+        let begins = |e: &&Entry| e.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+        if exactly.is_empty() { TABLE.iter().filter(begins).map(|e| e.scenario).collect() } else { exactly }
+    }
+
+    /// Whether it is a topology of this program's; faults are done to one of `tools/chaos`.
+    #[cfg(test)]
+    pub(crate) fn is_ours(self) -> bool {
+        !matches!(self, Scenario::Recovery(_))
     }
 
     fn entry(self) -> &'static Entry {
@@ -249,7 +285,7 @@ impl Scenario {
 
     /// Whether tuples have message ids.
     pub(crate) fn acked(self) -> bool {
-        self == Scenario::WordCount50kAcked || self.unacked(Link::Ring).is_some()
+        matches!(self, Scenario::WordCount50kAcked | Scenario::Recovery(_)) || self.unacked(Link::Ring).is_some()
     }
 
     /// Of a scenario whose tuples have message ids: the one without, which is its floor.
@@ -318,12 +354,15 @@ mod tests {
         let others =
             [ConstNull, ConstIdNull, SmallBatches, FanoutAll, Idle, LowRate, Oversubscribed, WordCount, Filter];
         let acked = [ConstNullAcked, ConstIdNullAcked, RttAcked, WordCountAcked, WordCount50kAcked];
-        for scenario in rtt.into_iter().chain(others).chain(acked) {
+        let faults = [Fault::Kill, Fault::Standby, Fault::Stop, Fault::Panic, Fault::Cut].map(Recovery);
+        for scenario in rtt.into_iter().chain(others).chain(acked).chain(faults) {
             assert_eq!(TABLE.iter().filter(|e| e.scenario == scenario).count(), 1, "{scenario:?}");
-            assert_eq!(Scenario::named(scenario.name()), Some(scenario));
+            assert_eq!(Scenario::named(scenario.name()), [scenario]);
             assert!(!scenario.rows().is_empty());
         }
-        assert_eq!(TABLE.len(), rtt.len() + others.len() + acked.len());
+        assert_eq!(TABLE.len(), rtt.len() + others.len() + acked.len() + faults.len());
+        assert_eq!(Scenario::named("recovery"), faults);
+        assert_eq!(Scenario::named("recover"), []);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const TESTED: &str = "rtt-local rtt-ring rtt-shm rtt-uds rtt-tcp const-null const-id-null small-batches fanout-all idle \
                       lowrate oversubscribed wordcount filter const-null-acked const-id-null-acked rtt-acked wordcount-acked \
-                      wordcount-50k-acked";
+                      wordcount-50k-acked recovery-kill recovery-standby recovery-stop recovery-panic recovery-cut";
 
 /// The keys of a line and of its parts, all of them and no others. `machine` has more.
 const SCHEMA: [(&str, &str); 5] = [
@@ -51,7 +51,7 @@ fn run_for(secs: &str, args: &[&str]) -> Vec<Value> {
             let keys = object.as_object().expect("an object").keys().map(String::as_str);
             assert_eq!(keys.collect::<BTreeSet<_>>(), wanted.split_whitespace().collect(), "{part:?} of {line}");
         }
-        let acked = line["scenario"].as_str().is_some_and(|s| s.ends_with("-acked"));
+        let acked = line["scenario"].as_str().is_some_and(|s| s.ends_with("-acked") || s.starts_with("recovery-"));
         assert_eq!((&line["rounds"], &line["acked"], &line["wait"]), (&5.into(), &acked.into(), &"hybrid".into()));
         // On a busy machine there may be too few samples for a percentile.
         let main = if line["unit"] == "ns" { "max" } else { "rate" };
@@ -199,6 +199,14 @@ fn every_tuple_with_a_message_id_is_acknowledged_over_every_link() {
     if two_cores() {
         run(&["wordcount-acked", "--text", "300000"]);
         run(&["wordcount-50k-acked"]);
+    }
+}
+
+#[test]
+fn what_a_fault_costs_is_measured_and_nothing_is_lost() {
+    if two_cores() {
+        let lines = run(&["recovery"]); // Fails if something is lost.
+        assert_eq!(lines.len(), 5, "{lines:?}");
     }
 }
 

@@ -61,6 +61,18 @@ fn a_panic_restarts_its_executor_and_names_component_and_message() {
 }
 
 #[test]
+fn a_backtrace_follows_where_it_is_asked_for() {
+    for (asked, words, not) in [
+        ("1", "backtrace of thread 'reactor", "RUST_BACKTRACE=1` environment"),
+        ("0", "RUST_BACKTRACE=1` environment", "backtrace of thread"),
+    ] {
+        let end = run(fixture(&["--fault", "panic"]).env("RUST_BACKTRACE", asked));
+        end.exits(1).says(&["index out of range in the author's code", words]);
+        assert!(!end.stderr.contains(not), "{}", end.all());
+    }
+}
+
+#[test]
 fn what_panics_comes_again_until_it_is_a_dead_letter_and_the_run_ends_well() {
     let end = run(&mut fixture(&["--fault", "panic", "--reliable", "--tuples", "20000"]));
     // Each of two spout tasks emits the number, and either of two tasks may get it each time: three times at one of them.

@@ -6,6 +6,7 @@ mod idle;
 mod local;
 mod lowrate;
 mod process;
+mod recovery;
 mod ring;
 mod shm;
 mod sockets;
@@ -20,6 +21,7 @@ use crate::scenario::{Link, Row, Scenario};
 use crate::squall_side;
 
 pub(crate) use process::peer_main;
+pub(crate) use recovery::doze_main;
 pub(crate) use words::count_words;
 
 /// One round of the floor of a row.
@@ -52,6 +54,7 @@ pub(crate) fn run(row: &Row, settings: &Settings, machine: &Machine) -> Result<O
         (Scenario::Oversubscribed, _) => squall_side::run_undersubscribed(row, settings, machine),
         (Scenario::Filter, _) => with_words!(row.size, stream_local(settings, core()?)),
         (Scenario::WordCount, _) => words::run(machine, &squall_side::words::text(settings.text_bytes)),
+        (Scenario::Recovery(fault), _) => recovery::run(fault),
         (Scenario::WordCount50kAcked, _) => squall_side::run_unacked(row, settings, machine),
         (Scenario::ConstNullAcked | Scenario::ConstIdNullAcked | Scenario::RttAcked | Scenario::WordCountAcked, _) => {
             unreachable!("their floor is the row without acks")

@@ -8,6 +8,7 @@ mod chain;
 mod host;
 mod idle;
 mod lowrate;
+mod recovery;
 mod rtt;
 mod sentences;
 mod stamped;
@@ -193,6 +194,7 @@ impl Job {
             (Scenario::WordCount, TupleKind::Dynamic) => yaml::word_count(t, self, tally),
             (Scenario::WordCount50kAcked, _) => sentences::topology(t, self, tally),
             (Scenario::Filter, _) => yaml::filter(t, self, tally),
+            (Scenario::Recovery(_), _) => unreachable!("it is no topology of this program's"),
             (Scenario::ConstNullAcked, _) => with_payload!(size, one_way_acked(t, self, tally)),
             (Scenario::ConstIdNullAcked, _) => with_payload!(size, through_id_acked(t, self, tally)),
             (Scenario::RttAcked, _) => with_payload!(size, rtt_acked(t, self, tally)),
@@ -258,6 +260,9 @@ use stream::{one_way, through_id, to_all};
 
 /// One round of Squall's side of a row.
 pub(crate) fn run(row: &Row, settings: &Settings, machine: &Machine) -> Result<Outcome, BenchError> {
+    if let Scenario::Recovery(fault) = row.scenario {
+        return recovery::run(fault, row, settings);
+    }
     measure(&Job::new(row, settings, machine)?, settings)
 }
 
@@ -312,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_plan_puts_every_row_where_it_needs_to_be() {
-        for row in Scenario::all().flat_map(|s| s.rows()) {
+        for row in Scenario::all().filter(|s| s.is_ours()).flat_map(|s| s.rows()) {
             let what = format!("{:?}", row);
             job(row, 2).deploy().map(|_| ()).unwrap_or_else(|e| panic!("{what}: {e}"));
         }
@@ -320,19 +325,19 @@ mod tests {
 
     #[test]
     fn another_layout_is_refused() {
-        let row = Scenario::named("rtt-ring").unwrap().rows()[0].clone();
+        let row = Scenario::named("rtt-ring")[0].rows()[0].clone();
         let job = job(row, 2);
         let deployed = job.deploy().unwrap();
         let refused = job.check(&deployed.plan, &[("echo", 0)]);
         assert!(matches!(refused, Err(BenchError::Placement { wanted: 0, .. })), "{refused:?}");
-        let row = Scenario::named("rtt-tcp").unwrap().rows()[0].clone();
+        let row = Scenario::named("rtt-tcp")[0].rows()[0].clone();
         let other_link = Job { row, ..job }.check(&deployed.plan, &[]);
         assert!(matches!(other_link, Err(BenchError::LinkKind { got: LinkKind::Ring, .. })), "{other_link:?}");
     }
 
     #[test]
     fn a_job_survives_its_way_to_the_other_process() {
-        let row = Scenario::named("rtt-tcp").unwrap().rows()[0].clone();
+        let row = Scenario::named("rtt-tcp")[0].rows()[0].clone();
         let sent = job(row, 2);
         let got: Job = serde_json::from_str(&serde_json::to_string(&sent).unwrap()).unwrap();
         assert_eq!((got.row, got.cores, got.wait.0), (sent.row, sent.cores, WaitStrategy::Park));

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use squall_engine::planted::{Bug, is};
 use squall_engine::{BatchEnd, Cohort, CohortEnv, Ended, Fault, Finish, Outbox, Port};
 use squall_metrics::Histogram;
 use squall_topology::DEAD_LETTERS;
@@ -384,7 +385,7 @@ impl<B: Bolt> Cohort for BoltCohort<B> {
         outbox.set_in_tuple(false);
         // Also where it stops for a while: acks of what was executed leave before it goes on, and may not before what a sink
         // flushes here (D4).
-        if end == BatchEnd::Done || outbox.tracks() {
+        if end == BatchEnd::Done || outbox.tracks() && !is(Bug::AckBeforeWrite) {
             self.each(|bolt, out| bolt.batch_end(out))?;
         }
         Ok(end)

@@ -167,7 +167,10 @@ pub trait Bolt: 'static {
     /// executor's tasks is lost, and `prepare` is called on new instances.
     fn execute(&mut self, input: Input<'_, Self::In>, out: &mut Self::Out) -> Result<(), BoltError>;
 
-    /// After the last tuple of a batch, and before the acks of its tuples leave: sinks flush here instead of per tuple.
+    /// After the last tuple of a batch, and before the acks of its tuples leave: sinks flush here instead of per tuple. An error, or
+    /// a panic, fails all tuples executed since the last call, and restarts the executor. What is held until here is lost, too,
+    /// where the executor is restarted because of a later tuple of the batch; to have those fail as well, [`Input::keep`] them and
+    /// acknowledge them here.
     fn batch_end(&mut self, out: &mut Self::Out) -> Result<(), BoltError> {
         let _ = out;
         Ok(())

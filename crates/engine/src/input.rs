@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use squall_io::planted::{Bug, is};
 use squall_tuple::AnchorEdge;
 
 /// How many roots there are.
@@ -106,6 +107,9 @@ impl InputRoots {
     #[inline(always)]
     pub(crate) fn add_to_one(&self, edge: u64, worker: u32) {
         debug_assert_eq!(self.rooted.get(), Rooted::One);
+        if is(Bug::XorDropped) && edge & 7 == 0 {
+            return;
+        }
         self.xor.set(self.xor.get() ^ edge);
         self.workers.set(self.workers.get() | worker);
     }

@@ -53,6 +53,8 @@ pub use outbox::{KeptCall, Outbox, OutboxCounts, Sealed};
 pub use pool::BatchPool;
 pub use port::Port;
 pub use shared::{ResultsFull, WorkerEvent, WorkerReceivers, WorkerShared};
+#[doc(hidden)]
+pub use squall_io::planted;
 pub use squall_io::{IoChoice, IoKind, IoOptions, ZeroCopy};
 pub use stats::{CohortStats, ComponentStats, DropReason, LinkCounters, LinkStats, LinkTraffic};
 pub use wait::{WaitPlan, WaitStrategy};

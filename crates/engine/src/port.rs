@@ -10,6 +10,7 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use squall_io::planted::{Bug, is};
 use squall_topology::{Pick, RouteKey, Router};
 use squall_tuple::ids::{ReactorIx, StreamIx, TaskId};
 use squall_tuple::{
@@ -222,6 +223,9 @@ impl Port {
             Route::Unread | Route::Keyed => {
                 let sub = &mut self.subs[0];
                 match sub.router.pick(&Keyed(value, PhantomData::<fn() -> T>)) {
+                    Pick::One(i) if is(Bug::KeyMoved) => {
+                        Some(sub.targets[(i + self.outbox.epoch) as usize % sub.targets.len()])
+                    }
                     Pick::One(i) => Some(sub.targets[i as usize]),
                     _ => unreachable!("a router that picks one task picked several"),
                 }

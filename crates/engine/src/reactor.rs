@@ -297,6 +297,7 @@ impl Reactor {
                 sends: io.sends,
                 zc_sent: io.zc_sent,
                 zc_copied: io.zc_copied,
+                refused_batches: self.core.refused_batches(),
                 ..LinkCounters::default()
             },
             by_link,

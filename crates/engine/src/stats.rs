@@ -298,6 +298,9 @@ pub struct LinkCounters {
     pub zc_sent: u64,
     /// Of those: copied by the kernel after all, as it reported.
     pub zc_copied: u64,
+    /// Batches of a worker's earlier life that were refused.
+    #[serde(default)]
+    pub refused_batches: u64,
     /// Merged [`LinkTraffic::batch_sizes`].
     pub batch_sizes: SizeHistogram,
     /// Sum of [`LinkTraffic::ack_batches`].
@@ -327,6 +330,7 @@ impl LinkCounters {
         self.sends += other.sends;
         self.zc_sent += other.zc_sent;
         self.zc_copied += other.zc_copied;
+        self.refused_batches += other.refused_batches;
         self.batch_sizes.merge(&other.batch_sizes);
         self.ack_batches += other.ack_batches;
         self.acks += other.acks;

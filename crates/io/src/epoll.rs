@@ -10,6 +10,7 @@
 use crate::driver::prepare_socket;
 use crate::outgoing::{GATHER_PIECES, Outgoing};
 use crate::parker::timespec;
+use crate::planted::{Bug, is};
 use crate::reports::Reports;
 use crate::window::{WindowWriter, window};
 use crate::{Bell, Closed, Driver, EventSink, IoCounters, IoKind, RecvWindow, StreamId};
@@ -122,6 +123,7 @@ impl<B: StableDeref<Target = [u8]> + 'static> EpollDriver<B> {
                     // The next call would be refused: spare it.
                     refused = taken < bytes;
                     self.counters.sends_short += u64::from(refused);
+                    let taken = if is(Bug::ShortSend) { bytes } else { taken };
                     self.counters.buffers_out += stream.out.report_taken(taken, id, &mut self.reports);
                 }
                 Err(Errno::INTR) => {}

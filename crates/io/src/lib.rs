@@ -50,6 +50,9 @@ mod epoll;
 mod outgoing;
 #[forbid(unsafe_code)]
 mod parker;
+#[doc(hidden)]
+#[forbid(unsafe_code)]
+pub mod planted;
 #[forbid(unsafe_code)]
 mod probe;
 #[forbid(unsafe_code)]

@@ -301,6 +301,7 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
         let draft = place.world.executed(place.task, input.stream(), input.source(), origin_ns, arrived);
         let Some(draft) = draft else { return Ok(()) };
         place.input = place.world.roots_of(input.stream(), input.source(), draft.id);
+        place.world.in_batch(place.task, &place.input);
         if place.dice.percent(bolt.slow_percent) {
             place.world.clock.advance(place.dice.between_u64(1, bolt.slow_ns_max));
         }
@@ -354,6 +355,8 @@ impl<I: SimIn, O: SimOut> Bolt for SimBolt<I, O> {
     }
 
     fn batch_end(&mut self, out: &mut O) -> Result<(), BoltError> {
+        let place = self.place();
+        place.world.batch_ends(place.task);
         self.may_break(None)?;
         let percent = self.bolt.batch_end_percent;
         let place = self.place();

@@ -195,6 +195,34 @@ pub(crate) fn counters(world: &World, inner: &Inner, cores: &[Core]) -> Result<(
     Ok(())
 }
 
+/// At a quiet point nothing is under way, so counts of different components add up: what the senders of a component have emitted
+/// to it was executed there, but for what feedback edges dropped, and that was counted (D3, D10).
+pub(crate) fn adds_up(world: &World, inner: &Inner, cores: &[Core]) -> Result<(), String> {
+    let plan = &*world.plan;
+    let stats = crate::rig::stats(plan, cores);
+    let mut due = vec![0; stats.len()];
+    for (at, sub) in plan.spec.subscriptions.iter().enumerate() {
+        let script = world.scenario.subscriptions[at].grouping;
+        for (source, emissions) in plan.source_tasks(sub.stream).zip(&inner.emissions[sub.stream as usize]) {
+            let count = |e: &Emission| expected(plan, at as u32, script, source, e).count() as u64;
+            due[sub.to as usize] += emissions.iter().map(count).sum::<u64>();
+        }
+    }
+    let executed: u64 = stats.iter().map(|c| c.executed).sum();
+    let dropped: u64 = stats.iter().flat_map(|c| c.dropped.values()).sum();
+    if due.iter().sum::<u64>() != executed + dropped {
+        return Err(format!("{} deliveries are due, {executed} executed, {dropped} dropped", due.iter().sum::<u64>()));
+    }
+    for (component, (due, counted)) in due.iter().zip(&stats).enumerate() {
+        let feeds_back = |s: &u32| plan.spec.subscriptions[*s as usize].feedback;
+        if *due != counted.executed && !plan.inputs_of(component as u32).iter().any(feeds_back) {
+            let name = &plan.spec.components[component].name;
+            return Err(format!("{due} deliveries to {name} are due, {} executed", counted.executed));
+        }
+    }
+    Ok(())
+}
+
 /// What feedback edges did not deliver was counted, each delivery once and where it happened (D3).
 fn drops(world: &World, stats: &[ComponentStats], missing: &Missing) -> Result<(), String> {
     for (component, counted) in stats.iter().enumerate() {

@@ -4,6 +4,8 @@
 //! of its own through its whole tree, and the sums of what is open in a tree are kept apart from the engine. Checked:
 //! - a root is told as acked only when its whole tree was executed and nothing of it failed, and is told once (D4);
 //! - every input is acked in the end, whatever died, in bounded virtual time; nothing stalls;
+//! - what a bolt writes at the end of a batch is written before its tuples count as acked (D4);
+//! - a key goes to the same task in all lives;
 //! - one life of a task receives what one life of another sent it on a stream in the order of the emits (D1);
 //! - what the engine counted over all lives adds up: roots = acked + failed, as the spouts were told, and those that died with their spout as
 //!   `spout lost`; every emission was counted.
@@ -44,6 +46,8 @@ struct Tree {
     task: TaskId,
     input: u64,
     open: u64,
+    /// Executions whose bolt has not written what came of them.
+    unwritten: u64,
     failed: bool,
     told: bool,
     /// The life that emitted it is over.
@@ -70,6 +74,12 @@ struct Shared {
     lives: u64,
     /// By receiver's life, sender's life and stream: the last number that came.
     last: HashMap<(u64, u64, u32), u64>,
+    /// By component and key, where its input is grouped by it: the task.
+    keys: HashMap<(u32, u64), TaskId>,
+    clock: VirtualClock,
+    /// Executors that may still be broken, and those that were.
+    breaks_left: u32,
+    broken: u64,
     told: (u64, u64),
     emissions: u64,
     violation: Option<String>,
@@ -173,7 +183,7 @@ impl Feed {
         let shared = &mut *self.shared.borrow_mut();
         *(if acked { &mut shared.told.0 } else { &mut shared.told.1 }) += 1;
         let tree = &mut shared.trees[id.as_u64() as usize];
-        let (open, failed, twice, orphan) = (tree.open, tree.failed, tree.told, tree.orphan);
+        let (open, unwritten, failed, twice, orphan) = (tree.open, tree.unwritten, tree.failed, tree.told, tree.orphan);
         tree.told = true;
         let input = tree.input;
         let source = shared.sources.get_mut(&self.task).expect("it was prepared");
@@ -187,8 +197,10 @@ impl Feed {
             shared
                 .wrong(format!("task {} was told of emission {id:?} that is not pending in this life (D4)", self.task));
         }
-        if acked && (open > 0 || failed) {
-            shared.wrong(format!("emission {id:?} was acked with {open} ends open, failed: {failed} (D4)"));
+        if acked && (open > 0 || unwritten > 0 || failed) {
+            shared.wrong(format!(
+                "emission {id:?} was acked with {open} ends open, {unwritten} not written, failed: {failed} (D4)"
+            ));
         }
     }
 }
@@ -199,6 +211,14 @@ struct Habits {
     branches: u32,
     fail_permille: u32,
     keep_percent: u32,
+    /// It writes what it has executed at the end of a batch.
+    writes: bool,
+    /// Its input is grouped by the key.
+    keyed: bool,
+    /// Calls that take a millisecond.
+    slow_percent: u32,
+    /// Ends of batches that break it.
+    break_permille: u32,
 }
 
 struct Pipe {
@@ -208,11 +228,13 @@ struct Pipe {
     life: u64,
     number: u64,
     kept: Vec<(u64, Anchor)>,
+    /// Emissions of which something is to be written.
+    unwritten: Vec<u64>,
 }
 
 impl Pipe {
     fn new(habits: Habits) -> Pipe {
-        Pipe { shared: shared(), habits, task: 0, life: 0, number: 0, kept: Vec::new() }
+        Pipe { shared: shared(), habits, task: 0, life: 0, number: 0, kept: Vec::new(), unwritten: Vec::new() }
     }
 
     fn prepare(&mut self, ctx: &Context) {
@@ -221,8 +243,18 @@ impl Pipe {
     }
 
     /// What comes of a tuple: `None` if it fails, else the emits.
-    fn take(&mut self, emission: u64, from: (u64, u32), number: u64) -> Option<Vec<Grain>> {
+    fn take(&mut self, emission: u64, from: (u64, u32), number: u64, key: u64) -> Option<Vec<Grain>> {
         let shared = &mut *self.shared.borrow_mut();
+        if self.habits.keyed {
+            let component = shared.plan.as_ref().expect("the run has begun").component_of(self.task);
+            let owner = *shared.keys.entry((component, key)).or_insert(self.task);
+            if owner != self.task {
+                shared.wrong(format!("key {key} came to task {}, before to task {owner}", self.task));
+            }
+        }
+        if shared.dice.percent(self.habits.slow_percent) {
+            shared.clock.advance(1_100_000);
+        }
         let last = shared.last.insert((self.life, from.0, from.1), number);
         if last.is_some_and(|last| last >= number) {
             shared.wrong(format!("task {} got number {number} after {last:?} (D1)", self.task));
@@ -261,15 +293,32 @@ impl Bolt for Pipe {
     fn execute(&mut self, input: Input<'_, Grain>, out: &mut Stream<Grain>) -> Result<(), BoltError> {
         let emission = input.emission.to_native();
         let from = (input.life.to_native(), input.stream());
-        let Some(emits) = self.take(emission, from, input.number.to_native()) else {
+        let Some(emits) = self.take(emission, from, input.number.to_native(), input.key.to_native()) else {
             return Err(BoltError::fail("as it was asked to"));
         };
         emits.into_iter().for_each(|grain| out.emit(grain));
         if self.shared.borrow_mut().dice.percent(self.habits.keep_percent) {
             self.kept.push((emission, input.keep().1));
         } else {
-            self.shared.borrow_mut().trees[emission as usize].open -= 1;
+            let tree = &mut self.shared.borrow_mut().trees[emission as usize];
+            tree.open -= 1;
+            if self.habits.writes {
+                tree.unwritten += 1;
+                self.unwritten.push(emission);
+            }
         }
+        Ok(())
+    }
+
+    fn batch_end(&mut self, _: &mut Stream<Grain>) -> Result<(), BoltError> {
+        let shared = &mut *self.shared.borrow_mut();
+        if shared.breaks_left > 0 && shared.dice.below(1000) < self.habits.break_permille {
+            shared.breaks_left -= 1;
+            shared.broken += 1;
+            return Err(BoltError::fatal("it cannot be written"));
+        }
+        let trees = &mut shared.trees;
+        self.unwritten.drain(..).for_each(|emission| trees[emission as usize].unwritten -= 1);
         Ok(())
     }
 
@@ -297,6 +346,8 @@ pub struct CrashReport {
     pub spout_lost: u64,
     /// Batches of an earlier life that were refused.
     pub refused: u64,
+    /// Executors that could not write at the end of a batch, and were restarted.
+    pub broken: u64,
     /// Steps taken.
     pub steps: u64,
 }
@@ -309,6 +360,7 @@ impl CrashReport {
         self.failed += other.failed;
         self.spout_lost += other.spout_lost;
         self.refused += other.refused;
+        self.broken += other.broken;
         self.steps += other.steps;
     }
 }
@@ -327,6 +379,7 @@ pub fn run_crashes(seed: u64) -> Result<CrashReport, String> {
 
 fn crashes(seed: u64) -> Result<CrashReport, String> {
     let mut dice = Dice::new(seed, 0xDEAD);
+    let clock = VirtualClock::at(1_000_000_000);
     let world = Rc::new(RefCell::new(Shared {
         dice: Dice::new(seed, 0xBEEF),
         plan: None,
@@ -335,6 +388,10 @@ fn crashes(seed: u64) -> Result<CrashReport, String> {
         sources: HashMap::new(),
         lives: 0,
         last: HashMap::new(),
+        keys: HashMap::new(),
+        clock: clock.clone(),
+        breaks_left: 8,
+        broken: 0,
         told: (0, 0),
         emissions: 0,
         violation: None,
@@ -346,7 +403,6 @@ fn crashes(seed: u64) -> Result<CrashReport, String> {
     let machine = Machine { cores: (0..cores as usize).collect() };
     let plan = Arc::new(built.plan(&machine).map_err(|e| format!("the plan: {e}"))?);
     world.borrow_mut().plan = Some(plan.clone());
-    let clock = VirtualClock::at(1_000_000_000);
     let link_batches = dice.pick(&[1, 2, 8]) as usize;
     let mut cluster = MemCluster::new(plan.clone(), built.registry, clock, link_batches);
     cluster.start().map_err(|e| e.to_string())?;
@@ -424,18 +480,45 @@ fn settle(world: &Shared, cluster: &MemCluster, report: &mut CrashReport) -> Res
             world.emissions, world.told
         ));
     }
+    adds_up(world, &stats, report.deaths)?;
+    report.broken = world.broken;
     report.emissions = roots;
     report.failed = all_failed;
     report.spout_lost = spout_lost;
     Ok(())
 }
 
+/// Counts of different components add up: without a death what was emitted to a component was executed there, and each
+/// execution acked or failed.
+fn adds_up(world: &Shared, stats: &[squall_engine::ComponentStats], deaths: u64) -> Result<(), String> {
+    if deaths > 0 {
+        return Ok(());
+    }
+    let spec = &world.plan.as_ref().expect("the run has begun").spec;
+    for (component, counted) in stats.iter().enumerate() {
+        let per = |s: &squall_topology::SubscriptionSpec| match s.grouping {
+            squall_topology::Grouping::All => u64::from(spec.components[component].tasks),
+            _ => 1,
+        };
+        let inputs = spec.subscriptions.iter().filter(|s| s.to as usize == component);
+        let from = |s: &squall_topology::SubscriptionSpec| spec.streams[s.stream as usize].component as usize;
+        let due: u64 = inputs.map(|s| stats[from(s)].emitted * per(s)).sum();
+        let ended = counted.acked + counted.failed;
+        if counted.executed != due || counted.roots == 0 && ended != due {
+            let name = &spec.components[component].name;
+            return Err(format!("{due} tuples are due at {name}, {} executed, {ended} ended", counted.executed));
+        }
+    }
+    Ok(())
+}
+
 fn draw(dice: &mut Dice, workers: u32) -> squall::Built {
     let t = Topology::new("deaths");
-    let (batch, pending) = (dice.pick(&[1024, 4096]), dice.pick(&[1, 7, 1000]));
+    let (batch, pending) = (dice.pick(&[256, 1024, 4096]), dice.pick(&[1, 7, 1000]));
+    let credit = u64::from(batch) * dice.pick(&[1, 1, 2, 16]);
     t.configure(|c| {
         c.message_timeout_ms = 1_000;
-        c.batch_bytes = batch;
+        (c.batch_bytes, c.socket_batch_bytes, c.credit_bytes) = (batch, batch, credit);
         c.max_spout_pending = Some(pending);
     });
     let feed = || Feed { shared: shared(), task: 0, life: 0, number: 0 };
@@ -443,17 +526,22 @@ fn draw(dice: &mut Dice, workers: u32) -> squall::Built {
     let spout = t.spout("feed", feed).tasks(tasks).streams();
     let mut streams = vec![spout];
     for layer in 0..dice.between(1, 4) {
+        let grouping = dice.below(4);
         let habits = Habits {
             branches: dice.between(1, 3),
             fail_permille: dice.pick(&[0, 0, 10]),
             keep_percent: dice.pick(&[0, 0, 40]),
+            writes: dice.percent(40),
+            keyed: grouping == 1,
+            slow_percent: dice.pick(&[0, 0, 10, 60]),
+            break_permille: dice.pick(&[0, 0, 20]),
         };
         let from = &streams[dice.below(streams.len() as u32) as usize];
         let more = dice.between(1, 4);
         tasks += more;
         let bolt = t.bolt(&format!("pipe{layer}"), move || Pipe::new(habits)).tasks(more);
         let bolt = bolt.tick_every(Duration::from_millis(5));
-        let bolt = match dice.below(4) {
+        let bolt = match grouping {
             0 => bolt.on(from.all()),
             1 => bolt.on(from.fields([Grain::KEY])),
             2 => bolt.on(from.local_or_shuffle()),

@@ -5,7 +5,8 @@
 //! grouping chose exactly once and in order (D1); nothing beyond the credit is under way (D2); what feedback edges drop
 //! is counted (D3); every root is acknowledged or failed once, and rightly (D4); `finish` follows the marks of all inputs;
 //! counts are exact (D10). A failing seed replays exactly:
-//! `SQUALL_SIM_SEED=17 cargo test -p squall-sim --test seeds` runs one, `SQUALL_SIM_SEEDS=100000` runs that many.
+//! `SQUALL_SIM_SEED=17 cargo test -p squall-sim --test seeds` runs one, `SQUALL_SIM_SEEDS=100000` runs that many,
+//! `SQUALL_SIM_SECS=60` as many as fit in that time.
 //!
 //! What is legal: batches of one link arrive in order, those of different links in any order and any time later; credit
 //! comes back late; a reactor may be slow; spouts begin and stop reactor by reactor. Links and clock are replaced;
@@ -35,6 +36,7 @@ mod run;
 pub mod scenario;
 mod shrink;
 mod spout;
+mod sweep;
 mod topology;
 mod tuples;
 mod world;
@@ -44,6 +46,7 @@ pub use dice::Dice;
 pub use run::{Failure, Report, run};
 pub use scenario::Scenario;
 pub use shrink::{Smaller, shrink};
+pub use sweep::{FailedSeed, sweep};
 pub use world::RootCounts;
 
 /// Runs the scenario of a seed; on failure also looks for a smaller one that fails.

@@ -387,7 +387,13 @@ impl<'s> Run<'s> {
         if !forgotten.is_empty() {
             return Err(("forgotten root", self.stall(&format!("nobody was told of {}", forgotten.join(", ")))));
         }
-        check::counters(&self.world, &self.world.inner.borrow(), self.rig.cores()).map_err(|what| ("check", what))?;
+        let inner = self.world.inner.borrow();
+        check::counters(&self.world, &inner, self.rig.cores()).map_err(|what| ("check", what))?;
+        // Who is down has not executed what it has got. Now and then: each looks at all emissions.
+        if !self.world.any_down() && self.dice.percent(5) {
+            check::adds_up(&self.world, &inner, self.rig.cores()).map_err(|what| ("check", what))?;
+        }
+        drop(inner);
         if self.dice.percent(50) && self.outside() {
             return Ok(());
         }

@@ -43,9 +43,9 @@ pub fn check(record: &Record, spout: &str) -> io::Result<Checked> {
     };
     for input in 0..checked.inputs {
         let (root, seen) = (record.root(input), record.executions(input));
-        let (least, most) = (seen.iter().min().copied().unwrap_or(0), seen.iter().max().copied().unwrap_or(0));
+        let least = seen.iter().min().copied().unwrap_or(0);
         checked.lost += u64::from(least == 0);
-        checked.duplicates += u64::from(most).saturating_sub(1);
+        checked.duplicates += record.duplicates(input);
         sums.emitted += root.emitted;
         sums.acked += root.acked;
         sums.failed += root.failed;
@@ -66,10 +66,11 @@ pub fn check(record: &Record, spout: &str) -> io::Result<Checked> {
             wrong(format!("{} {what}", record.note(note)));
         }
     }
-    match over(record)?
-        .as_ref()
-        .and_then(|over| over["components"].as_array()?.iter().find(|c| c["name"] == spout).cloned())
-    {
+    let over = over(record)?;
+    for what in over.iter().flat_map(|over| over["uneven"].as_array()).flatten().filter_map(Value::as_str) {
+        wrong(format!("the counts of the run do not add up: {what}"));
+    }
+    match over.as_ref().and_then(|over| over["components"].as_array()?.iter().find(|c| c["name"] == spout).cloned()) {
         None => wrong(format!("the run has not told its last counts of {spout}")),
         Some(counts) => {
             let number = |name: &str| counts[name].as_u64().unwrap_or(0);
@@ -179,6 +180,12 @@ mod tests {
         assert!(uneven.contains("do not add up"), "{uneven}");
         let untold = broken(&|r| write_counts(r, 5, 3, 2, r#"{"failed": 2}"#));
         assert!(untold.contains("the spout noted"), "{untold}");
+        let uneven = broken(&|r| {
+            let line = std::fs::read_to_string(r.run_log()).expect("it can be read");
+            let line = line.replace("\"event\":\"over\"", "\"event\":\"over\",\"uneven\":[\"1 of 2\"]");
+            std::fs::write(r.run_log(), line).expect("it can be written");
+        });
+        assert!(uneven.contains("do not add up: 1 of 2"), "{uneven}");
         let missing = broken(&|r| std::fs::write(r.run_log(), "").expect("it can be written"));
         assert!(missing.contains("has not told its last counts"), "{missing}");
     }

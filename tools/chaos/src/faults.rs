@@ -1,50 +1,45 @@
 //! The hand that kills.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
-use serde_json::{Value, json};
-use squall_chaos::{Note, Record, WORDS_PER_INPUT, check};
+use serde_json::Value;
+
+use crate::{AS_CHAOS, Checked, Note, Record, WORDS_PER_INPUT, check};
 
 /// No recovery takes longer, unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Lines of the input file.
-const LINES: u64 = 20_000;
+/// Lines of the input file: few, since a spout that is started again reads all of them before it goes on.
+const LINES: u64 = 1_000;
 /// A run of less than these percent of its faults shows nothing.
 const LEAST_PERCENT: usize = 95;
 
-/// Disturbs a running topology, and proves that nothing was lost
-#[derive(Parser)]
-#[command(name = "chaos break", bin_name = "chaos break")]
-struct Options {
-    /// Number of faults
-    #[arg(long, default_value_t = 100)]
-    faults: usize,
-    /// Decides which faults, when, and on which worker
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Sentences of 8 words a second: one tuple each, and one for each word
-    #[arg(long, default_value_t = 22_000)]
-    rate: u64,
-    /// Folder for the record, kept [default: a temporary one]
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// Only these kinds of faults
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Kind>,
-    /// More flags for the run, such as --shm off or --standby
-    #[arg(last = true)]
-    run: Vec<String>,
+/// What is to be done to a run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Number of faults.
+    pub faults: usize,
+    /// Decides which faults, when, and on which worker.
+    pub seed: u64,
+    /// Sentences of 8 words a second: one tuple each, and one for each word.
+    pub rate: u64,
+    /// How far apart the sink's groups of acks are, in milliseconds.
+    pub group_ms: u64,
+    /// Folder for the record, which is there.
+    pub dir: PathBuf,
+    /// Only these kinds of faults; none: all.
+    pub only: Vec<Kind>,
+    /// More flags for the run.
+    pub run: Vec<String>,
 }
 
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-enum Kind {
+pub enum Kind {
     /// `kill -9` of a worker
     Kill,
     /// SIGSTOP of a worker
@@ -56,9 +51,11 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Kill, Kind::Stop, Kind::Panic, Kind::Cut];
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Kill, Kind::Stop, Kind::Panic, Kind::Cut];
 
-    fn word(self) -> &'static str {
+    /// Its name.
+    pub fn word(self) -> &'static str {
         match self {
             Kind::Kill => "kill",
             Kind::Stop => "stop",
@@ -68,46 +65,60 @@ impl Kind {
     }
 }
 
-pub(crate) fn main() -> ExitCode {
-    let options = Options::parse_from(std::iter::once("chaos break".into()).chain(std::env::args_os().skip(2)));
-    match disturb(&options) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 /// What one fault did.
-struct Done {
-    kind: Kind,
-    worker: u32,
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Which.
+    pub kind: Kind,
+    /// To which worker.
+    pub worker: u32,
+    /// When it was done, as all times in nanoseconds of `CLOCK_MONOTONIC`.
+    pub fault_ns: u64,
     /// When the runner knew, for faults of which it tells.
-    detected_ns: Option<u64>,
-    /// Until the first root that was emitted again was acked, or where none was under way, the first one that was emitted after.
-    recovered_ns: u64,
-    fault_ns: u64,
+    pub detected_ns: Option<u64>,
+    /// When the worker's next life was started and when it was prepared, for those that cost a worker its life.
+    pub restarted_ns: Option<(u64, u64)>,
+    /// When the executor broke, and when its next instance had executed a tuple, for panics.
+    pub executor_ns: Option<(u64, u64)>,
+    /// When the first root that was emitted again was acked; where none was under way, the first one that was emitted after.
+    pub recovered_ns: u64,
+    /// Most roots that were in flight at a time, from the fault until then.
+    pub in_flight: u64,
+    /// The inputs of which some were in flight then.
+    pub inputs: std::ops::Range<u64>,
+    /// Executions of them beyond the first.
+    pub duplicates: u64,
 }
 
-fn disturb(options: &Options) -> io::Result<bool> {
-    let temporary = tempfile::tempdir()?;
-    let dir = options.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    std::fs::create_dir_all(&dir)?;
+/// What all of it came to.
+#[derive(Debug, Clone)]
+pub struct Disturbed {
+    /// The faults that were done.
+    pub done: Vec<Done>,
+    /// What the record shows.
+    pub checked: Checked,
+    /// What must not be; empty where nothing was lost and everything is as it was promised.
+    pub wrong: Vec<String>,
+}
+
+/// Starts a run as a program of its own (this one, see [`AS_CHAOS`]), does one fault after another to it, and checks its record.
+///
+/// # Errors
+/// The kernel's, and where the run's record cannot be read.
+pub fn disturb(plan: &Plan) -> io::Result<Disturbed> {
     // A stopped worker costs a second, the others some tens of milliseconds; and nothing may run dry.
-    let inputs = options.rate * (options.faults as u64 * 4 + 60);
-    let record = Record::open(&dir, inputs)?;
-    write_lines(&dir.join("lines"), options.seed)?;
-    let run = Run::start(options, &dir, inputs)?;
-    let mut dice = Dice(options.seed);
+    let inputs = plan.rate * (plan.faults as u64 * 4 + 60);
+    let record = Record::open(&plan.dir, inputs)?;
+    write_lines(&plan.dir.join("lines"), plan.seed)?;
+    let run = Run::start(plan, inputs)?;
+    let mut dice = Dice(plan.seed);
     let mut hurt = Hurt { run, record: record.clone() };
-    let mut done = Vec::new();
-    for at in 0..options.faults {
-        match hurt.once(&mut dice, options) {
+    let (mut done, mut wrong) = (Vec::new(), Vec::new());
+    for at in 0..plan.faults {
+        match hurt.once(&mut dice, plan) {
             Ok(fault) => done.push(fault),
             Err(error) => {
-                eprintln!("fault {at} of {}: {error}", options.faults);
+                eprintln!("fault {at} of {}: {error}", plan.faults);
                 if hurt.run.ended()? {
                     break;
                 }
@@ -117,58 +128,39 @@ fn disturb(options: &Options) -> io::Result<bool> {
     record.set(Note::Stop, 1);
     let code = hurt.run.wait()?;
     let checked = check(&record, "sentences")?;
-    checked.violations.iter().for_each(|what| eprintln!("wrong: {what}"));
-    println!("{}", summary(&done, &checked));
-    let enough = done.len() * 100 >= options.faults * LEAST_PERCENT;
-    if !enough {
-        eprintln!("only {} of {} faults were done: this shows nothing", done.len(), options.faults);
+    wrong.extend(checked.violations.iter().cloned());
+    if checked.lost + checked.pending > 0 {
+        wrong.push(format!("{} inputs are lost, {} roots are pending", checked.lost, checked.pending));
     }
-    // Failed roots, which were emitted again, are reported as such by the run: exit code 1. A failure of the run itself is in its record.
-    let good = checked.violations.is_empty() && checked.lost == 0 && checked.pending == 0 && enough && code.is_some();
-    if !good {
-        eprintln!("seed {}; the end of the run's words:\n{}", options.seed, last_words(&dir));
+    if code != Some(0) {
+        wrong.push(format!("the run ended with exit code {code:?} instead of 0"));
     }
-    Ok(good)
+    if done.len() * 100 < plan.faults * LEAST_PERCENT {
+        wrong.push(format!("only {} of {} faults were done: this shows nothing", done.len(), plan.faults));
+    }
+    count_duplicates(&record, &mut done, checked.duplicates, &mut wrong);
+    if !wrong.is_empty() {
+        eprintln!("seed {}; the end of the run's words:\n{}", plan.seed, last_words(&plan.dir));
+    }
+    Ok(Disturbed { done, checked, wrong })
 }
 
-fn summary(done: &[Done], checked: &squall_chaos::Checked) -> Value {
-    let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut victims: BTreeMap<String, usize> = BTreeMap::new();
-    let mut detect_ms: BTreeMap<&str, f64> = BTreeMap::new();
-    let mut by_kind: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+/// A fault may make duplicates of what was in flight, and of nothing else.
+fn count_duplicates(record: &Record, done: &mut [Done], all: u64, wrong: &mut Vec<String>) {
+    let mut explained = 0;
+    let mut from = 0;
     for fault in done {
-        *faults.entry(fault.kind.word()).or_default() += 1;
-        *victims.entry(fault.worker.to_string()).or_default() += 1;
-        let from_ns = match (fault.kind, fault.detected_ns) {
-            (Kind::Stop, Some(detected_ns)) => detected_ns,
-            _ => fault.fault_ns,
-        };
-        by_kind.entry(fault.kind.word()).or_default().push(ms(fault.recovered_ns.saturating_sub(from_ns)));
-        if let Some(detected_ns) = fault.detected_ns {
-            let took = ms(detected_ns.saturating_sub(fault.fault_ns));
-            let most = detect_ms.entry(fault.kind.word()).or_default();
-            *most = most.max(took);
+        let inputs = fault.inputs.start.max(from)..fault.inputs.end;
+        from = inputs.end.max(from);
+        fault.duplicates = inputs.map(|input| record.duplicates(input)).sum();
+        explained += fault.duplicates;
+        if fault.duplicates > fault.in_flight {
+            wrong.push(format!("{} duplicates, but {} roots in flight: {fault:?}", fault.duplicates, fault.in_flight));
         }
     }
-    let all: Vec<f64> = by_kind.values().flatten().copied().collect();
-    let kinds: BTreeMap<&str, Value> = by_kind.into_iter().map(|(kind, took)| (kind, percentiles(took))).collect();
-    json!({
-        "faults": faults, "victims": victims, "emitted": checked.emitted, "acked": checked.acked, "failed": checked.failed,
-        "pending": checked.pending, "lost": checked.lost, "duplicates": checked.duplicates,
-        "recovery_ms": percentiles(all), "detect_ms": detect_ms, "recovery_ms_by_kind": kinds,
-        // None of N: with 95 % certainty less than 3 / N are.
-        "lost_at_most_95": if done.is_empty() { 1.0 } else { 3.0 / done.len() as f64 },
-    })
-}
-
-fn ms(ns: u64) -> f64 {
-    (ns as f64 / 1e4).round() / 1e2
-}
-
-fn percentiles(mut took: Vec<f64>) -> Value {
-    took.sort_by(f64::total_cmp);
-    let at = |share: f64| took.get(((took.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
-    json!({ "p50": at(0.5), "p99": at(0.99), "max": took.last() })
+    if explained < all {
+        wrong.push(format!("{} of {all} duplicates belong to no fault", all - explained));
+    }
 }
 
 /// Sentences of eight words each, of a vocabulary of some thousands.
@@ -213,19 +205,34 @@ struct Run {
     sockets: (u32, Vec<u64>),
     /// When a worker was last lost, or the link made anew.
     lost_ns: u64,
+    /// When a worker was last started, and when one was last up.
+    started_ns: u64,
+    up_ns: u64,
     lines_seen: usize,
 }
 
 impl Run {
-    fn start(options: &Options, dir: &Path, inputs: u64) -> io::Result<Run> {
+    fn start(plan: &Plan, inputs: u64) -> io::Result<Run> {
+        let Plan { dir, rate, group_ms, .. } = plan;
         let log = dir.join("run.jsonl");
         let mut command = Command::new(std::env::current_exe()?);
+        command.env(AS_CHAOS, "1");
         command.arg("run").arg("--dir").arg(dir).arg("--record").arg(&log);
-        command.args(["--inputs", &inputs.to_string(), "--rate", &options.rate.to_string()]);
-        command.args(["--restarts", "1000000", "--quiet"]).args(&options.run).stdin(Stdio::null());
+        command.args(["--inputs", &inputs.to_string(), "--rate", &rate.to_string()]);
+        command.args(["--group-ms", &group_ms.to_string()]);
+        command.args(["--restarts", "1000000", "--quiet"]).args(&plan.run).stdin(Stdio::null());
         command.stdout(File::create(dir.join("stdout"))?).stderr(File::create(dir.join("stderr"))?);
         let child = command.spawn()?;
-        Ok(Run { child, log, workers: Default::default(), sockets: (0, Vec::new()), lost_ns: 0, lines_seen: 0 })
+        Ok(Run {
+            child,
+            log,
+            workers: Default::default(),
+            sockets: (0, Vec::new()),
+            lost_ns: 0,
+            started_ns: 0,
+            up_ns: 0,
+            lines_seen: 0,
+        })
     }
 
     /// Takes in what the run has written since the last look.
@@ -246,8 +253,12 @@ impl Run {
                 Some("started") => {
                     self.workers[worker] = (number("epoch"), number("pid") as u32, false);
                     self.sockets = (worker as u32, inodes(&event["sockets"]));
+                    self.started_ns = number("t_ns");
                 }
-                Some("up") => self.workers[worker].2 = true,
+                Some("up") => {
+                    self.workers[worker].2 = true;
+                    self.up_ns = number("t_ns");
+                }
                 Some("lost") => {
                     self.workers[worker].2 = false;
                     self.lost_ns = number("t_ns");
@@ -298,8 +309,8 @@ struct Hurt {
 }
 
 impl Hurt {
-    fn once(&mut self, dice: &mut Dice, options: &Options) -> io::Result<Done> {
-        let kinds = if options.only.is_empty() { &Kind::ALL[..] } else { &options.only };
+    fn once(&mut self, dice: &mut Dice, plan: &Plan) -> io::Result<Done> {
+        let kinds = if plan.only.is_empty() { &Kind::ALL[..] } else { &plan.only };
         let kind = kinds[dice.below(kinds.len() as u64) as usize];
         let victim = dice.below(2) as u32;
         // A worker that dies within its first second waits longer each time (back-off): that is not what is measured.
@@ -314,25 +325,44 @@ impl Hurt {
         std::thread::sleep(pause);
         self.run.look()?;
         let (before_lost_ns, victim) = (self.run.lost_ns, if kind == Kind::Cut { self.run.sockets.0 } else { victim });
-        self.record.set(Note::ReplayAckedNs, 0);
-        self.record.set(Note::FreshAckedNs, 0);
+        for note in [Note::ReplayAckedNs, Note::FreshAckedNs, Note::BrokeNs, Note::BackNs] {
+            self.record.set(note, 0);
+        }
+        let first = self.record.note(Note::AckedBelow);
         let fault_ns = now_ns();
         self.record.set(Note::FaultNs, fault_ns);
         self.hurt(kind, victim)?;
         // What was emitted again is the measure; where nothing was under way, what comes after the runner knew.
         let patience = Instant::now() + Duration::from_millis(300);
+        let mut in_flight = 0;
         self.until("recovery", |hurt| {
+            in_flight = in_flight.max(hurt.record.in_flight());
             let told = kind == Kind::Panic || hurt.run.lost_ns != before_lost_ns;
             let replayed = hurt.record.note(Note::ReplayAckedNs) != 0;
             let up = hurt.run.workers.iter().all(|(_, _, up)| *up);
-            told && (replayed
-                || up && Instant::now() > patience && hurt.record.note(Note::FreshAckedNs) > hurt.run.lost_ns)
+            let back = kind != Kind::Panic || hurt.record.note(Note::BackNs) != 0;
+            told && up
+                && back
+                && (replayed || Instant::now() > patience && hurt.record.note(Note::FreshAckedNs) > hurt.run.lost_ns)
         })?;
         let detected_ns = (self.run.lost_ns != before_lost_ns).then_some(self.run.lost_ns);
         let replayed_ns = self.record.note(Note::ReplayAckedNs);
         let recovered_ns = if replayed_ns == 0 { self.record.note(Note::FreshAckedNs) } else { replayed_ns };
         self.record.set(Note::FaultNs, 0);
-        Ok(Done { kind, worker: victim, detected_ns, recovered_ns, fault_ns })
+        let Run { started_ns, up_ns, .. } = self.run;
+        Ok(Done {
+            kind,
+            worker: victim,
+            fault_ns,
+            detected_ns,
+            restarted_ns: (matches!(kind, Kind::Kill | Kind::Stop) && up_ns > fault_ns).then_some((started_ns, up_ns)),
+            executor_ns: (kind == Kind::Panic)
+                .then(|| (self.record.note(Note::BrokeNs), self.record.note(Note::BackNs))),
+            recovered_ns,
+            in_flight,
+            inputs: first..self.record.note(Note::Emitted),
+            duplicates: 0,
+        })
     }
 
     fn hurt(&mut self, kind: Kind, victim: u32) -> io::Result<()> {
@@ -352,7 +382,7 @@ impl Hurt {
         Ok(())
     }
 
-    fn until(&mut self, what: &str, done: impl Fn(&Hurt) -> bool) -> io::Result<()> {
+    fn until(&mut self, what: &str, mut done: impl FnMut(&Hurt) -> bool) -> io::Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
             self.run.look()?;

@@ -14,13 +14,22 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod faults;
+mod summary;
+mod topology;
 
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use check::{Checked, check};
+pub use faults::{Disturbed, Done, Kind, Plan, disturb};
 use squall_ring::Words;
+pub use summary::{Percentiles, summary};
+pub use topology::run_main;
+
+/// Set for a program that is to be the run that is disturbed ([`run_main`]): [`disturb`] starts its own program again.
+pub const AS_CHAOS: &str = "SQUALL_AS_CHAOS";
 
 /// Words of each input.
 pub const WORDS_PER_INPUT: u64 = 8;
@@ -49,6 +58,10 @@ pub enum Note {
     Strange,
     /// When the first root that was emitted after the fault was acked; 0: not yet.
     FreshAckedNs,
+    /// When the splitting bolt panicked, and when its next instance had executed a tuple; 0: not yet.
+    BrokeNs,
+    /// See `BrokeNs`.
+    BackNs,
 }
 
 const NOTES: usize = 16;
@@ -154,6 +167,17 @@ impl Record {
     /// The sink has executed a word of an input.
     pub fn executed(&self, input: u64, word: u64) {
         self.sink.add(input as usize, 1 << (8 * word));
+    }
+
+    /// Roots that are not known as acked, in order: what a spout that died now would emit again.
+    pub fn in_flight(&self) -> u64 {
+        let acked_below = self.note(Note::AckedBelow);
+        self.note(Note::Emitted).saturating_sub(acked_below)
+    }
+
+    /// Executions of an input beyond the first.
+    pub fn duplicates(&self, input: u64) -> u64 {
+        u64::from(self.executions(input).iter().max().copied().unwrap_or(0)).saturating_sub(1)
     }
 
     /// How often each word of an input was executed by the sink.

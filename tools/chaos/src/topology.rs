@@ -10,10 +10,8 @@ use std::time::Duration;
 
 use squall::prelude::*;
 use squall::{Clock, Time};
-use squall_chaos::{Note, Record, WORDS_PER_INPUT};
 
-/// How far apart the sink's groups are.
-const GROUP: Duration = Duration::from_millis(5);
+use crate::{Note, Record, WORDS_PER_INPUT};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
@@ -26,6 +24,14 @@ pub(crate) struct Options {
     /// Inputs a second
     #[arg(long, default_value_t = 25_000)]
     pub(crate) rate: u64,
+    /// Milliseconds between two groups of acks of the sink
+    #[arg(long, default_value_t = 5)]
+    pub(crate) group_ms: u64,
+}
+
+/// The program that is disturbed, with the command line of every topology program.
+pub fn run_main() -> std::process::ExitCode {
+    squall::App::new("chaos", topology).version(env!("CARGO_PKG_VERSION")).main()
 }
 
 #[derive(Tuple)]
@@ -192,13 +198,20 @@ impl Spout for Sentences {
         run.retry.push_back(input);
         Ok(())
     }
+
+    fn reliable() -> bool {
+        true
+    }
 }
 
 struct Split {
     options: Options,
     record: Option<Record>,
+    clock: Option<Clock>,
     life: u64,
     worker: u64,
+    /// It took the place of one that panicked, and has not executed anything.
+    fresh: bool,
 }
 
 impl Bolt for Split {
@@ -209,20 +222,27 @@ impl Bolt for Split {
         let record = Record::open(&self.options.dir, self.options.inputs);
         self.record = Some(record.map_err(|e| BoltError::fatal(e.to_string()))?);
         self.life = ctx.clock().now().as_nanos();
+        self.clock = Some(ctx.clock());
         self.worker = u64::from(ctx.worker());
+        self.fresh = ctx.restarts() > 0;
         Ok(())
     }
 
     fn execute(&mut self, input: Input<'_, Sentence>, out: &mut Stream<Word>) -> Result<(), BoltError> {
         let record = self.record.as_ref().expect("it was prepared");
+        let now_ns = || self.clock.as_ref().expect("it was prepared").now().as_nanos();
         if record.note(Note::Panic) == self.worker + 1 {
             record.set(Note::Panic, 0);
+            record.set(Note::BrokeNs, now_ns());
             panic!("as it was asked to");
         }
         let (number, life) = (input.number.to_native(), input.life.to_native());
         for (place, word) in (0..).zip(input.text.split(' ')) {
             let (input, split) = (input.input.to_native(), self.life);
             out.emit(WordRef { word, input, place, number, life, split });
+        }
+        if std::mem::take(&mut self.fresh) {
+            record.set(Note::BackNs, self.clock.as_ref().expect("it was prepared").now().as_nanos());
         }
         Ok(())
     }
@@ -281,7 +301,7 @@ pub(crate) fn topology(t: &mut Topology, options: &Options) {
     });
     let [a, b, c] = std::array::from_fn(|_| options.clone());
     let sentences = t.spout("sentences", move || Sentences::new(a.clone())).streams();
-    let split = move || Split { options: b.clone(), record: None, life: 0, worker: 0 };
+    let split = move || Split { options: b.clone(), record: None, clock: None, life: 0, worker: 0, fresh: false };
     let words = t.bolt("split", split).tasks(2).on(sentences.shuffle()).streams();
     let count = move || Count {
         options: c.clone(),
@@ -290,5 +310,5 @@ pub(crate) fn topology(t: &mut Topology, options: &Options) {
         last: HashMap::new(),
         group: Vec::new(),
     };
-    t.bolt("count", count).tasks(2).tick_every(GROUP).on(words.fields([Word::WORD]));
+    t.bolt("count", count).tasks(2).tick_every(Duration::from_millis(options.group_ms)).on(words.fields([Word::WORD]));
 }

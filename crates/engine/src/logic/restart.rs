@@ -7,13 +7,15 @@
 //!
 //! Deliberately absent: state. What a task knew is lost, and that is said.
 
+use squall_io::planted::{Bug, is};
 use squall_tuple::ids::TaskId;
-use squall_tuple::{Batch, BatchBuf, Cursor, DestRef};
+use squall_tuple::{AckKind, AckRecord, Batch, BatchBuf, Cursor, DestRef};
 
 use super::{Core, Life, Turn, earliest};
 use crate::cohort::{BatchEnd, DeadLetter};
 use crate::fault::{Fault, FaultKind};
 use crate::input::TakenRoots;
+use crate::ledger::FailReason;
 use crate::log::Level;
 use crate::net::Net;
 use crate::shared::WorkerEvent;
@@ -56,10 +58,11 @@ impl Core {
         cursor: &mut Cursor,
         port: u16,
     ) -> Result<BatchEnd, Fault> {
+        let began = cursor.clone();
         match self.watched(at, |me| me.slots[at].run_batch(batch, cursor, port)) {
             Ok(end) => Ok(end),
             // Also behind the last tuple: `batch_end` is still to come.
-            Err(fault) => self.batch_broke(at, fault, batch, cursor, port).map(|()| BatchEnd::Yield),
+            Err(fault) => self.batch_broke(at, fault, batch, began, cursor, port).map(|()| BatchEnd::Yield),
         }
     }
 
@@ -69,6 +72,7 @@ impl Core {
         at: usize,
         mut fault: Fault,
         batch: &Batch<'_>,
+        began: Cursor,
         cursor: &mut Cursor,
         port: u16,
     ) -> Result<(), Fault> {
@@ -79,8 +83,36 @@ impl Core {
             nth => format!("tuple {nth} of {} in a batch of stream {}", header.count, header.stream),
         });
         self.record_missing(cursor.origin_ns());
-        let letter = if in_tuple { self.tuple_broke(at, &fault, batch, cursor, port) } else { None };
+        let letter = if in_tuple {
+            self.tuple_broke(at, &fault, batch, cursor, port)
+        } else {
+            self.end_broke(at, batch, began, cursor.left());
+            None
+        };
         self.on_fault(at, fault, letter)
+    }
+
+    /// What the bolt had put off to the end of the batch was not done, so no tuple of the call may count as processed (D4): the
+    /// acks that they have given have not left, and fold into these fails.
+    fn end_broke(&mut self, at: usize, batch: &Batch<'_>, mut from: Cursor, left: u32) {
+        let slot = &self.slots[at];
+        let detail = FailReason::Failed(slot.component).detail();
+        while from.left() > left
+            && let Some(frame) = batch.next(&mut from)
+        {
+            let here = |task: TaskId| slot.tasks.contains(&task);
+            let was_executed = match frame.dest() {
+                DestRef::Task(task) => here(task),
+                DestRef::List(mut tasks) => tasks.any(here),
+                DestRef::Set(set) => {
+                    self.plan.task_sets.get(set as usize).is_some_and(|set| set.tasks.iter().any(|task| here(*task)))
+                }
+            };
+            if was_executed {
+                let roots = frame.anchors().map(|anchor| anchor.root);
+                roots.for_each(|root| self.acks.add(&AckRecord { root, xor: 0, kind: AckKind::Fail, detail }));
+            }
+        }
     }
 
     /// The latencies of a call that broke off were not recorded: one for each tuple that a sink has executed (D10).
@@ -229,7 +261,13 @@ impl Core {
         outbox.set_origin(view.iter().next().map_or(0, |frame| frame.origin_ns()));
         outbox.restore_input(input);
         let dead = DeadLetter { batch: &view, port, task, cause: &cause, failures };
-        let posted = slot.guarded(|c| c.dead_letter(&dead));
+        let posted = match is(Bug::LetterLost) {
+            false => slot.guarded(|c| c.dead_letter(&dead)),
+            true => {
+                outbox.end_input();
+                Ok(true)
+            }
+        };
         if matches!(posted, Ok(true)) {
             slot.stats.bump(Count::DeadLetters, 1);
         } else if let Some(input) = outbox.take_input() {

@@ -4,6 +4,7 @@
 //! Acks have a place of their own on a link: no credit holds them back, and a link that is full delays them only, since
 //! whatever lies on it is taken by the other end in any case. They fold on while they wait.
 
+use squall_io::planted::{Bug, is};
 use squall_tuple::ids::TaskId;
 use squall_tuple::{AckKind, AckRecord, BatchKind, OpenBatch, RootId};
 
@@ -23,7 +24,7 @@ impl Core {
         let Some(ledger) = slot.outbox.ledger() else { return Ok(()) };
         let (has_ended, deadline_ns) = {
             let mut ledger = ledger.borrow_mut();
-            ledger.expire(now_ns);
+            ledger.expire(if is(Bug::WallClock) { wall_clock_ns() } else { now_ns });
             (ledger.has_ended(), ledger.deadline_ns())
         };
         slot.publish_roots();
@@ -193,6 +194,11 @@ impl Core {
         let detail = FailReason::Dropped(component).detail();
         roots.for_each(|root| self.acks.add(&AckRecord { root, xor: 0, kind: AckKind::Fail, detail }));
     }
+}
+
+/// For a bug that can be planted: what a clock on the wall says.
+fn wall_clock_ns() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn no_room_record(workers: u32) -> AckRecord {

@@ -10,6 +10,7 @@ use super::held::Held;
 use super::ops::{self, Completion, Kind, SendMemory, Target};
 use super::ring::Ring;
 use crate::outgoing::Outgoing;
+use crate::planted::{Bug, is};
 use crate::reports::Reports;
 use crate::window::WindowWriter;
 use crate::zerocopy::ZeroCopyPolicy;
@@ -226,7 +227,7 @@ impl<B: StableDeref<Target = [u8]>> Stream<B> {
         let sending = self.sending.take().expect("a send completes once");
         match c.result {
             taken @ 1.. => {
-                let taken = taken as usize;
+                let taken = if is(Bug::ShortSend) { sending.bytes } else { taken as usize };
                 counters.sends += 1;
                 counters.zc_sent += u64::from(sending.zero_copy);
                 counters.bytes_out += taken as u64;
@@ -251,6 +252,7 @@ impl<B: StableDeref<Target = [u8]>> Stream<B> {
     fn took(&mut self, bytes: usize, notification: Option<u16>, reports: &mut Reports<B>, counters: &mut IoCounters) {
         let Stream { held, out, id, .. } = self;
         // A part of the first may be read by a zero-copy send before this one.
+        let notification = notification.filter(|_| !is(Bug::BufferReused));
         let mut still_read = notification.is_some() || (!held.is_empty() && out.is_front_cut());
         if let Some(number) = notification {
             held.taken_by(number);

@@ -2,7 +2,7 @@
 
 use squall::TaskId;
 
-use super::{RootIx, World};
+use super::{Inner, RootIx, World};
 use crate::dice::Dice;
 
 impl World {
@@ -19,6 +19,11 @@ impl World {
         let mut inner = self.inner.borrow_mut();
         inner.breaks -= 1;
         inner.act(&[13, task.into()]);
+        if let Some(cohort) = inner.ending.take() {
+            let Inner { batches, trees, .. } = &mut *inner;
+            let roots = batches.get(&cohort).map_or(&[][..], |(_, roots)| roots);
+            roots.iter().for_each(|root| trees[*root as usize].end_broke = true);
+        }
         let executor = &self.plan.executors[self.plan.tasks[task as usize].executor as usize];
         let spout = self.is_spout(executor.component);
         for task in executor.tasks.clone() {
@@ -34,6 +39,30 @@ impl World {
             inner.tasks[other as usize].ticked_ns = None;
         }
         true
+    }
+
+    /// A task executes a tuple of these trees: if the end of the batch breaks it, they fail.
+    pub(crate) fn in_batch(&self, task: TaskId, roots: &[RootIx]) {
+        let mut inner = self.inner.borrow_mut();
+        inner.ending = None;
+        let (ended, batch) = inner.batches.entry(self.cohort_of(task)).or_default();
+        if std::mem::take(ended) {
+            batch.clear();
+        }
+        batch.extend_from_slice(roots);
+    }
+
+    /// `batch_end` of a task is called, and has not come to its end.
+    pub(crate) fn batch_ends(&self, task: TaskId) {
+        let mut inner = self.inner.borrow_mut();
+        let cohort = self.cohort_of(task);
+        inner.batches.entry(cohort).or_default().0 = true;
+        inner.ending = Some(cohort);
+    }
+
+    /// Component and reactor of a task.
+    fn cohort_of(&self, task: TaskId) -> (u32, u32) {
+        (self.plan.component_of(task), self.plan.tasks[task as usize].reactor)
     }
 
     /// The tuple being executed breaks its executor, and was not kept.
@@ -59,7 +88,7 @@ impl World {
         self.end_delivery(roots, taken);
     }
 
-    pub(super) fn any_down(&self) -> bool {
+    pub(crate) fn any_down(&self) -> bool {
         self.inner.borrow().tasks.iter().any(|t| t.down)
     }
 }

@@ -112,6 +112,10 @@ pub(crate) struct Inner {
     purses: [u64; 3],
     /// Executors that may still be broken.
     breaks: u32,
+    /// By component and reactor: whether the end of the last batch was called, and the trees of what was executed of it.
+    batches: HashMap<(u32, u32), (bool, Vec<RootIx>)>,
+    /// Whose `batch_end` is being called.
+    ending: Option<(u32, u32)>,
     trees: Vec<Tree>,
     roots: RootCounts,
     next_id: u64,
@@ -163,6 +167,8 @@ impl World {
             stopped: vec![false; plan.reactors.len()],
             purses: [budget / 2, budget, budget / 2],
             breaks: scenario.sizes.breaks,
+            batches: HashMap::new(),
+            ending: None,
             trees: Vec::new(),
             roots: RootCounts::default(),
             next_id: 0,
@@ -460,7 +466,9 @@ impl World {
     }
 
     pub(crate) fn batch_end(&self, task: TaskId) {
-        self.inner.borrow_mut().tasks[task as usize].unflushed = false;
+        let mut inner = self.inner.borrow_mut();
+        inner.tasks[task as usize].unflushed = false;
+        inner.ending = None;
     }
 
     pub(crate) fn tick(&self, task: TaskId) {

@@ -22,6 +22,9 @@ pub(crate) struct Tree {
     open: i64,
     /// One was failed.
     failed: bool,
+    /// The end of a batch broke its executor, in which one of its tuples was: it may fail for that. (That it must is seen where
+    /// ends of batches write: in the simulation of deaths.)
+    pub(super) end_broke: bool,
     /// What its spout was told.
     told: Option<Result<(), FailKind>>,
 }
@@ -41,7 +44,7 @@ impl World {
     /// A spout task is about to emit a tuple with an id. Gives the id.
     pub(crate) fn begin_root(&self, task: TaskId) -> RootIx {
         let mut inner = self.inner.borrow_mut();
-        let tree = Tree { task, begun_ns: self.now_ns(), open: 0, failed: false, told: None };
+        let tree = Tree { task, begun_ns: self.now_ns(), open: 0, failed: false, end_broke: false, told: None };
         inner.trees.push(tree);
         inner.tasks[task as usize].pending += 1;
         inner.trees.len() as RootIx - 1
@@ -114,7 +117,7 @@ impl World {
         let age_ns = now_ns - tree.begun_ns + self.origin_age_max();
         let ms = |ms: u64| ms.saturating_mul(1_000_000);
         let true_reason = match why.kind() {
-            FailKind::Failed => tree.failed,
+            FailKind::Failed => tree.failed || tree.end_broke,
             FailKind::Dropped => self.scenario.subscriptions.iter().any(|s| s.feedback),
             FailKind::TimedOut => age_ns >= ms(acking.timeout_ms),
             FailKind::TooOld => age_ns >= ms(acking.max_age_ms.unwrap_or(acking.timeout_ms.saturating_mul(10))),

@@ -97,6 +97,7 @@ pub(crate) const LINKS: &[Field] = &[
     ("sends", "send operations on sockets; several batches leave in one"),
     ("zc_sent", "of those: asked the kernel not to copy"),
     ("zc_copied", "of those: copied by the kernel after all"),
+    ("refused_batches", "batches of a worker's earlier life that were refused"),
 ];
 
 /// What a set of percentiles has. Values that too few samples support are `null`.

@@ -144,6 +144,8 @@ pub(crate) struct Report {
     pub worker_links: PeerLinks,
     /// Tuples emitted to a component and not executed there, after an end that was cut short.
     pub left_over: Vec<(String, u64)>,
+    /// Counts that contradict each other, which is a bug.
+    pub uneven: Vec<String>,
     pub sections: Sections,
 }
 
@@ -157,7 +159,7 @@ impl Report {
             None if course.interrupted() => End::Interrupted,
             None => End::Finished,
         };
-        let cut_short = course.drain_cut() || end == End::Failed || watch.healed();
+        let cut_short = is_cut_short(course, watch);
         let cpu_ns: u64 = watch.usage().iter().flatten().chain([&watch.parent_usage()]).map(|usage| usage.cpu_ns).sum();
         Report {
             topology: outline.name.clone(),
@@ -178,6 +180,7 @@ impl Report {
             warnings: watch.warnings(&total),
             waits: watch.waits(),
             left_over: if cut_short { left_over(outline, &total) } else { Vec::new() },
+            uneven: if cut_short { Vec::new() } else { uneven(outline, &total) },
             histograms: percentiles(&total.stats.histograms),
             counters: total.stats.counters,
             gauges: total.stats.gauges,
@@ -261,6 +264,38 @@ fn left_over(outline: &Outline, total: &Total) -> Vec<(String, u64)> {
     outline.components.iter().filter_map(left).collect()
 }
 
+/// Whether tuples may have been lost: with a worker, or at an end that waited for nobody.
+pub(crate) fn is_cut_short(course: &Course, watch: &Watch) -> bool {
+    course.drain_cut() || course.failure().is_some() || watch.healed()
+}
+
+/// What does not add up at the end of a run that was not cut short (D3, D4): what was emitted to a component was executed there or dropped for a reason;
+/// each execution was acknowledged or failed, and so was each root.
+pub(crate) fn uneven(outline: &Outline, total: &Total) -> Vec<String> {
+    let none = ComponentStats::default();
+    let counts = |name: &str| total.component(name).unwrap_or(&none);
+    let dropped = |name: &str| counts(name).dropped.values().sum::<u64>();
+    // An emit that was refused (too large, too many) was counted, ended its executor, and went nowhere.
+    let refused = outline.components.iter().any(|component| counts(&component.name).restarts > 0);
+    let mut wrong = Vec::new();
+    for component in &outline.components {
+        let (name, mine) = (&component.name, counts(&component.name));
+        let ended = mine.acked + mine.failed;
+        let (what, due) = if component.spout { ("roots", mine.roots) } else { ("tuples executed", mine.executed) };
+        if ended != due && (!component.spout || due > 0) {
+            wrong.push(format!("of {due} {what} of {name} {ended} were acknowledged or failed"));
+        }
+        let Some(inputs) = component.inputs.as_ref().filter(|inputs| !inputs.is_empty()) else { continue };
+        let sent: u64 = inputs.iter().map(|input| counts(&input.from).emitted * input.per_tuple).sum();
+        // A feedback edge without room drops at the sender, and for whom is not counted.
+        let may_miss = dropped(name) + inputs.iter().map(|input| dropped(&input.from) * input.per_tuple).sum::<u64>();
+        if mine.executed > sent || mine.executed + may_miss < sent && !refused {
+            wrong.push(format!("{sent} tuples were sent to {name}, {} executed, {may_miss} dropped", mine.executed));
+        }
+    }
+    wrong
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -336,6 +371,7 @@ pub(crate) mod tests {
             by_link,
             worker_links: PeerLinks { shm: 3, sockets: 1, pages: vec!["normal pages".into()] },
             left_over: vec![],
+            uneven: vec![],
             sections,
         }
     }
@@ -362,6 +398,44 @@ pub(crate) mod tests {
         let components = vec![counts("lines", 10, 0), counts("split", 40, 10), counts("all", 0, 100)];
         let total = Total::of(&[WorkerStats { components, ..WorkerStats::default() }]);
         assert_eq!(left_over(&outline, &total), [("all".to_owned(), 20)]);
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_told() {
+        let input = |from: &str| InputOutline { from: from.into(), per_tuple: 2 };
+        let component = |name: &str, spout, inputs| ComponentOutline {
+            name: name.into(),
+            spout,
+            inputs: Some(inputs),
+            ..Default::default()
+        };
+        let components = vec![component("lines", true, vec![]), component("all", false, vec![input("lines")])];
+        let outline = Outline { components, ..Outline::default() };
+        let uneven = |change: fn(&mut ComponentStats, &mut ComponentStats)| {
+            let counts = |name: &str| ComponentStats { name: name.into(), ..ComponentStats::default() };
+            let (mut lines, mut all) = (counts("lines"), counts("all"));
+            (lines.emitted, lines.roots, lines.acked, lines.failed) = (10, 10, 9, 1);
+            (all.executed, all.acked, all.failed) = (20, 19, 1);
+            change(&mut lines, &mut all);
+            let stats = WorkerStats { components: vec![lines, all], ..WorkerStats::default() };
+            uneven(&outline, &Total::of(&[stats])).join("; ")
+        };
+        assert_eq!(uneven(|_, _| {}), "");
+        assert_eq!(uneven(|lines, _| lines.emitted = 11), "22 tuples were sent to all, 20 executed, 0 dropped");
+        assert_eq!(uneven(|lines, _| lines.emitted = 9), "18 tuples were sent to all, 20 executed, 0 dropped");
+        assert_eq!(uneven(|_, all| all.acked = 18), "of 20 tuples executed of all 19 were acknowledged or failed");
+        assert_eq!(uneven(|lines, _| lines.roots = 11), "of 11 roots of lines 10 were acknowledged or failed");
+        // What was dropped is missing for a reason; where nothing is tracked, there are no roots.
+        let dropped = |lines: &mut ComponentStats, all: &mut ComponentStats| {
+            (lines.emitted, lines.roots, lines.acked, lines.failed) = (12, 0, 0, 0);
+            all.dropped.insert("after the end".into(), 4);
+        };
+        assert_eq!(uneven(dropped), "");
+        // So may be what was emitted by an executor that broke.
+        let broken = |lines: &mut ComponentStats, _: &mut ComponentStats| {
+            (lines.emitted, lines.restarts) = (11, 1);
+        };
+        assert_eq!(uneven(broken), "");
     }
 
     #[test]

@@ -114,6 +114,9 @@ fn judge(report: &mut Report, verdict: Result<Verdict, RunError>, course: &Cours
         Err(error) => problems.push(error.to_string()),
     }
     problems.extend(failed_tuples(report));
+    problems.extend(report.uneven.iter().map(|what| {
+        format!("the counts do not add up: {what}; this is a bug in Squall, please report it with the topology")
+    }));
     report.problem = problems.first().cloned();
     problems
 }

@@ -13,6 +13,7 @@ pub(crate) mod error;
 pub(crate) mod job;
 pub(crate) mod live;
 pub(crate) mod outcome;
+pub(crate) mod panics;
 pub(crate) mod parent;
 pub(crate) mod record;
 pub(crate) mod sample;

@@ -68,6 +68,8 @@ pub(crate) struct Policy {
 
 /// What messages call the process that stands by.
 const STANDBY: &str = "the standby";
+/// How long after a worker is prepared the next standby is started: while it begins and replays, it needs its cores itself.
+const STANDBY_AFTER_NS: u64 = 50_000_000;
 
 /// A worker process as the parent holds it. Dropped while alive, it is killed: nothing outlives the run.
 struct Process {
@@ -103,6 +105,8 @@ pub(crate) struct Parent {
     /// By worker.
     processes: Vec<Process>,
     standby: Option<Process>,
+    /// When the next one is to be started.
+    standby_due_ns: Option<u64>,
     sockets: Sockets,
     board: Board,
     board_fd: OwnedFd,
@@ -154,6 +158,7 @@ impl Parent {
             course,
             processes,
             standby: None,
+            standby_due_ns: None,
             sockets,
             board,
             board_fd,
@@ -205,7 +210,10 @@ impl Parent {
         self.standby = None;
         self.watch.screen.clear();
         let failure = self.course.failure().map(ToString::to_string);
-        self.policy.record.over(failure, &self.watch.total().stats.components);
+        let total = self.watch.total();
+        let cut_short = crate::report::is_cut_short(&self.course, &self.watch);
+        let uneven = if cut_short { Vec::new() } else { crate::report::uneven(&self.outline, &total) };
+        self.policy.record.over(failure, &total.stats.components, &uneven);
     }
 
     #[cfg(test)]
@@ -268,6 +276,9 @@ impl Parent {
         }
         let actions = self.course.on_tick(now_ns);
         self.perform(actions);
+        if self.standby_due_ns.take_if(|due_ns| *due_ns <= now_ns).is_some() {
+            self.engage_standby();
+        }
         self.look(now_ns);
         self.note_stopping(before);
         self.show(now_ns);
@@ -301,6 +312,7 @@ impl Parent {
         let due = [
             self.course.deadline_ns(),
             Some(self.watch.screen.due_ns()),
+            self.standby_due_ns,
             blind.then_some(now_ns + LOOK_EVERY_NS),
             self.is_watching().then(|| self.watchdog.due_ns()),
         ];
@@ -373,7 +385,7 @@ impl Parent {
             }
             FromWorker::Prepared => {
                 self.policy.record.up(worker, self.course.epochs()[worker as usize]);
-                self.engage_standby();
+                self.standby_due_ns = Some(now_ns + STANDBY_AFTER_NS);
                 let actions = self.course.on_prepared(worker, now_ns);
                 self.watch.on_begin(&self.course, now_ns);
                 actions
@@ -515,6 +527,7 @@ impl Parent {
             process.tell(&ToWorker::Lost(peer), Vec::new());
             process.rejoin(peer, epochs[peer as usize], ends);
         }
+        self.watch.on_relinked();
         self.watch.on_warning(format!("the link between workers {one} and {other} broke and was made anew"));
     }
 

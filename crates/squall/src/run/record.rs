@@ -54,8 +54,8 @@ impl Record {
         self.write(json!({"event": "relinked", "workers": [workers.0, workers.1], "sockets": sockets}));
     }
 
-    /// The end: counts of all workers in all their lives, by component.
-    pub(crate) fn over(&mut self, failure: Option<String>, components: &[ComponentStats]) {
-        self.write(json!({"event": "over", "failure": failure, "components": components}));
+    /// The end: counts of all workers in all their lives, by component, and what of them does not add up.
+    pub(crate) fn over(&mut self, failure: Option<String>, components: &[ComponentStats], uneven: &[String]) {
+        self.write(json!({"event": "over", "failure": failure, "components": components, "uneven": uneven}));
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Watch {
     counts: Vec<WorkerStats>,
     /// What workers that died had told of themselves; the counts of their components go on in their next lives.
     gone: Vec<WorkerStats>,
+    /// A link was made anew.
+    relinked: bool,
     usage: Vec<Option<Usage>>,
     /// Looks at a worker while the run went on, and in how many of them who waited for whom.
     looks: u64,
@@ -63,6 +65,7 @@ impl Watch {
             progress,
             total_bytes: None,
             counts: vec![WorkerStats::default(); workers as usize],
+            relinked: false,
             gone: Vec::new(),
             usage: vec![None; workers as usize],
             looks: 0,
@@ -109,9 +112,14 @@ impl Watch {
         self.gone.push(last);
     }
 
-    /// Whether a worker was replaced.
+    /// Whether a worker was replaced, or a link made anew: what was under way there is lost.
     pub(crate) fn healed(&self) -> bool {
-        !self.gone.is_empty()
+        self.relinked || !self.gone.is_empty()
+    }
+
+    /// A link between two workers was made anew.
+    pub(crate) fn on_relinked(&mut self) {
+        self.relinked = true;
     }
 
     /// Counts of a worker whose components have finished.

@@ -23,7 +23,7 @@ use super::channel::{Reader, Received, Writer, split};
 use super::control::{FRAME_BYTES_MAX, Frame, FromWorker, Hello, ToWorker, encode_message, encode_result};
 use super::engine::{Engine, Event, Events, Join, Program, Role, SocketEnd};
 use super::stats::Usage;
-use super::system;
+use super::{panics, system};
 
 /// Between two `Stats` messages: often enough for a live line, rare enough to cost nothing.
 const STATS_EVERY_NS: u64 = 250_000_000;
@@ -42,15 +42,21 @@ pub(crate) type Load<'a> = dyn Fn(&[usize]) -> Result<Box<dyn Program>, String> 
 /// The life of a worker process. Returns when its part is over; the parent has been told everything by then.
 pub(crate) fn main(load: &Load<'_>) -> ExitCode {
     match Worker::connect() {
-        Ok(mut worker) => match worker.live(load) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(End::ParentGone) => ExitCode::from(EXIT_ABORTED as u8),
-            Err(End::Failed(cause)) => {
-                // If this does not arrive, the parent is gone and nobody is left to tell.
-                let _ = worker.say(&FromWorker::Failed(cause));
-                ExitCode::FAILURE
-            }
-        },
+        Ok(mut worker) => {
+            // Without a thread for it panics are told as slowly as usual.
+            let backtraces = panics::install().ok();
+            let code = match worker.live(load) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(End::ParentGone) => ExitCode::from(EXIT_ABORTED as u8),
+                Err(End::Failed(cause)) => {
+                    // If this does not arrive, the parent is gone and nobody is left to tell.
+                    let _ = worker.say(&FromWorker::Failed(cause));
+                    ExitCode::FAILURE
+                }
+            };
+            backtraces.iter().for_each(panics::Backtraces::finish);
+            code
+        }
         Err(error) => {
             super::job::complain(&format!("`worker` is started by `run`, never by hand: {error}"));
             ExitCode::from(2)

@@ -7,7 +7,7 @@ use squall_tuple::ids::{ComponentIx, StreamIx};
 use super::{bytes, counted, grouping};
 use crate::memory::MemoryUse;
 use crate::plan::{LinkKind, Plan};
-use crate::spec::{ComponentKind, Placement, SchemaSpec};
+use crate::spec::{ComponentKind, ComponentSpec, Placement, SchemaSpec};
 
 /// Workers up to which the memory table has a column for each.
 const WORKER_COLUMNS_MAX: usize = 4;
@@ -73,7 +73,7 @@ fn spouts(plan: &Plan) -> String {
 }
 
 fn components(plan: &Plan) -> Table {
-    let mut table = Table::new(&["COMPONENT", "KIND", ">TASKS", "IDS", ">EXECUTORS", "RUN ON", "TICK"]);
+    let mut table = Table::new(&["COMPONENT", "KIND", ">TASKS", "IDS", ">EXECUTORS", "RUN ON", "TICK", "CALLS UP TO"]);
     for (at, component) in plan.spec.components.iter().enumerate() {
         table.row([
             component.name.clone(),
@@ -89,9 +89,20 @@ fn components(plan: &Plan) -> Table {
                 Placement::SideThread => "side threads".into(),
             },
             component.tick_ms.map_or("–".into(), |ms| format!("{ms} ms")),
+            call_limit(component),
         ]);
     }
     table
+}
+
+/// How long a call may take before it costs its worker its life. Side threads are there to be held.
+fn call_limit(component: &ComponentSpec) -> String {
+    match component.execute_timeout_ms {
+        _ if component.placement == Placement::SideThread => "–".into(),
+        0 => "any time".into(),
+        ms if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    }
 }
 
 fn streams(plan: &Plan) -> Table {
