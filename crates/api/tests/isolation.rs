@@ -265,6 +265,67 @@ fn a_tuple_that_ends_its_executor_three_times_goes_to_the_dead_letters_and_is_ac
     }
 }
 
+#[derive(Tuple)]
+struct Text {
+    text: String,
+}
+
+/// Passes numbers on as texts; of the third so many of so many bytes.
+struct Shouting(u64, usize);
+
+impl Bolt for Shouting {
+    type In = Num;
+    type Out = Stream<Text>;
+
+    fn execute(&mut self, input: Input<'_, Num>, out: &mut Stream<Text>) -> Result<(), BoltError> {
+        out.emit(TextRef { text: "passed" });
+        let text = "z".repeat(self.1);
+        if input.n.to_native() == 3 {
+            (0..self.0).for_each(|_| out.emit(TextRef { text: &text }));
+        }
+        Ok(())
+    }
+}
+
+struct Listener;
+
+impl Bolt for Listener {
+    type In = Text;
+    type Out = ();
+
+    fn execute(&mut self, _: Input<'_, Text>, _: &mut ()) -> Result<(), BoltError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_emit_that_was_refused_is_no_part_of_the_tree_that_a_dead_letter_ends() {
+    // One above the limit of a tuple; many that each need a batch of their own; many small ones.
+    for (count, bytes) in [(1, 17 << 20), (64, 1 << 20), (1_000_000, 64)] {
+        for placement in PLACEMENTS {
+            let (t, feeder, letters) = (Topology::new("shouts"), Feeder::default(), Arc::<Mutex<Vec<_>>>::default());
+            place(&t, placement);
+            let from = feeder.clone();
+            let source = t.spout("source", move || Stubborn(from.clone(), Vec::new()));
+            let shouting = t.bolt("shouting", move || Shouting(count, bytes)).on(source.shuffle());
+            let box_ = letters.clone();
+            t.bolt("letters", move || Letters(box_.clone())).on(shouting.dead_letters().shuffle());
+            // To one task, and to several with an archive for each of their reactors.
+            t.bolt("one", || Listener).on(shouting.shuffle());
+            if bytes < 100 {
+                t.bolt("all", || Listener).tasks(3).on(shouting.all());
+            }
+            let mut fed = Fed::start(t);
+            (1..=4).for_each(|n| feeder.feed(n, n));
+            fed.pass(Duration::from_millis(50));
+            let mut acks = feeder.acks();
+            acks.sort_unstable();
+            assert_eq!(acks, [1, 2, 3, 4], "{count} of {bytes} bytes: the letter ends the root");
+            assert_eq!((letters.lock().unwrap().len(), feeder.fails().len()), (1, 2));
+        }
+    }
+}
+
 #[test]
 fn a_tuple_that_nobody_emits_again_goes_to_the_dead_letters_at_once_or_is_counted_as_lost() {
     for read in [true, false] {

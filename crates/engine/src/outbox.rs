@@ -533,18 +533,28 @@ impl Outbox {
 
     /// Queues a batch for its link because an emit needs room; ends the executor when the burst memory is spent.
     pub(crate) fn seal(&self, sealed: Sealed) {
-        let bytes = self.sealed_bytes.get() - self.call_base.get() + sealed.batch.len() as u64;
+        let over = self.is_over_burst(sealed.batch.len());
+        // Also then: it holds tuples of the calls before, too.
+        self.seal_own(sealed);
+        if over {
+            self.refuse_burst();
+        }
+    }
+
+    /// Whether a batch of so many bytes would be more than the running call may emit.
+    pub(crate) fn is_over_burst(&self, len: usize) -> bool {
         // One tuple larger than the burst memory passes, as it passes the credit of a link.
         let first = self.sealed_bytes.get() == self.call_base.get();
-        if bytes > self.burst_bytes + self.open_bytes.get() && !first {
-            // It holds tuples of the calls before, too.
-            self.seal_own(sealed);
-            EmitRefused::throw(
-                FaultKind::Burst,
-                format!("emitted more than its burst memory of {} bytes in one call", self.burst_bytes),
-            );
-        }
-        self.seal_own(sealed);
+        let bytes = self.sealed_bytes.get() - self.call_base.get() + len as u64;
+        bytes > self.burst_bytes + self.open_bytes.get() && !first
+    }
+
+    #[cold]
+    pub(crate) fn refuse_burst(&self) -> ! {
+        EmitRefused::throw(
+            FaultKind::Burst,
+            format!("emitted more than its burst memory of {} bytes in one call", self.burst_bytes),
+        )
     }
 
     /// Queues a batch that the reactor seals between calls: at most the open one of each lane, and marks.

@@ -109,6 +109,11 @@ struct Picked {
     set: Option<u32>,
 }
 
+/// XOR of the edges of these deliveries of one archive.
+fn xor_of(picked: &[Picked], edge: u64) -> u64 {
+    picked.iter().fold(0, |x, p| x ^ delivery_edge(edge, p.task))
+}
+
 /// Reads the key fields of a value that is about to be emitted.
 struct Keyed<'e, T, E: ?Sized>(&'e E, PhantomData<fn() -> T>);
 
@@ -210,8 +215,9 @@ impl Port {
             return self.emit_general::<T, E>(&value, Anchoring::Input);
         };
         let edge = self.outbox.next_edge();
-        self.outbox.input.add_to_one(delivery_edge(edge, to.task), self.lanes[to.lane as usize].worker);
         self.write_tracked::<T, E>(to, AnchorEdge { root, edge }, &value);
+        // After the write: what is refused there leaves no edge that nobody will ever end.
+        self.outbox.input.add_to_one(delivery_edge(edge, to.task), self.lanes[to.lane as usize].worker);
     }
 
     /// Where the tuple goes if that is one task; `None` where the deliveries are to be gathered.
@@ -350,17 +356,16 @@ impl Port {
             Anchoring::Root(message) => {
                 let edge = self.outbox.next_edge();
                 let workers = self.picked.iter().fold(0, |w, p| w | self.lanes[p.lane as usize].worker);
-                edges.extend(self.outbox.begin_root(message, edge, self.xor_of(edge), workers));
+                edges.extend(self.outbox.begin_root(message, edge, xor_of(&self.picked, edge), workers));
             }
-        }
-        if !matches!(anchoring, Anchoring::Root(_)) {
-            self.note_edges(&edges, anchoring);
         }
         let mut at = 0;
         while at < self.picked.len() {
             let lane = self.picked[at].lane;
             let end = at + self.picked[at..].iter().take_while(|p| p.lane == lane).count();
             self.write_lane::<T, E>(lane, at..end, &edges, value);
+            // After the write: what is refused there leaves no edge that nobody will ever end.
+            self.note_edges(&self.picked[at..end], &edges, anchoring);
             at = end;
         }
         self.edges = edges;
@@ -377,19 +382,11 @@ impl Port {
         Some(batch)
     }
 
-    /// XOR of the edges of all deliveries of one archive.
-    fn xor_of(&self, edge: u64) -> u64 {
-        self.picked.iter().fold(0, |x, p| x ^ delivery_edge(edge, p.task))
-    }
-
-    /// Adds the edges of all deliveries to what ends the input (or the kept tuples).
-    fn note_edges(&self, edges: &[AnchorEdge], anchoring: Anchoring<'_>) {
-        if edges.is_empty() {
-            return;
-        }
-        let workers = self.picked.iter().fold(0, |w, p| w | self.lanes[p.lane as usize].worker);
+    /// Adds the edges of these deliveries, all of one lane, to what ends the input (or the kept tuples).
+    fn note_edges(&self, picked: &[Picked], edges: &[AnchorEdge], anchoring: Anchoring<'_>) {
+        let workers = self.lanes[picked[0].lane as usize].worker;
         for e in edges {
-            let xor = self.xor_of(e.edge);
+            let xor = xor_of(picked, e.edge);
             match anchoring {
                 Anchoring::Nothing | Anchoring::Root(_) => {}
                 Anchoring::Input => self.outbox.input.add(e.root, xor, workers),
@@ -467,6 +464,10 @@ impl Port {
             let mut buf = self.outbox.pool.take_exactly(bytes.next_multiple_of(64));
             buf.open_as(&self.data);
             if buf.push::<T, E>(head, value).is_ok() {
+                // Asked before it is anybody's: a refused tuple goes nowhere.
+                if self.outbox.is_over_burst(buf.len()) {
+                    self.outbox.refuse_burst();
+                }
                 if let Some(empty) = self.lanes[lane as usize].open.replace(buf) {
                     self.outbox.pool.give(empty);
                 }
