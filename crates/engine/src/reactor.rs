@@ -24,6 +24,8 @@ use crate::wires::Wires;
 pub(crate) enum Command {
     /// Spouts may run.
     Begin,
+    /// Spouts are not called until `Begin`.
+    PauseSpouts,
     /// Spouts end; the rest drains.
     StopSpouts,
     /// A worker is gone.
@@ -260,6 +262,7 @@ impl Reactor {
         {
             match command {
                 Command::Begin => self.core.set_gate(SpoutGate::Open),
+                Command::PauseSpouts => self.core.set_gate(SpoutGate::Paused),
                 Command::StopSpouts => self.core.set_gate(SpoutGate::Stopped),
                 // The asker may have stopped waiting.
                 Command::Snapshot(to) => drop(to.try_send(self.snapshot())),
@@ -310,7 +313,12 @@ impl Reactor {
                 Some(Command::Exit) => return,
                 Some(Command::Snapshot(to)) => drop(to.try_send(self.snapshot())),
                 Some(
-                    Command::Begin | Command::StopSpouts | Command::Lose(_) | Command::Leave(_) | Command::Rejoin(_),
+                    Command::Begin
+                    | Command::PauseSpouts
+                    | Command::StopSpouts
+                    | Command::Lose(_)
+                    | Command::Leave(_)
+                    | Command::Rejoin(_),
                 ) => {}
                 None => std::thread::sleep(Duration::from_millis(5)),
             }

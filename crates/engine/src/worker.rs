@@ -449,6 +449,11 @@ impl Worker {
         self.command(|| Command::Begin);
     }
 
+    /// Spouts are not called any more until [`Worker::begin`]; everything else goes on.
+    pub fn pause_spouts(&self) {
+        self.command(|| Command::PauseSpouts);
+    }
+
     /// Ends all spouts; what they have emitted drains as at a normal end.
     pub fn stop_spouts(&self) {
         self.command(|| Command::StopSpouts);

@@ -44,6 +44,11 @@ impl Dataplane {
         let outline = outline(&plan, machine);
         Dataplane { plan: Arc::new(plan), registry, settings, outline }
     }
+
+    /// The plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
 }
 
 impl Program for Dataplane {
@@ -149,6 +154,10 @@ impl Engine for Running {
 
     fn begin(&self) {
         self.worker.begin();
+    }
+
+    fn pause_spouts(&self) {
+        self.worker.pause_spouts();
     }
 
     fn stop_spouts(&self) {

@@ -101,8 +101,9 @@ fn topology(app: &App<TopologyFile>, command: cli::Command<TopologyFile>, args: 
         cli::Command::Run(command) => Some(&command.author),
         cli::Command::Plan(command) => Some(&command.author),
         cli::Command::Graph(command) => Some(&command.author),
-        // The run has checked it, and only the run starts workers.
-        cli::Command::Worker(_) => None,
+        cli::Command::Describe(command) => Some(&command.author),
+        // It was checked by the run or the submission that starts workers.
+        cli::Command::Worker(_) | cli::Command::Seat(_) => None,
     };
     if let Some(file) = file {
         match file.check() {
