@@ -152,7 +152,7 @@ impl<A: Args + Clone + 'static> App<A> {
             Command::Run(command) => self.run(&command, args),
             Command::Worker(command) => self.worker(&command),
             Command::Seat(command) => self.seat(&command),
-            Command::Describe(command) => self.describe(&command),
+            Command::Shape(command) => self.shape(&command),
             Command::Plan(command) => {
                 self.with_plan(&command.place, &command.author, |plan| plan_cmd::plan(plan, command.output))
             }
@@ -245,7 +245,7 @@ impl<A: Args + Clone + 'static> App<A> {
     }
 
     /// What `submit` has to know: the same checks as before a run.
-    fn describe(&self, command: &RunCommand<A>) -> ExitCode {
+    fn shape(&self, command: &RunCommand<A>) -> ExitCode {
         let settings = match settings(command) {
             Ok(settings) => settings,
             Err(usage) => return refuse(&usage),
@@ -326,6 +326,7 @@ fn described(plan: &Plan) -> Described {
         engine: talk::engine_version(),
         arch: talk::arch(),
         workers: spec.config.workers,
+        reactors: spec.config.reactors,
         components: spec.components.iter().map(component).collect(),
         talks,
         memory: plan.memory.total,

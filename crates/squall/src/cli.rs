@@ -66,7 +66,7 @@ pub(crate) enum Command<A: Args> {
     Seat(RunCommand<A>),
     /// What a cluster has to know of the topology, as JSON; asked by `submit`
     #[command(hide = true)]
-    Describe(RunCommand<A>),
+    Shape(RunCommand<A>),
 }
 
 #[derive(Debug, Clone, Args)]

@@ -134,6 +134,8 @@ pub(crate) struct Described {
     /// The machine that it is built for, as `uname -m` says.
     pub arch: String,
     pub workers: u32,
+    /// Reactor threads of each worker, if it says so.
+    pub reactors: Option<u32>,
     pub components: Vec<DescribedComponent>,
     /// Components that talk: both ends of each subscription.
     pub talks: Vec<(u32, u32)>,
