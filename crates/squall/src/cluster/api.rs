@@ -220,7 +220,9 @@ async fn answer(api: &Api, request: HttpRequest<Incoming>) -> Answer {
         (_, ["api", ..] | ["metrics"]) if method != Method::GET && method != Method::POST && method != Method::PUT => {
             Err(Problem(StatusCode::METHOD_NOT_ALLOWED, format!("{method} means nothing here")))
         }
-        _ => Err(Problem::unknown(format!("there is nothing at {method} {path}; see the reference of the HTTP interface"))),
+        _ => Err(Problem::unknown(format!(
+            "there is nothing at {method} {path}; see the reference of the HTTP interface"
+        ))),
     }
 }
 

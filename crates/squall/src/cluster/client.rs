@@ -146,7 +146,9 @@ fn address_in(folder: &Path) -> Result<String, ClientError> {
     let path = folder.join(ADDRESS_FILE);
     let text = std::fs::read_to_string(&path).map_err(|_| {
         let shown = folder.display();
-        ClientError::Away(format!("no nimbus runs with its state in {shown}: start one with `squall dev`, or name one with --nimbus"))
+        ClientError::Away(format!(
+            "no nimbus runs with its state in {shown}: start one with `squall dev`, or name one with --nimbus"
+        ))
     })?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
     let address = value.as_ref().and_then(|value| value["address"].as_str());

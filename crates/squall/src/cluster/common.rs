@@ -32,6 +32,8 @@ pub(crate) struct Arguments {
     pub args: Vec<String>,
     /// Where it was submitted: workers run there if their node has such a folder.
     pub folder: String,
+    /// Variables of the submitter's environment that the topology names.
+    pub environment: BTreeMap<String, String>,
     /// Reactor threads of each worker, if the topology says so.
     pub reactors: Option<u32>,
 }

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -17,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use squall_blobs::{BlobStore, Limits, best_disk};
 use squall_control::config::{Config, Origin, usual_sources};
 use squall_control::record::{LeaderInfo, NodeInfo};
-use squall_control::{NimbusOptions, files};
+use squall_control::{NimbusOptions, Role, files};
 use squall_coordinator::{Coordinator, Embedded, SessionOptions};
 use squall_scheduler::{Even, Isolation, Resources, Scheduler};
 use tokio::net::TcpListener;
@@ -34,6 +35,9 @@ use crate::run::{job, system};
 
 /// How long workers go on when their supervisor is gone: `dev` is for trying things out, and must not leave processes for ever.
 const ORPHAN_MS: u64 = 60_000;
+
+/// How long nimbus may take to lead, and the supervisor to register.
+const READY_WAIT: Duration = Duration::from_secs(20);
 
 /// Options of `dev`.
 #[derive(Debug, Args)]
@@ -146,7 +150,8 @@ fn scheduler(config: &Config) -> Result<Box<dyn Scheduler>, String> {
     let mut isolated = std::collections::BTreeMap::new();
     for item in config.list("nimbus.isolated") {
         let pair = item.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
-        let (name, count): (String, usize) = pair.ok_or_else(|| format!("nimbus.isolated: {item:?} is no NAME=COUNT"))?;
+        let (name, count): (String, usize) =
+            pair.ok_or_else(|| format!("nimbus.isolated: {item:?} is no NAME=COUNT"))?;
         isolated.insert(name, count);
     }
     Ok(Box::new(Isolation { machines: isolated, even: Even::default() }))
@@ -206,12 +211,16 @@ async fn live(made: Made) -> Result<(), String> {
     };
     let (node, tell_node) = Node::open(node_options, coordinator, Box::new(nimbus.clone()), log.clone())?;
 
+    tokio::spawn(driver.run());
+    tokio::spawn(api::serve(listener, Arc::new(Api { nimbus: nimbus.clone(), blobs, token })));
+    let mut node = Box::pin(node.run());
+    tokio::select! {
+        ended = &mut node => return ended,
+        ready = ready(&nimbus) => ready?,
+    }
     announce(&state, address)?;
     log(&format!("nimbus and a supervisor with {slots} slots; http://{address}; state in {}", state.display()));
     log("submit with `squall submit FILE`; Ctrl-C ends this and its workers");
-    tokio::spawn(driver.run());
-    tokio::spawn(api::serve(listener, Arc::new(Api { nimbus, blobs, token })));
-    let mut node = Box::pin(node.run());
     tokio::select! {
         ended = &mut node => return ended,
         () = signals.next() => {}
@@ -226,6 +235,23 @@ async fn live(made: Made) -> Result<(), String> {
     }
     let _ = std::fs::remove_file(state.join(ADDRESS_FILE));
     Ok(())
+}
+
+/// Waits until nimbus leads and the supervisor is registered: who is told of this cluster can use it.
+async fn ready(nimbus: &nimbus::Handle) -> Result<(), String> {
+    let until = Instant::now() + READY_WAIT;
+    loop {
+        let is = |driver: &nimbus::Driver| {
+            *driver.nimbus().role() == Role::Leading && driver.nimbus().live_nodes().next().is_some()
+        };
+        if nimbus.look(is).await == Some(true) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(format!("the cluster was not ready within {} s; its log above says why", READY_WAIT.as_secs()));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Says where the interface is, for commands on this machine.

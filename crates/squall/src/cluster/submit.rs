@@ -1,5 +1,6 @@
 //! `squall submit`: everything is checked before anything is sent, and nothing has happened until nimbus says so.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::PermissionsExt;
@@ -72,15 +73,27 @@ pub(super) fn submit(command: &SubmitCommand) -> Result<Option<Submitted>, Clien
     let (hash, size) = hash(&path).map_err(wrong)?;
     let folder = std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default();
     let mut args = command.args.clone();
-    // Variables of the environment are of this process; the workers' is another one.
-    args.splice(0..0, variables(kind, &path));
+    let mut environment = BTreeMap::new();
+    if kind == Kind::Yaml {
+        // What the file takes from where it lies, and from whom it was submitted by, is not so where its workers run.
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        if text.lines().any(|line| line.starts_with("includes:")) {
+            let shown = command.file.display();
+            return Err(wrong(format!(
+                "{shown} includes other files, which cannot be submitted yet: put all of it into one file"
+            )));
+        }
+        let folder = path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+        args.splice(0..0, ["-D".to_owned(), format!("DIR={folder}")]);
+        environment = named_environment(&text, |name| std::env::var(name).ok());
+    }
     args.extend(["--name".to_owned(), name.clone()]);
     let body = SubmitBody {
         name: name.clone(),
         submission: random_hex().map_err(|error| wrong(format!("no random number: {error}")))?,
         shape: shape(&described),
         blobs: vec![hash.clone()],
-        arguments: Arguments { kind, args, folder, reactors: described.reactors },
+        arguments: Arguments { kind, args, folder, environment, reactors: described.reactors },
         arch: described.arch,
         engine: described.engine,
         inactive: command.inactive,
@@ -148,27 +161,23 @@ fn describe(kind: Kind, path: &Path, args: &[String]) -> Result<Described, Strin
     if !said.trim().is_empty() {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
     }
-    let described: Described = serde_json::from_slice(&out.stdout)
-        .map_err(|_| format!("{} does not describe a topology: is it made with this version of Squall?", path.display()))?;
+    let described: Described = serde_json::from_slice(&out.stdout).map_err(|_| {
+        format!("{} does not describe a topology: is it made with this version of Squall?", path.display())
+    })?;
     if described.protocol != PROTOCOL {
         let (theirs, ours) = (described.protocol, PROTOCOL);
-        return Err(format!("{} speaks version {theirs} of the protocol and this `squall` {ours}: build it anew", path.display()));
+        return Err(format!(
+            "{} speaks version {theirs} of the protocol and this `squall` {ours}: build it anew",
+            path.display()
+        ));
     }
     Ok(described)
 }
 
-/// Definitions of the variables that a YAML topology takes from the environment.
-fn variables(kind: Kind, path: &Path) -> Vec<String> {
-    let text = match kind {
-        Kind::Yaml => std::fs::read_to_string(path).unwrap_or_default(),
-        Kind::Program => return Vec::new(),
-    };
-    let names = text.split("${").skip(1).filter_map(|rest| rest.split(['}', ':', '-']).next());
-    let mut names: Vec<&str> = names.map(|name| name.strip_prefix("ENV").unwrap_or(name)).collect();
-    names.sort_unstable();
-    names.dedup();
-    let value = |name: &&str| Some(format!("{name}={}", std::env::var(name).ok()?));
-    names.iter().filter_map(value).flat_map(|pair| ["-D".to_owned(), pair]).collect()
+/// The variables of the environment that a YAML topology names (`${ENV-NAME}`), where they are set.
+fn named_environment(text: &str, value: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    let names = text.split("${ENV-").skip(1).filter_map(|rest| rest.split(['}', ':']).next());
+    names.filter_map(|name| Some((name.to_owned(), value(name)?))).collect()
 }
 
 fn shape(described: &Described) -> Shape {
@@ -232,10 +241,26 @@ fn upload(client: &Client, path: &Path, hash: &str, size: u64) -> Result<(), Cli
     while offset < size {
         let read = file.read(&mut buffer).map_err(failed)?;
         if read == 0 {
-            return Err(ClientError::Refused(format!("{} became shorter while it was sent: submit it again", path.display())));
+            return Err(ClientError::Refused(format!(
+                "{} became shorter while it was sent: submit it again",
+                path.display()
+            )));
         }
         client.put(&format!("/api/v2/uploads/{upload}?offset={offset}"), &buffer[..read])?;
         offset += read as u64;
     }
     client.post(&format!("/api/v2/uploads/{upload}/finish"), &[]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_file_names_of_the_environment_is_taken_along() {
+        let text = "paths: ${ENV-INPUT}/${ENV-LANG:-en}/${HOME}\nkey: ${ENV-UNSET:-x}";
+        let set = |name: &str| (name != "UNSET").then(|| format!("<{name}>"));
+        let taken: Vec<(String, String)> = named_environment(text, set).into_iter().collect();
+        assert_eq!(taken, [("INPUT".into(), "<INPUT>".into()), ("LANG".into(), "<LANG>".into())]);
+    }
 }

@@ -155,7 +155,10 @@ fn run_submit(command: &SubmitCommand) -> Done {
         if Instant::now() >= until {
             let trouble = rows(&row, "worker_list").find_map(|w| w["trouble"].as_str());
             let why = trouble.or(row["unplaced"].as_str()).unwrap_or("`squall describe` shows its workers");
-            complain(&format!("{name} was accepted, but not all its workers run after {} s: {why}", RUN_WAIT.as_secs()));
+            complain(&format!(
+                "{name} was accepted, but not all its workers run after {} s: {why}",
+                RUN_WAIT.as_secs()
+            ));
             return Ok(ExitCode::from(EXIT_LATE));
         }
         std::thread::sleep(LOOK);

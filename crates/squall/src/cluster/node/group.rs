@@ -123,7 +123,8 @@ impl Group {
         }
         let made = Board::create(outline.board.clone());
         let (board, fd) = made.map_err(|error| format!("the memory for counts cannot be had: {error}; free some"))?;
-        self.share(outline, board, fd).map_err(|error| format!("no sockets between workers: {error}; raise `ulimit -n`"))
+        self.share(outline, board, fd)
+            .map_err(|error| format!("no sockets between workers: {error}; raise `ulimit -n`"))
     }
 
     /// A worker of an earlier supervisor brings outline and board.
@@ -153,7 +154,8 @@ impl Group {
     /// Counts of all components over all lives of their workers here.
     pub(super) fn counts(&self) -> Vec<ComponentStats> {
         let Some(shared) = &self.shared else { return Vec::new() };
-        let named = |c: &crate::run::engine::ComponentOutline| ComponentStats { name: c.name.clone(), ..Default::default() };
+        let named =
+            |c: &crate::run::engine::ComponentOutline| ComponentStats { name: c.name.clone(), ..Default::default() };
         let mut counts: Vec<ComponentStats> = shared.outline.components.iter().map(named).collect();
         (0..shared.outline.workers).for_each(|worker| shared.board.add_worker(worker, &mut counts));
         counts

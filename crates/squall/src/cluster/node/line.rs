@@ -25,7 +25,8 @@ pub(super) struct Line {
 impl Line {
     /// Serves a connection that was accepted, under this number.
     pub(super) fn serve(id: u64, stream: std::os::unix::net::UnixStream, events: UnboundedSender<Event>) -> Line {
-        let pid = rustix::net::sockopt::socket_peercred(&stream).ok().map(|cred| cred.pid.as_raw_nonzero().get() as u32);
+        let pid =
+            rustix::net::sockopt::socket_peercred(&stream).ok().map(|cred| cred.pid.as_raw_nonzero().get() as u32);
         let (out, parcels) = unbounded_channel();
         tokio::spawn(async move {
             // However it ends, it has ended.

@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use squall_control::record::{NodeInfo, Spouts};
-use squall_control::{Epoch, Found, Liveness, Process, Supervisor, SupervisorOptions, SupervisorOutput, WorkerOrder, files};
+use squall_control::{
+    Epoch, Found, Liveness, Process, Supervisor, SupervisorOptions, SupervisorOutput, WorkerOrder, files,
+};
 use squall_coordinator::{Coordinator, Session, SessionOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -69,9 +71,17 @@ pub(crate) enum Event {
     Connected(u64, Result<Box<dyn Session>, squall_coordinator::Error>),
     Session(u64, squall_coordinator::Event),
     Accepted(std::os::unix::net::UnixStream),
-    Said { line: u64, message: Box<FromSeat>, fd: Option<OwnedFd> },
+    Said {
+        line: u64,
+        message: Box<FromSeat>,
+        fd: Option<OwnedFd>,
+    },
     LineClosed(u64),
-    Exited { slot: u16, process: Process, how: String },
+    Exited {
+        slot: u16,
+        process: Process,
+        how: String,
+    },
     Blob(String, Result<(), String>),
     NoBlob(String),
     /// End all workers, then say so.
@@ -149,7 +159,12 @@ impl Node {
         // As in a run: who lived that long is started again at once.
         supervisor_options.stable = Duration::from_secs(1);
         let share = Share { cores: options.cores.clone(), slots: options.info.slots };
-        let workers = found.iter().filter_map(|f| Some((f.file.slot, adopted(f, &tell)?))).collect();
+        let mut workers = BTreeMap::new();
+        for found in &found {
+            let worker = adopted(found, &tell)
+                .map_err(|error| format!("no thread to watch a worker: {error}; raise `ulimit -u`"))?;
+            workers.extend(worker.map(|worker| (found.file.slot, worker)));
+        }
         listen(&options.path, tell.clone())?;
         let now = Instant::now();
         let node = Node {
@@ -404,7 +419,10 @@ impl Node {
         if arguments.kind == Kind::Yaml {
             command.arg(&artifact);
         }
-        command.args(&arguments.args).env(PLACE_VARIABLE, serde_json::to_string(&place).expect("plain data"));
+        command
+            .args(&arguments.args)
+            .envs(&arguments.environment)
+            .env(PLACE_VARIABLE, serde_json::to_string(&place).expect("plain data"));
         // As where it was submitted, if there is such a folder here.
         let folder = Some(PathBuf::from(&arguments.folder)).filter(|folder| folder.is_dir());
         command.current_dir(folder.unwrap_or(logs));
@@ -416,7 +434,8 @@ impl Node {
             "{}: worker {worker} starts in slot {} as process {}, life {}.{}",
             record.id, order.slot, process.pid, epoch.generation, epoch.restart
         ));
-        self.workers.insert(order.slot, Worker { group: Some(group), worker, ..Worker::new(watched, epoch, &record.id) });
+        self.workers
+            .insert(order.slot, Worker { group: Some(group), worker, ..Worker::new(watched, epoch, &record.id) });
         Ok(process)
     }
 
@@ -530,10 +549,10 @@ impl Worker {
 }
 
 /// A worker that lives already.
-fn adopted(found: &Found, tell: &UnboundedSender<Event>) -> Option<Worker> {
-    let Liveness::Alive(process) = found.liveness else { return None };
-    let watched = Watched::adopt(found.file.slot, process, tell);
-    Some(Worker::new(watched, found.file.epoch, &found.file.topology))
+fn adopted(found: &Found, tell: &UnboundedSender<Event>) -> std::io::Result<Option<Worker>> {
+    let Liveness::Alive(process) = found.liveness else { return Ok(None) };
+    let watched = Watched::adopt(found.file.slot, process, tell)?;
+    Ok(Some(Worker::new(watched, found.file.epoch, &found.file.topology)))
 }
 
 /// Where workers find the supervisor.

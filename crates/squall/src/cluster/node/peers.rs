@@ -46,7 +46,8 @@ impl Node {
     fn tidy_groups(&mut self) {
         let (workers, report) = (&self.workers, self.supervisor.report());
         let wanted = |topology: &str| report.workers.iter().any(|w| w.topology == topology);
-        let newest = |topology: &str, id: u64, all: &[(u64, String)]| all.iter().all(|(o, t)| t != topology || *o <= id);
+        let newest =
+            |topology: &str, id: u64, all: &[(u64, String)]| all.iter().all(|(o, t)| t != topology || *o <= id);
         let all: Vec<(u64, String)> = self.groups.iter().map(|(id, g)| (*id, g.topology.clone())).collect();
         self.groups.retain(|id, group| {
             workers.values().any(|w| w.group == Some(*id))
@@ -134,8 +135,12 @@ impl Node {
     fn admit(&mut self, slot: u16) {
         let Worker { worker: me, epoch, group: Some(id), .. } = self.workers[&slot] else { return };
         let epochs = self.epochs(id);
-        let peers: Vec<(u16, u32)> =
-            self.workers.iter().filter(|(_, w)| w.group == Some(id) && w.admitted).map(|(s, w)| (*s, w.worker)).collect();
+        let peers: Vec<(u16, u32)> = self
+            .workers
+            .iter()
+            .filter(|(_, w)| w.group == Some(id) && w.admitted)
+            .map(|(s, w)| (*s, w.worker))
+            .collect();
         // Who waits for another life of this worker must not meet this one.
         let told = |peer: &u16| self.workers[peer].epochs.get(me as usize) == Some(&epoch.wire());
         let mistaken = peers.iter().any(|(peer, _)| !told(peer));
@@ -297,7 +302,9 @@ impl Node {
             };
             let [Some(one), Some(other)] = relink.lives.map(alive) else { continue };
             let shared = self.groups.get(&relink.group).and_then(|group| group.shared.as_ref());
-            let Some(Ok((ones, others))) = shared.map(|shared| shared.sockets.between(one.1, other.1)) else { continue };
+            let Some(Ok((ones, others))) = shared.map(|shared| shared.sockets.between(one.1, other.1)) else {
+                continue;
+            };
             (self.log)(&format!("the link between workers {} and {} broke and is made anew", one.1, other.1));
             self.rejoin(one.0, other.1, other.2, ones);
             self.rejoin(other.0, one.1, one.2, others);

@@ -42,21 +42,36 @@ impl Watched {
             let status = child.wait()?;
             return Err(io::Error::other(format!("it ended at once ({status})")));
         };
-        Ok(Watched::watch(slot, Process { pid: child.id(), start }, Some(child), events))
+        let process = Process { pid: child.id(), start };
+        Watched::watch(slot, process, Some(child), events).inspect_err(|_| {
+            // Nobody would hear of its end.
+            if let Some(pid) = pid(process) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        })
     }
 
     /// Watches a process of an earlier supervisor.
-    pub(super) fn adopt(slot: u16, process: Process, events: &UnboundedSender<Event>) -> Watched {
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub(super) fn adopt(slot: u16, process: Process, events: &UnboundedSender<Event>) -> io::Result<Watched> {
         Watched::watch(slot, process, None, events)
     }
 
-    fn watch(slot: u16, process: Process, child: Option<Child>, events: &UnboundedSender<Event>) -> Watched {
+    fn watch(
+        slot: u16,
+        process: Process,
+        child: Option<Child>,
+        events: &UnboundedSender<Event>,
+    ) -> io::Result<Watched> {
         let pidfd = pid(process).and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
         // The descriptor is of whoever has the id now: it is ours only if that began when ours did.
         let pidfd = pidfd.filter(|_| child.is_some() || start_of(process.pid) == Some(process.start)).map(Arc::new);
         let (waits, events) = (pidfd.clone(), events.clone());
         // A thread for each, which sleeps until the end.
-        std::thread::spawn(move || {
+        let watcher = std::thread::Builder::new().name(format!("slot-{slot}"));
+        let started = watcher.spawn(move || {
             end_of(process, waits);
             // A child that has ended is only waited for by this.
             let status = child.and_then(|mut child| child.wait().ok());
@@ -67,7 +82,7 @@ impl Watched {
             };
             let _ = events.send(Event::Exited { slot, process, how });
         });
-        Watched { process, pidfd }
+        started.map(|_| Watched { process, pidfd })
     }
 
     /// Sends a signal, unless it has ended.
