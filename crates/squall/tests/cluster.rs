@@ -132,9 +132,13 @@ fn live(process: &Value) -> Option<Pid> {
 }
 
 fn dev(folder: &Path, options: &str) -> Child {
+    daemon(folder, &format!("dev --conf-dir none {options}"), "submit with")
+}
+
+/// Starts a daemon, and waits until it says that it is ready.
+fn daemon(folder: &Path, line: &str, ready: &str) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_squall"))
-        .args(["dev", "--conf-dir", "none"])
-        .args(options.split_whitespace())
+        .args(line.split_whitespace())
         .current_dir(folder)
         .env("SQUALL_STATE", folder.join("state"))
         .env_remove("SQUALL_IO")
@@ -143,13 +147,12 @@ fn dev(folder: &Path, options: &str) -> Child {
         .spawn()
         .expect("it starts");
     let mut said = BufReader::new(child.stderr.take().expect("it is piped"));
-    let mut line = String::new();
-    while !line.contains("submit with") {
-        line.clear();
-        assert_ne!(said.read_line(&mut line).expect("it is open"), 0, "squall dev ended at its start");
+    let mut heard = String::new();
+    while !heard.lines().any(|line| line.contains(ready)) {
+        assert_ne!(said.read_line(&mut heard).expect("it is open"), 0, "squall {line} ended at its start: {heard}");
     }
     // Its pipe must not fill up; what it says is shown where a test fails.
-    std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(|line| eprintln!("dev: {line}")));
+    std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(|line| eprintln!("daemon: {line}")));
     child
 }
 
@@ -490,4 +493,117 @@ fn the_http_interface_is_for_who_has_the_token_and_names_are_checked() {
         assert_eq!(got, status, "{method} {path}: {body}");
         assert!(body.contains("\"error\""), "{method} {path}: {body}");
     }
+}
+
+/// A nimbus and a supervisor, each a process of its own.
+struct Daemons {
+    folder: TempDir,
+    nimbus: Child,
+    supervisor: Child,
+}
+
+impl Daemons {
+    fn start() -> Daemons {
+        let folder = tempfile::tempdir().expect("a folder");
+        let nimbus = daemon(folder.path(), NIMBUS, "supervisors at");
+        let supervisor = daemon(folder.path(), SUPERVISOR, "state in");
+        Daemons { folder, nimbus, supervisor }
+    }
+
+    fn squall(&self, line: &str) -> Ended {
+        squall(self.folder.path(), line)
+    }
+
+    /// Waits until a description can be had and is as it should be.
+    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let since = Instant::now();
+        loop {
+            let ended = self.squall(&format!("describe {name} -o json"));
+            let value: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+            if ended.code == Some(0) && is(&value) {
+                return value;
+            }
+            assert!(since.elapsed() < PATIENCE, "it never came to this: {what}; it is {value:#} {}", ended.stderr);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Daemons {
+    fn drop(&mut self) {
+        for daemon in [&mut self.supervisor, &mut self.nimbus] {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        for worker in noted_workers(&self.folder.path().join("state")) {
+            let _ = kill_process(worker, Signal::KILL);
+        }
+    }
+}
+
+const NIMBUS: &str = "nimbus --conf-dir none --bind 127.0.0.1:0 --sessions 127.0.0.1:0";
+const SUPERVISOR: &str = "supervisor --conf-dir none --id one";
+
+#[test]
+fn supervisor_and_nimbus_die_and_come_back_and_the_topology_goes_on_all_the_while() {
+    let mut daemons = Daemons::start();
+    let since = Instant::now();
+    let submit = format!("submit {} -- --workers 2", adder().display());
+    // The supervisor may not be registered yet.
+    while daemons.squall(&submit).code != Some(0) {
+        assert!(since.elapsed() < PATIENCE, "it is never accepted");
+    }
+    let runs = |value: &Value| all_run(value) && executed(value, "sum") > 0;
+    let before = daemons.until("adder", "it adds", runs);
+    assert_eq!(before["worker_list"][0]["node"], "one");
+
+    daemons.supervisor.kill().expect("it runs");
+    daemons.supervisor.wait().expect("it ends");
+    daemons.supervisor = daemon(daemons.folder.path(), SUPERVISOR, "state in");
+    let more = |than: &Value| {
+        let than = executed(than, "sum");
+        move |value: &Value| all_run(value) && executed(value, "sum") > than
+    };
+    let taken = daemons.until("adder", "it goes on under the next supervisor", more(&before));
+    assert_eq!(pids(&taken), pids(&before), "the same processes");
+
+    daemons.nimbus.kill().expect("it runs");
+    daemons.nimbus.wait().expect("it ends");
+    assert_eq!(daemons.squall("list").code, Some(3), "nobody answers");
+    // A worker dies while there is no nimbus: the supervisor alone starts it again.
+    let victim = pids(&taken)[0];
+    kill_process(Pid::from_raw(victim).expect("a pid"), Signal::KILL).expect("it runs");
+    let state = daemons.folder.path().join("state");
+    let since = Instant::now();
+    loop {
+        let there: Vec<i32> = noted_workers(&state).iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+        if there.len() == 2 && !there.contains(&victim) {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE, "it is not started again: {there:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemons.nimbus = daemon(daemons.folder.path(), NIMBUS, "supervisors at");
+    let found = daemons.until("adder", "the next nimbus knows it", more(&taken));
+    assert_eq!(pids(&found)[1], pids(&before)[1], "its peer has lived all the while");
+    assert_eq!(found["worker_list"][0]["generation"], before["worker_list"][0]["generation"], "nothing was moved");
+    let killed = daemons.squall("kill adder -w 30");
+    assert_eq!(killed.code, Some(0), "{}{}", killed.stdout, killed.stderr);
+}
+
+#[test]
+fn without_a_supervisor_or_with_a_wrong_token_nothing_is_accepted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut nimbus = daemon(folder.path(), NIMBUS, "supervisors at");
+    let ended = squall(folder.path(), &format!("submit {}", adder().display()));
+    let list = squall(folder.path(), "list").stdout;
+    fs::write(folder.path().join("wrong"), "0".repeat(32)).expect("it is written");
+    let stranger = squall(folder.path(), "list --token-file wrong");
+    let _ = nimbus.kill();
+    let _ = nimbus.wait();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no supervisor is there"), "{}", ended.stderr);
+    assert_eq!(list, "no topology runs\n");
+    assert_eq!(stranger.code, Some(1), "{}", stranger.stderr);
+    assert!(stranger.stderr.contains("token"), "{}", stranger.stderr);
 }

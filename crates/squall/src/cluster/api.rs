@@ -67,6 +67,8 @@ type Answer = Result<Reply, Problem>;
 enum Reply {
     Json(Value),
     Text(String),
+    /// Of a blob, with its size.
+    Bytes(Vec<u8>, u64),
 }
 
 impl Problem {
@@ -127,17 +129,22 @@ pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>) {
 }
 
 async fn respond(api: &Api, request: HttpRequest<Incoming>) -> Response<Full<Bytes>> {
+    let mut response = Response::builder();
     let (status, kind, body) = match answer(api, request).await {
-        Ok(Reply::Json(value)) => (StatusCode::OK, "application/json", format!("{value}\n")),
-        Ok(Reply::Text(text)) => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
-        Err(Problem(status, why)) => (status, "application/json", format!("{}\n", json!({ "error": why }))),
+        Ok(Reply::Json(value)) => (StatusCode::OK, "application/json", format!("{value}\n").into()),
+        Ok(Reply::Text(text)) => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", Bytes::from(text)),
+        Ok(Reply::Bytes(bytes, size)) => {
+            response = response.header("x-blob-size", size);
+            (StatusCode::OK, "application/octet-stream", bytes.into())
+        }
+        Err(Problem(status, why)) => (status, "application/json", format!("{}\n", json!({ "error": why })).into()),
     };
-    let response = Response::builder().status(status).header(CONTENT_TYPE, kind);
-    response.body(Full::new(Bytes::from(body))).expect("status and header are plain")
+    let response = response.status(status).header(CONTENT_TYPE, kind).body(Full::new(body));
+    response.expect("status and header are plain")
 }
 
 /// Whether two texts are equal, in a time that does not tell where they differ.
-fn equal(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
@@ -204,6 +211,14 @@ async fn answer(api: &Api, request: HttpRequest<Incoming>) -> Answer {
                     Begin::Send { upload, chunk } => json!({ "known": false, "upload": upload.0, "chunk": chunk }),
                 })
             })
+        }
+        ("GET", ["api", "v2", "blobs", hash]) => {
+            let hash: Hash = hash.parse()?;
+            let offset = number(&query, "offset")?.unwrap_or(0);
+            let length = number(&query, "length")?.unwrap_or(1 << 20) as usize;
+            blocking(api, move |blobs| blobs.read(hash, offset, length))
+                .await
+                .map(|(bytes, size)| Reply::Bytes(bytes, size))
         }
         ("PUT", ["api", "v2", "uploads", upload]) => {
             let upload = upload_id(upload)?;

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
+use squall_blobs::{Begin, BlobError, BlobStore, Hash};
+
+use super::remote::Remote;
 
 /// In a state folder: where the interface is.
 pub(super) const ADDRESS_FILE: &str = "nimbus.json";
@@ -15,6 +18,8 @@ pub(super) const TOKEN_FILE: &str = "token";
 
 /// How long a request may take; a chunk of an artifact has to fit.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of a part of a blob: what a store takes at once.
+const DOWNLOAD: u64 = 1 << 20;
 /// Bytes of an answer, at most.
 const ANSWER_MAX: u64 = 64 << 20;
 
@@ -84,7 +89,7 @@ impl Client {
         let folder = flags.state.folder().map_err(ClientError::Refused)?;
         let address = match &flags.nimbus {
             Some(address) => address.clone(),
-            None => address_in(&folder)?,
+            None => known(&folder, "address")?,
         };
         let path = flags.token_file.clone().unwrap_or_else(|| folder.join(TOKEN_FILE));
         let token = std::fs::read_to_string(&path)
@@ -142,7 +147,11 @@ impl Client {
     }
 }
 
-fn address_in(folder: &Path) -> Result<String, ClientError> {
+/// An address that the nimbus of a state folder has announced.
+///
+/// # Errors
+/// None has.
+pub(super) fn known(folder: &Path, key: &str) -> Result<String, ClientError> {
     let path = folder.join(ADDRESS_FILE);
     let text = std::fs::read_to_string(&path).map_err(|_| {
         let shown = folder.display();
@@ -151,8 +160,46 @@ fn address_in(folder: &Path) -> Result<String, ClientError> {
         ))
     })?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
-    let address = value.as_ref().and_then(|value| value["address"].as_str());
-    address.map(str::to_owned).ok_or_else(|| ClientError::Refused(format!("{} names no address", path.display())))
+    let address = value.as_ref().and_then(|value| value[key].as_str());
+    let none = || ClientError::Refused(format!("{} names no such address: is it of `squall dev`?", path.display()));
+    address.map(str::to_owned).ok_or_else(none)
+}
+
+/// Has a blob of nimbus in a store.
+///
+/// # Errors
+/// Nimbus or the disk say no.
+pub(super) fn download(nimbus: &Remote, store: &BlobStore, hash: &str) -> Result<(), String> {
+    let name: Hash = hash.parse().map_err(|error: BlobError| error.to_string())?;
+    if store.has(name) {
+        return Ok(());
+    }
+    let (api, token) = nimbus.api().ok_or("there was no session with nimbus yet")?;
+    let config = ureq::Agent::config_builder().http_status_as_error(true).timeout_global(Some(PATIENCE)).build();
+    let agent = ureq::Agent::from(config);
+    let part = |offset: u64| -> Result<(Vec<u8>, u64), String> {
+        let url = format!("http://{api}/api/v2/blobs/{hash}?offset={offset}&length={DOWNLOAD}");
+        let request = agent.get(url).header("Authorization", format!("Bearer {token}"));
+        let mut answer = request.call().map_err(|error| error.to_string())?;
+        let size = answer.headers().get("x-blob-size").and_then(|size| size.to_str().ok()?.parse().ok());
+        let size = size.ok_or("the answer does not say how large the blob is")?;
+        let bytes = answer.body_mut().with_config().limit(2 * DOWNLOAD).read_to_vec();
+        Ok((bytes.map_err(|error| error.to_string())?, size))
+    };
+    let wrong = |error: BlobError| error.to_string();
+    let (mut bytes, size) = part(0)?;
+    let Begin::Send { upload, .. } = store.begin(name, size).map_err(wrong)? else { return Ok(()) };
+    let mut has = 0;
+    while has < size {
+        if has > 0 {
+            bytes = part(has)?.0;
+        }
+        if bytes.is_empty() {
+            return Err("nimbus has less of the blob than it says".into());
+        }
+        has = store.chunk(upload, has, std::mem::take(&mut bytes)).map_err(wrong)?;
+    }
+    store.finish(upload).map(drop).map_err(wrong)
 }
 
 /// 128 random bits.

@@ -11,6 +11,8 @@ use squall_control::{Report, WorkerState};
 use squall_engine::ComponentStats;
 use squall_metrics::Histogram;
 
+use super::remote::Remote;
+
 /// Where daemons say what they do.
 pub(crate) type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -118,12 +120,24 @@ impl TopologyStats {
 
 /// Where a node has its blobs from, and where it keeps those that it runs.
 pub(crate) struct BlobSource {
-    pub store: Arc<BlobStore>,
+    store: Arc<BlobStore>,
     /// Folder of artifacts by hash, executable.
-    pub artifacts: PathBuf,
+    artifacts: PathBuf,
+    /// Who has what the store has not.
+    nimbus: Option<Remote>,
 }
 
 impl BlobSource {
+    /// All there are lie in this store.
+    pub(crate) fn local(store: Arc<BlobStore>, artifacts: PathBuf) -> BlobSource {
+        BlobSource { store, artifacts, nimbus: None }
+    }
+
+    /// A nimbus in another process has them.
+    pub(crate) fn remote(store: Arc<BlobStore>, artifacts: PathBuf, nimbus: Remote) -> BlobSource {
+        BlobSource { store, artifacts, nimbus: Some(nimbus) }
+    }
+
     /// Where an artifact is once it was fetched.
     pub(crate) fn path(&self, hash: &str) -> PathBuf {
         self.artifacts.join(hash)
@@ -132,8 +146,14 @@ impl BlobSource {
     /// Has an artifact in its place.
     pub(crate) fn fetch(&self, hash: &str) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let (store, path, hash) = (self.store.clone(), self.path(hash), hash.to_owned());
+        let nimbus = self.nimbus.clone();
         async move {
-            let placed = tokio::task::spawn_blocking(move || place(&store, &hash, &path));
+            let placed = tokio::task::spawn_blocking(move || {
+                if let Some(nimbus) = nimbus {
+                    super::client::download(&nimbus, &store, &hash)?;
+                }
+                place(&store, &hash, &path)
+            });
             placed.await.unwrap_or_else(|error| Err(error.to_string()))
         }
     }

@@ -1,8 +1,8 @@
 //! Topologies in a cluster: workers that a supervisor leads, and the daemons and commands around them.
 //!
 //! `talk` is what supervisor and worker say, `seat` the worker's side; every program has them. With feature `cluster` come the drivers of
-//! [`squall_control`]'s values (`node` for a supervisor, `nimbus`), the HTTP interface (`api`), the daemon of one machine (`dev`), and the
-//! commands that speak to it (`client`, `verbs`).
+//! [`squall_control`]'s values (`node` for a supervisor, `nimbus`), what they are for each other where they are not one process (`remote`), the
+//! HTTP interface (`api`), the daemons (`daemons`), and the commands that speak to them (`client`, `verbs`).
 //!
 //! Each daemon is one task on one thread of tokio; none of them ever touches a tuple.
 
@@ -16,11 +16,13 @@ mod client;
 #[cfg(feature = "cluster")]
 mod common;
 #[cfg(feature = "cluster")]
-mod dev;
+mod daemons;
 #[cfg(feature = "cluster")]
 mod nimbus;
 #[cfg(feature = "cluster")]
 mod node;
+#[cfg(feature = "cluster")]
+mod remote;
 #[cfg(feature = "cluster")]
 mod submit;
 #[cfg(feature = "cluster")]
@@ -29,6 +31,6 @@ mod verbs;
 #[cfg(feature = "cluster")]
 pub(crate) use common::{Arguments, BlobSource, Kind, Log, NimbusLink, NodeStats, TopologyStats, WorkerRow};
 #[cfg(feature = "cluster")]
-pub(crate) use dev::{DevCommand, dev};
+pub(crate) use daemons::{DevCommand, NimbusCommand, SupervisorCommand, dev, nimbus as run_nimbus, supervisor};
 #[cfg(feature = "cluster")]
 pub(crate) use verbs::{ClusterCommand, VERBS, cluster, exit_codes};

@@ -53,6 +53,12 @@ enum Command {
     /// Run a cluster on this machine: nimbus and a supervisor in one process
     #[cfg(feature = "cluster")]
     Dev(crate::cluster::DevCommand),
+    /// Run a nimbus, for supervisors in other processes of this machine
+    #[cfg(feature = "cluster")]
+    Nimbus(crate::cluster::NimbusCommand),
+    /// Run a supervisor, which runs workers for a nimbus
+    #[cfg(feature = "cluster")]
+    Supervisor(crate::cluster::SupervisorCommand),
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     Cluster(crate::cluster::ClusterCommand),
@@ -104,6 +110,10 @@ pub fn main() -> ExitCode {
         Command::Config(command) => config::config(&command),
         #[cfg(feature = "cluster")]
         Command::Dev(command) => crate::cluster::dev(&command),
+        #[cfg(feature = "cluster")]
+        Command::Nimbus(command) => crate::cluster::run_nimbus(&command),
+        #[cfg(feature = "cluster")]
+        Command::Supervisor(command) => crate::cluster::supervisor(&command),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => crate::cluster::cluster(&command),
         Command::Doctor(_) => show(&doctor::render(&doctor::Machine::examine())),

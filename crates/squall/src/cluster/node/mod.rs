@@ -246,6 +246,9 @@ impl Node {
                 Ok(session) => {
                     self.session = Some(session);
                     self.supervisor.connected(now);
+                    // It may be another nimbus than the last time, which has heard nothing yet.
+                    self.tell_stats();
+                    self.nimbus.report(self.supervisor.report());
                 }
                 Err(error) => {
                     (self.log)(&format!("no session with the coordinator: {error}; trying again"));
@@ -498,7 +501,7 @@ impl Node {
     fn stats(&self) -> NodeStats {
         let report = self.supervisor.report();
         let mut stats = NodeStats { node: report.node, topologies: BTreeMap::new() };
-        for (_, group) in &self.groups {
+        for group in self.groups.values() {
             let of = stats.topologies.entry(group.topology.clone()).or_default();
             (of.components, of.pending) = (group.counts(), group.pending());
         }
