@@ -296,6 +296,23 @@ fn a_worker_that_died_while_nobody_led_it_is_started_by_the_next_supervisor() {
 }
 
 #[test]
+fn a_worker_whose_peer_died_while_nobody_led_them_waits_for_its_next_life() {
+    let mut cluster = Cluster::start();
+    cluster.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = cluster.until("adder", "it adds", |value| executed(value, "sum") > 0 && all_run(value));
+    cluster.dev.kill().expect("it runs");
+    cluster.dev.wait().expect("it ends");
+    kill_process(Pid::from_raw(pids(&before)[0]).expect("a pid"), Signal::KILL).expect("it runs");
+    // Longer than the word of a parent is waited for in a run, which would end the peer.
+    std::thread::sleep(Duration::from_millis(2500));
+    cluster.dev = dev(cluster.folder.path(), "");
+    let after = cluster.until("adder", "both run", |value| all_run(value) && pids(value)[0] != pids(&before)[0]);
+    assert_eq!(pids(&after)[1], pids(&before)[1], "its peer has waited");
+    let counted = executed(&after, "sum");
+    cluster.until("adder", "it adds again", |value| executed(value, "sum") > counted + 1000);
+}
+
+#[test]
 fn spouts_rest_while_a_topology_is_inactive() {
     let cluster = Cluster::start();
     cluster.done(&format!("submit {} --inactive --name quiet -- --workers 2", adder().display()));

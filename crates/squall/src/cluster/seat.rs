@@ -31,6 +31,8 @@ const STATS_EVERY_NS: u64 = 500_000_000;
 const BEAT_EVERY_NS: u64 = 100_000_000;
 /// Between two attempts to find a supervisor.
 const RETRY_NS: u64 = 50_000_000;
+/// How long a link that has ended waits for a supervisor to say why: one that was restarted needs a while.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the event thread waits in the engine.
 const EVENT_WAIT: Duration = Duration::from_millis(100);
 
@@ -160,6 +162,8 @@ struct Seat {
     tell: Sender<News>,
     bell: Arc<OwnedFd>,
     finished: bool,
+    /// By worker: links to it that ended while there was no supervisor, with the `joins` that they had.
+    unsaid: BTreeMap<u32, u32>,
     /// Sockets of a rejoin of which more are to come.
     joining: Vec<SocketEnd>,
 }
@@ -199,7 +203,7 @@ impl Seat {
             };
             line.take_sockets(pairs, &mut ends).map_err(End::Failed)?;
         }
-        let role = Role { worker, epochs: epochs.clone(), heals: true, board: board.try_clone()? };
+        let role = Role { worker, epochs: epochs.clone(), heals: true, patience: PATIENCE, board: board.try_clone()? };
         let engine = program.start(role, ends).map_err(End::Failed)?;
         engine.beat();
         line.say(&FromSeat::Prepared)?;
@@ -221,6 +225,7 @@ impl Seat {
             tell,
             bell,
             finished: false,
+            unsaid: BTreeMap::new(),
             joining: Vec::new(),
         })
     }
@@ -247,6 +252,7 @@ impl Seat {
                     }
                 }
             } else {
+                self.hear_alone()?;
                 line = self.come_back();
                 let alone_ns = now_ns - alone_since_ns.unwrap_or(now_ns);
                 if line.is_some() {
@@ -254,22 +260,21 @@ impl Seat {
                 } else if self.place.orphan_ms.is_some_and(|limit| alone_ns / 1_000_000 >= limit) {
                     return Err(format!("there was no supervisor for {} s", alone_ns / 1_000_000_000));
                 }
-                // What happened meanwhile is told by `Back` or does not matter any more, but for a failure.
-                while let Ok(news) = self.news.try_recv() {
-                    match news {
-                        News::Failed(cause) => return Err(cause),
-                        News::Finished => {
-                            self.finished = true;
-                            if let Some(line) = &mut line {
-                                let _ = line.say(&FromSeat::Finished);
-                            }
-                        }
-                        News::LinkLost { .. } => {}
-                    }
-                }
             }
             self.wait(line.as_ref(), stats_due_ns)?;
         }
+    }
+
+    /// Takes news that nobody can be told now; `come_back` tells it.
+    fn hear_alone(&mut self) -> Result<(), String> {
+        while let Ok(news) = self.news.try_recv() {
+            match news {
+                News::Failed(cause) => return Err(cause),
+                News::Finished => self.finished = true,
+                News::LinkLost { worker, joins } => drop(self.unsaid.insert(worker, joins)),
+            }
+        }
+        Ok(())
     }
 
     /// Obeys what came and tells what happened.
@@ -369,6 +374,10 @@ impl Seat {
         };
         let board = self.board.try_clone().ok()?;
         line.say_with(&FromSeat::Back(Box::new(back)), vec![board]).ok()?;
+        for (worker, joins) in &self.unsaid {
+            line.say(&FromSeat::LinkLost { worker: *worker, joins: *joins }).ok()?;
+        }
+        self.unsaid.clear();
         Some(line)
     }
 

@@ -118,6 +118,8 @@ pub(crate) struct Role {
     pub epochs: Vec<u32>,
     /// Whether workers that die are replaced.
     pub heals: bool,
+    /// How long a link that has ended waits for the word of who watches the workers.
+    pub patience: Duration,
     /// Memory for counts and pulses, owned by the parent.
     pub board: OwnedFd,
 }
