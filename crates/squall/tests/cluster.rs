@@ -313,6 +313,22 @@ fn a_worker_whose_peer_died_while_nobody_led_them_waits_for_its_next_life() {
 }
 
 #[test]
+fn a_worker_that_hangs_and_does_not_come_back_to_the_next_supervisor_is_replaced() {
+    let mut cluster = Cluster::start();
+    cluster.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = cluster.until("adder", "it adds", |value| executed(value, "sum") > 0 && all_run(value));
+    cluster.dev.kill().expect("it runs");
+    cluster.dev.wait().expect("it ends");
+    kill_process(Pid::from_raw(pids(&before)[0]).expect("a pid"), Signal::STOP).expect("it runs");
+    cluster.dev = dev(cluster.folder.path(), "");
+    let replaced = |value: &Value| all_run(value) && pids(value)[0] != pids(&before)[0];
+    let after = cluster.until("adder", "another process is worker 0", replaced);
+    assert_eq!(pids(&after)[1], pids(&before)[1], "its peer lives on");
+    let counted = executed(&after, "sum");
+    cluster.until("adder", "it adds again", |value| executed(value, "sum") > counted + 1000);
+}
+
+#[test]
 fn spouts_rest_while_a_topology_is_inactive() {
     let cluster = Cluster::start();
     cluster.done(&format!("submit {} --inactive --name quiet -- --workers 2", adder().display()));

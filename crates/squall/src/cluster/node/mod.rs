@@ -35,6 +35,7 @@ use tokio::sync::oneshot;
 
 use super::talk::{FromSeat, PLACE_VARIABLE, Place, SpoutsDo, ToSeat};
 use super::{Arguments, BlobSource, Kind, NimbusLink, NodeStats};
+use crate::run::engine::Outline;
 use crate::run::stats::WorkerStats;
 use crate::run::system;
 use group::{Group, Share};
@@ -132,6 +133,8 @@ pub(crate) struct Node {
     lines: BTreeMap<u64, (Line, Option<u16>)>,
     next_line: u64,
     relinks: Vec<peers::Relink>,
+    /// Workers that have loaded their program and are not admitted yet.
+    loaded: Vec<(u16, Epoch, Box<Outline>)>,
     /// The last thing that went wrong with each slot's worker, for people.
     troubles: BTreeMap<u16, String>,
     began: Instant,
@@ -183,6 +186,7 @@ impl Node {
             lines: BTreeMap::new(),
             next_line: 0,
             relinks: Vec::new(),
+            loaded: Vec::new(),
             troubles: BTreeMap::new(),
             began: now,
             looked: now,
@@ -466,6 +470,7 @@ impl Node {
         }
         self.look_at_groups(system::now_ns());
         self.relink_due();
+        self.look_for_absent();
         self.look_for_drained();
     }
 

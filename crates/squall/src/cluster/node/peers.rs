@@ -15,10 +15,14 @@ use crate::run::watchdog::Finding;
 
 /// A broken link is usually the first news of a death: so long is waited for the second.
 const LINK_NEWS: Duration = Duration::from_millis(50);
+/// How long a worker of an earlier supervisor may take to find this one; it looks every 50 ms.
+const BACK_WAIT: Duration = Duration::from_secs(5);
 
 /// A link that broke between two workers.
 pub(super) struct Relink {
     group: u64,
+    /// Who told it: its slot, the peer, and how often the link had been made.
+    told: (u16, u32, u32),
     /// Both with their lives then.
     lives: [(u32, Epoch); 2],
     at: Instant,
@@ -89,7 +93,10 @@ impl Node {
                 }
             }
             FromSeat::Back(back) => self.back(slot, *back, fd),
-            FromSeat::Loaded(outline) => self.loaded(slot, &outline),
+            FromSeat::Loaded(outline) => {
+                self.loaded.push((slot, epoch, outline));
+                self.admit_loaded();
+            }
             FromSeat::Prepared => {
                 worker.up = true;
                 self.troubles.remove(&slot);
@@ -118,7 +125,34 @@ impl Node {
         Some(slot)
     }
 
-    fn loaded(&mut self, slot: u16, outline: &Outline) {
+    /// Admits workers that have loaded their programs. Those whose topology has workers of an earlier supervisor that are not back yet wait for
+    /// them: they bring the board that all share.
+    fn admit_loaded(&mut self) {
+        for (slot, epoch, outline) in std::mem::take(&mut self.loaded) {
+            let Some(worker) = self.workers.get(&slot).filter(|w| w.epoch == epoch) else { continue };
+            if self.workers.values().any(|w| w.group.is_none() && w.topology == worker.topology) {
+                self.loaded.push((slot, epoch, outline));
+            } else {
+                self.agree(slot, &outline);
+            }
+        }
+    }
+
+    /// Gives up workers that were taken over and are not back in time: they hang, and nobody could lead them.
+    pub(super) fn look_for_absent(&mut self) {
+        if self.began.elapsed() < BACK_WAIT {
+            return;
+        }
+        for (slot, worker) in self.workers.iter_mut().filter(|(_, w)| w.group.is_none() && !w.drained) {
+            let process = worker.watched.process.pid;
+            (self.log)(&format!("process {process} in slot {slot} did not come back to its supervisor, and is killed"));
+            worker.watched.signal(Signal::KILL);
+            // Once.
+            worker.drained = true;
+        }
+    }
+
+    fn agree(&mut self, slot: u16, outline: &Outline) {
         let worker = &self.workers[&slot];
         let Some(group) = worker.group.and_then(|group| self.groups.get_mut(&group)) else { return };
         match group.agree(outline) {
@@ -233,6 +267,7 @@ impl Node {
         (worker.epochs, worker.joins) = (back.epochs, back.joins);
         (self.log)(&format!("{}: worker {} in slot {slot} is back", back.topology, back.worker));
         self.tell_spouts(slot);
+        self.admit_loaded();
     }
 
     /// Tells a worker what its spouts do, once it can hear it.
@@ -260,6 +295,7 @@ impl Node {
             self.supervisor.exited(slot, process, now);
         }
         self.tidy_groups();
+        self.admit_loaded();
     }
 
     fn lost(&mut self, group: u64, me: u32) {
@@ -288,7 +324,7 @@ impl Node {
         let mut lives = [(worker.worker, worker.epoch), (peer, other.epoch)];
         lives.sort_by_key(|(worker, _)| *worker);
         if !self.relinks.iter().any(|relink| relink.group == group && relink.lives == lives) {
-            self.relinks.push(Relink { group, lives, at: Instant::now() + LINK_NEWS });
+            self.relinks.push(Relink { group, told: (slot, peer, joins), lives, at: Instant::now() + LINK_NEWS });
         }
     }
 
@@ -301,6 +337,11 @@ impl Node {
                 (self.workers[&slot].epoch == epoch && self.workers[&slot].up).then_some((slot, worker, epoch))
             };
             let [Some(one), Some(other)] = relink.lives.map(alive) else { continue };
+            // It was made anew meanwhile, with one end in another life.
+            let (slot, peer, joins) = relink.told;
+            if self.workers.get(&slot).is_none_or(|w| w.joins.get(&peer).copied().unwrap_or(0) != joins) {
+                continue;
+            }
             let shared = self.groups.get(&relink.group).and_then(|group| group.shared.as_ref());
             let Some(Ok((ones, others))) = shared.map(|shared| shared.sockets.between(one.1, other.1)) else {
                 continue;
