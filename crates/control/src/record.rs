@@ -141,10 +141,26 @@ pub enum Status {
     },
 }
 
+/// What the spouts of a topology are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spouts {
+    /// They are called.
+    Run,
+    /// They are not called until they are to run again.
+    Pause,
+    /// They end, and everything behind them ends as with its input. For good.
+    End,
+}
+
 impl Status {
-    /// Its spouts are called.
-    pub fn spouts_run(&self) -> bool {
-        *self == Status::Active
+    /// What its spouts are to do. A rebalance pauses them: nothing ends by it, so nothing may be told that it has.
+    pub fn spouts(&self) -> Spouts {
+        match self {
+            Status::Active => Spouts::Run,
+            Status::Inactive | Status::Rebalancing { .. } => Spouts::Pause,
+            Status::Killed { .. } => Spouts::End,
+        }
     }
 
     /// It waits for pending work: how long at most.

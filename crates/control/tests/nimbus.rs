@@ -110,7 +110,7 @@ impl Rig {
                 self.nimbuses[at].0.event(Event::Done { ticket, result }, now);
             }
             NimbusOutput::Answer { client, result } => drop(self.answers.insert(client.0, result)),
-            NimbusOutput::Note(_) => {}
+            NimbusOutput::Note(_) | NimbusOutput::Removed { .. } => {}
         }
     }
 

@@ -35,6 +35,8 @@ pub mod zookeeper;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use client::{Blocking, Gone};
 pub use embedded::Embedded;
 pub use path::check_path;
@@ -53,7 +55,7 @@ pub const MAX_CALLS: usize = 1024;
 pub type Version = u32;
 
 /// What is known of a node besides its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
     /// Version of its data.
     pub version: Version,
@@ -66,7 +68,7 @@ pub struct Stat {
 }
 
 /// One operation of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// Creates a node, whose parent exists and is not ephemeral.
     Create {
@@ -137,7 +139,7 @@ impl Op {
 }
 
 /// What a session asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     /// All of these or none, in order. Answered by [`Reply::Committed`].
     Commit(Vec<Op>),
@@ -150,7 +152,7 @@ pub enum Call {
 }
 
 /// A node as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// What is in it.
     pub data: Vec<u8>,
@@ -159,7 +161,7 @@ pub struct Node {
 }
 
 /// Answer to a [`Call`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// The commit happened. The version of each node that was created, set or checked; that of a deleted one is 0.
     Committed(Vec<Version>),
@@ -173,7 +175,7 @@ pub enum Reply {
 }
 
 /// What a session hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A call is answered.
     Done {
@@ -198,7 +200,7 @@ pub enum Event {
 }
 
 /// Why a call failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// The node does not exist, or the parent of one to be created.
     #[error("there is no node {path}")]

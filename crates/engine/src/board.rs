@@ -11,6 +11,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
 use squall_ring::Words;
 use squall_topology::{ComponentKind, Plan};
 use squall_tuple::ids::{ComponentIx, ReactorIx, WorkerIx};
@@ -29,7 +30,7 @@ const BEAT: usize = 0;
 const BUSY: usize = 1;
 
 /// Where everything lies, by the plan; equal in all processes of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoardLayout {
     workers: usize,
     /// By reactor: its worker, and whether it is a side reactor.

@@ -24,6 +24,8 @@ use crate::wires::Wires;
 pub(crate) enum Command {
     /// Spouts may run.
     Begin,
+    /// Spouts are not called until `Begin`.
+    PauseSpouts,
     /// Spouts end; the rest drains.
     StopSpouts,
     /// A worker is gone.
@@ -61,8 +63,6 @@ pub(crate) struct ReactorSnapshot {
 
 /// Longest sleep: a bound on the harm of a lost wake-up, far above anything that matters for idle cost.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
-/// How long the loss of a link waits for the news of what caused it.
-const PEER_NEWS_WAIT: Duration = Duration::from_secs(1);
 /// A turn of this length is too long: calls on batches end after 1 ms, as those of spouts do.
 const LONG_TURN_NS: u64 = 8_000_000;
 
@@ -81,6 +81,8 @@ pub(crate) struct Reactor {
     pub(crate) beats: u64,
     /// Workers to which a link has ended and of which nobody has said that they are gone: since when, and the error.
     pub(crate) suspects: Vec<(Instant, LinkError)>,
+    /// How long they wait for the news of what caused it.
+    pub(crate) patience: Duration,
     /// By worker: how often the links to it were made anew.
     pub(crate) joins: Vec<u32>,
 }
@@ -216,7 +218,7 @@ impl Reactor {
             return self.suspect(error, now_ns).map(|()| true);
         }
         if !self.suspects.is_empty() {
-            let overdue = |(since, _): &(Instant, LinkError)| since.elapsed() >= PEER_NEWS_WAIT;
+            let overdue = |(since, _): &(Instant, LinkError)| since.elapsed() >= self.patience;
             if let Some(at) = self.suspects.iter().position(overdue) {
                 return Err(self.suspects.swap_remove(at).1.into());
             }
@@ -260,6 +262,7 @@ impl Reactor {
         {
             match command {
                 Command::Begin => self.core.set_gate(SpoutGate::Open),
+                Command::PauseSpouts => self.core.set_gate(SpoutGate::Paused),
                 Command::StopSpouts => self.core.set_gate(SpoutGate::Stopped),
                 // The asker may have stopped waiting.
                 Command::Snapshot(to) => drop(to.try_send(self.snapshot())),
@@ -311,7 +314,12 @@ impl Reactor {
                 Some(Command::Exit) => return,
                 Some(Command::Snapshot(to)) => drop(to.try_send(self.snapshot())),
                 Some(
-                    Command::Begin | Command::StopSpouts | Command::Lose(_) | Command::Leave(_) | Command::Rejoin(_),
+                    Command::Begin
+                    | Command::PauseSpouts
+                    | Command::StopSpouts
+                    | Command::Lose(_)
+                    | Command::Leave(_)
+                    | Command::Rejoin(_),
                 ) => {}
                 None => std::thread::sleep(Duration::from_millis(5)),
             }

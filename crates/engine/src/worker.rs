@@ -73,12 +73,23 @@ pub struct Membership {
     pub board: Board,
     /// Whether somebody replaces workers that die: then the loss of a peer is no fault.
     pub heals: bool,
+    /// How long a link that has ended waits for the word of whoever watches the workers. After that its end is the news, and ends the worker.
+    /// [`Membership::PATIENCE`] where the watcher ends with its workers; more where it may come back.
+    pub patience: Duration,
 }
 
 impl Membership {
+    /// Usual [`Membership::patience`]: a death is told within milliseconds.
+    pub const PATIENCE: Duration = Duration::from_secs(1);
+
     /// All workers in their first life, and nobody to replace one.
     pub fn first(plan: &Plan) -> Membership {
-        Membership { epochs: vec![0; plan.workers.len()], board: Board::heap(plan), heals: false }
+        Membership {
+            epochs: vec![0; plan.workers.len()],
+            board: Board::heap(plan),
+            heals: false,
+            patience: Self::PATIENCE,
+        }
     }
 }
 
@@ -449,6 +460,11 @@ impl Worker {
         self.command(|| Command::Begin);
     }
 
+    /// Spouts are not called any more until [`Worker::begin`]; everything else goes on.
+    pub fn pause_spouts(&self) {
+        self.command(|| Command::PauseSpouts);
+    }
+
     /// Ends all spouts; what they have emitted drains as at a normal end.
     pub fn stop_spouts(&self) {
         self.command(|| Command::StopSpouts);
@@ -730,7 +746,7 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
     }
     let _ = hello.send(Hello::Ready(core.stats().collect()));
     let pulse: Pulse = membership.board.reactor(reactor);
-    let suspects = Vec::new();
+    let (suspects, patience) = (Vec::new(), membership.patience);
     let joins = vec![0; plan.workers.len()];
     Ok(Reactor {
         plan,
@@ -745,6 +761,7 @@ fn build(setup: ThreadSetup) -> Result<Reactor, StartError> {
         pulse,
         beats: 0,
         suspects,
+        patience,
         joins,
     })
 }

@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use clap::Args;
-use squall_api::Topology;
+use squall_api::{Built, Topology};
 use squall_engine::Registry;
 use squall_topology::{Machine, Plan};
 
 use crate::cli::{self, Command, EXIT_FAILED, EXIT_USAGE, Identity, PlaceFlags, RunCommand, RunFlags};
+use crate::cluster::seat;
+use crate::cluster::talk::{self, Described, DescribedComponent};
 use crate::plan_cmd;
 use crate::report::Verdict;
 use crate::report::file::ReportFile;
@@ -149,6 +151,8 @@ impl<A: Args + Clone + 'static> App<A> {
         match command {
             Command::Run(command) => self.run(&command, args),
             Command::Worker(command) => self.worker(&command),
+            Command::Seat(command) => self.seat(&command),
+            Command::Shape(command) => self.shape(&command),
             Command::Plan(command) => {
                 self.with_plan(&command.place, &command.author, |plan| plan_cmd::plan(plan, command.output))
             }
@@ -220,6 +224,43 @@ impl<A: Args + Clone + 'static> App<A> {
         }
     }
 
+    /// A worker of a cluster.
+    fn seat(&self, command: &RunCommand<A>) -> ExitCode {
+        match settings(command) {
+            Ok(settings) => seat::main(&|hello| {
+                let built = self.built(&command.place, &command.author)?;
+                let mut spec = built.spec.clone();
+                for component in &mut spec.components {
+                    component.executors = hello.executors.get(&component.name).copied().unwrap_or(component.executors);
+                }
+                let faults = |errors: Vec<squall_topology::TopologyError>| {
+                    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                };
+                let plan = Plan::seated(spec, &hello.seats).map_err(faults)?;
+                let program = Dataplane::new(plan, built.registry, &Machine::default(), settings.clone());
+                Ok(Box::new(program) as Box<dyn Program>)
+            }),
+            Err(usage) => refuse(&usage),
+        }
+    }
+
+    /// What `submit` has to know: the same checks as before a run.
+    fn shape(&self, command: &RunCommand<A>) -> ExitCode {
+        let settings = match settings(command) {
+            Ok(settings) => settings,
+            Err(usage) => return refuse(&usage),
+        };
+        let named = named(&settings);
+        let program = match self.load(command, settings, &system::usable_cores()) {
+            Ok(program) => program,
+            Err(cause) => return fail(&RunError::Topology(cause)),
+        };
+        if let Some(usage) = unknown_component(&named, program.outline()) {
+            return refuse(&usage);
+        }
+        plan_cmd::show(&format!("{}\n", json(&described(program.plan()))))
+    }
+
     fn load(&self, command: &RunCommand<A>, settings: Settings, cores: &[usize]) -> Result<Dataplane, String> {
         let (plan, registry, machine) = self.plan(&command.place, &command.author, cores)?;
         if let Some(reactor) = settings.wait.last_named().filter(|r| *r as usize >= plan.reactors.len()) {
@@ -246,6 +287,14 @@ impl<A: Args + Clone + 'static> App<A> {
         author: &A,
         cores: &[usize],
     ) -> Result<(Plan, Arc<Registry>, Machine), String> {
+        let built = self.built(place, author)?;
+        let machine = Machine { cores: cores.to_vec() };
+        let plan = built.plan(&machine).map_err(|error| error.to_string())?;
+        Ok((plan, built.registry, machine))
+    }
+
+    /// The topology with what the flags say of it, or everything that is wrong with it.
+    fn built(&self, place: &PlaceFlags, author: &A) -> Result<Built, String> {
         let mut topology = Topology::new(self.identity.name);
         (self.build)(&mut topology, author).map_err(|error| error.to_string())?;
         if let Some(name) = &place.name {
@@ -257,11 +306,35 @@ impl<A: Args + Clone + 'static> App<A> {
             config.shm = place.shm.unwrap_or(config.shm);
             config.state = place.state.clone().or(config.state.take());
         });
-        let built = topology.build().map_err(|error| error.to_string())?;
-        let machine = Machine { cores: cores.to_vec() };
-        let plan = built.plan(&machine).map_err(|error| error.to_string())?;
-        Ok((plan, built.registry, machine))
+        topology.build().map_err(|error| error.to_string())
     }
+}
+
+fn described(plan: &Plan) -> Described {
+    let spec = &plan.spec;
+    let component = |c: &squall_topology::ComponentSpec| {
+        let (name, tasks, executors) = (c.name.clone(), c.tasks, c.executors);
+        DescribedComponent { name, tasks, executors }
+    };
+    let talk = |s: &squall_topology::SubscriptionSpec| (spec.streams[s.stream as usize].component, s.to);
+    let mut talks: Vec<(u32, u32)> = spec.subscriptions.iter().map(talk).collect();
+    talks.sort_unstable();
+    talks.dedup();
+    Described {
+        protocol: talk::PROTOCOL,
+        name: spec.name.clone(),
+        engine: talk::engine_version(),
+        arch: talk::arch(),
+        workers: spec.config.workers,
+        reactors: spec.config.reactors,
+        components: spec.components.iter().map(component).collect(),
+        talks,
+        memory: plan.memory.total,
+    }
+}
+
+fn json(what: &impl serde::Serialize) -> String {
+    serde_json::to_string(what).expect("plain data with string keys")
 }
 
 fn settings<A: Args>(command: &RunCommand<A>) -> Result<Settings, String> {

@@ -61,6 +61,12 @@ pub(crate) enum Command<A: Args> {
     /// A worker process of a run; started by `run` only
     #[command(hide = true)]
     Worker(RunCommand<A>),
+    /// A worker process of a cluster; started by supervisors only
+    #[command(hide = true)]
+    Seat(RunCommand<A>),
+    /// What a cluster has to know of the topology, as JSON; asked by `submit`
+    #[command(hide = true)]
+    Shape(RunCommand<A>),
 }
 
 #[derive(Debug, Clone, Args)]

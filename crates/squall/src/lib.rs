@@ -37,11 +37,12 @@
 //! A run is a parent process and its workers on one machine. Invariants: no worker outlives the parent; the parent
 //! never waits for a worker without a deadline; the exit code is 0 only if everything read was processed.
 //!
-//! Deliberately absent: clusters, submission, and anything that outlives a run.
+//! In a cluster the same binary is submitted, and its workers are led by the supervisors of their nodes (`cluster`).
 #![forbid(unsafe_code)]
 
 mod app;
 mod cli;
+mod cluster;
 #[cfg(doctest)]
 mod docs;
 mod plan_cmd;

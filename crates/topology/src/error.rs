@@ -124,6 +124,12 @@ pub enum TopologyError {
         /// How many of them are for side threads.
         side: u64,
     },
+    /// Seats that do not hold each executor once.
+    #[error("the assignment does not fit the topology: {why}; submit it again")]
+    Seats {
+        /// What is wrong.
+        why: String,
+    },
     /// A worker with nothing to run.
     #[error(
         "{workers} workers for {executors} executors: some worker would have nothing to run; set `workers` to at most \

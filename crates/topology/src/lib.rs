@@ -42,7 +42,7 @@ mod validate;
 pub use error::TopologyError;
 pub use memory::{MemoryPlan, MemoryUse};
 pub use plan::{
-    Cohort, ExecutorIx, ExecutorPlan, InboxIx, InboxPlan, LinkIx, LinkKind, LinkPlan, Machine, Plan, ReactorPlan,
+    Cohort, ExecutorIx, ExecutorPlan, InboxIx, InboxPlan, LinkIx, LinkKind, LinkPlan, Machine, Plan, ReactorPlan, Seat,
     SetIx, SubscriptionIx, TaskPlan, TaskSet, WorkerPlan,
 };
 pub use router::{CustomGrouping, Pick, RouteKey, Router, Target};

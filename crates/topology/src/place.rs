@@ -9,7 +9,7 @@ use squall_tuple::ids::{ComponentIx, ReactorIx, TaskId, WorkerIx};
 
 use crate::error::TopologyError;
 use crate::plan::{
-    Cohort, ExecutorIx, ExecutorPlan, InboxPlan, LinkKind, LinkPlan, Machine, ReactorPlan, TaskPlan, TaskSet,
+    Cohort, ExecutorIx, ExecutorPlan, InboxPlan, LinkKind, LinkPlan, Machine, ReactorPlan, Seat, TaskPlan, TaskSet,
     WorkerPlan,
 };
 use crate::spec::{ComponentKind, Grouping, MAX_REACTORS, Placement, ShmUse, TopologySpec};
@@ -20,27 +20,82 @@ pub(crate) struct Placed {
     pub(crate) executors: Vec<ExecutorPlan>,
     pub(crate) reactors: Vec<ReactorPlan>,
     pub(crate) workers: Vec<WorkerPlan>,
+    /// By worker: its host.
+    pub(crate) hosts: Vec<u32>,
 }
 
-/// Places a valid spec. The only fault left to find here is the number of reactors.
+/// Places a valid spec on one machine, all of whose cores are dealt to the workers in turn. The only fault left to find here is the number of
+/// reactors.
 pub(crate) fn place(spec: &TopologySpec, machine: &Machine) -> Result<Placed, TopologyError> {
-    let (first_task, mut executors) = split_tasks(spec);
-    let dealt = deal_to_workers(spec, &executors);
+    let (first_task, executors) = split_tasks(spec);
     let per_worker = reactors_per_worker(spec, machine);
+    let mut cores = machine.cores.iter().copied().cycle();
+    let mut hands = deal_to_workers(spec, &executors);
+    for hand in &mut hands {
+        hand.cores = cores.by_ref().take(hand.normal.len().min(per_worker)).collect();
+        hand.reactors = per_worker;
+    }
+    arrange(spec, first_task, executors, hands)
+}
 
+/// Places a valid spec as somebody else has assigned it: each seat is a worker with the executors it is to run.
+pub(crate) fn place_seated(spec: &TopologySpec, seats: &[Seat]) -> Result<Placed, TopologyError> {
+    let (first_task, executors) = split_tasks(spec);
+    let mut seated = vec![false; executors.len()];
+    let mut hands = Vec::with_capacity(seats.len());
+    for (at, seat) in seats.iter().enumerate() {
+        let mut hand = Hand {
+            cores: seat.cores.clone(),
+            reactors: seat.reactors.max(1) as usize,
+            host: seat.host,
+            ..Hand::default()
+        };
+        let mut own = seat.executors.clone();
+        own.sort_unstable();
+        for ix in own {
+            let executor = executors.get(ix as usize).ok_or_else(|| {
+                let why = format!("worker {at} is to run executor {ix}, but there are {}", executors.len());
+                TopologyError::Seats { why }
+            })?;
+            if std::mem::replace(&mut seated[ix as usize], true) {
+                return Err(TopologyError::Seats { why: format!("executor {ix} is assigned twice") });
+            }
+            match spec.components[executor.component as usize].placement {
+                Placement::Reactor => hand.normal.push(ix),
+                Placement::SideThread => hand.side.push(ix),
+            }
+        }
+        if hand.normal.is_empty() && hand.side.is_empty() {
+            return Err(TopologyError::Seats { why: format!("worker {at} has nothing to run") });
+        }
+        hands.push(hand);
+    }
+    if let Some(missing) = seated.iter().position(|there| !there) {
+        return Err(TopologyError::Seats { why: format!("executor {missing} has no worker") });
+    }
+    arrange(spec, first_task, executors, hands)
+}
+
+/// From who runs what to reactors and tasks.
+fn arrange(
+    spec: &TopologySpec,
+    first_task: Vec<TaskId>,
+    mut executors: Vec<ExecutorPlan>,
+    dealt: Vec<Hand>,
+) -> Result<Placed, TopologyError> {
     let side: u64 = dealt.iter().map(|d| d.side.len() as u64).sum();
-    let normal: u64 = dealt.iter().map(|d| d.normal.len().min(per_worker) as u64).sum();
+    let normal: u64 = dealt.iter().map(|d| d.normal.len().min(d.reactors) as u64).sum();
     if side + normal > u64::from(MAX_REACTORS) {
         return Err(TopologyError::TooManyReactors { reactors: side + normal, side });
     }
 
     let mut reactors: Vec<ReactorPlan> = Vec::new();
     let mut workers = Vec::with_capacity(dealt.len());
-    let mut cores = machine.cores.iter().cycle();
     for (worker, hand) in dealt.iter().enumerate() {
         let worker = worker as WorkerIx;
         let first = reactors.len();
-        for _ in 0..hand.normal.len().min(per_worker) {
+        let mut cores = hand.cores.iter().cycle();
+        for _ in 0..hand.normal.len().min(hand.reactors) {
             reactors.push(ReactorPlan { worker, core: cores.next().copied(), side: false, executors: Vec::new() });
         }
         let normal_reactors = reactors.len() - first;
@@ -65,7 +120,8 @@ pub(crate) fn place(spec: &TopologySpec, machine: &Machine) -> Result<Placed, To
             }
         }
     }
-    Ok(Placed { first_task, tasks, executors, reactors, workers })
+    let hosts = dealt.iter().map(|hand| hand.host).collect();
+    Ok(Placed { first_task, tasks, executors, reactors, workers, hosts })
 }
 
 /// Numbers the tasks and cuts each component's into contiguous shares that differ by at most one. Reactors are set later.
@@ -92,6 +148,11 @@ fn split_tasks(spec: &TopologySpec) -> (Vec<TaskId>, Vec<ExecutorPlan>) {
 struct Hand {
     normal: Vec<ExecutorIx>,
     side: Vec<ExecutorIx>,
+    /// For its normal reactors, in turn.
+    cores: Vec<usize>,
+    /// Normal reactors, at most.
+    reactors: usize,
+    host: u32,
 }
 
 /// Deals side threads from the last worker down: they load other cores than the reactors do, so they go where the first
@@ -160,7 +221,12 @@ pub(crate) fn reactors_of(components: usize, executors: &[ExecutorPlan]) -> Vec<
 
 /// One link for each ordered pair of reactors between which a subscription leads, in either direction; and, where roots
 /// are tracked, between each reactor of a spout and those that tuples of its trees can reach: acks go straight to the ledger.
-pub(crate) fn links(spec: &TopologySpec, reactors: &[ReactorPlan], reactors_of: &[Vec<ReactorIx>]) -> Vec<LinkPlan> {
+pub(crate) fn links(
+    spec: &TopologySpec,
+    reactors: &[ReactorPlan],
+    reactors_of: &[Vec<ReactorIx>],
+    hosts: &[u32],
+) -> Vec<LinkPlan> {
     let count = reactors.len();
     let mut linked = vec![false; count * count];
     let trees = if spec.config.acking() { crate::graph::trees(spec) } else { Vec::new() };
@@ -172,15 +238,15 @@ pub(crate) fn links(spec: &TopologySpec, reactors: &[ReactorPlan], reactors_of: 
             }
         }
     }
+    let host = |reactor: usize| hosts[reactors[reactor].worker as usize];
     let kind = |from: usize, to: usize| {
         if from == to {
             LinkKind::Local
         } else if reactors[from].worker == reactors[to].worker {
             LinkKind::Ring
-        } else if spec.config.shm == ShmUse::Off {
+        } else if spec.config.shm == ShmUse::Off || host(from) != host(to) {
             LinkKind::Socket
         } else {
-            // All workers are on one host so far.
             LinkKind::Shm
         }
     };

@@ -44,6 +44,19 @@ pub struct Machine {
     pub cores: Vec<usize>,
 }
 
+/// One worker as a scheduler has assigned it; see [`Plan::seated`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// Its executors, never none. Numbered by component, then by tasks.
+    pub executors: Vec<ExecutorIx>,
+    /// Normal reactors, at most; 0 counts as 1.
+    pub reactors: u32,
+    /// The CPUs to pin them to, in turn. Empty: nothing is pinned.
+    pub cores: Vec<usize>,
+    /// Workers with equal numbers share a host, and memory unless that is switched off.
+    pub host: u32,
+}
+
 /// Where one task runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskPlan {
@@ -195,14 +208,30 @@ impl Plan {
     /// Within a worker they are dealt to its reactors in turn.
     pub fn new(spec: TopologySpec, machine: &Machine) -> Result<Plan, Vec<TopologyError>> {
         spec.validate()?;
+        let placed = place::place(&spec, machine).map_err(|error| vec![error])?;
+        Ok(Plan::of(spec, placed))
+    }
+
+    /// Validates the spec and places it as a scheduler has assigned it: one worker for each seat, in their order, whatever the spec says of
+    /// workers and reactors. Pure, as [`Plan::new`].
+    ///
+    /// # Errors
+    /// Those of [`Plan::new`], or seats that do not hold each executor once.
+    pub fn seated(mut spec: TopologySpec, seats: &[Seat]) -> Result<Plan, Vec<TopologyError>> {
+        spec.config.workers = seats.len() as u32;
+        spec.validate()?;
+        let placed = place::place_seated(&spec, seats).map_err(|error| vec![error])?;
+        Ok(Plan::of(spec, placed))
+    }
+
+    fn of(spec: TopologySpec, placed: place::Placed) -> Plan {
         let order = graph::topological_order(&spec).expect("a validated topology has an order");
-        let place::Placed { first_task, tasks, executors, reactors, workers } =
-            place::place(&spec, machine).map_err(|error| vec![error])?;
+        let place::Placed { first_task, tasks, executors, reactors, workers, hosts } = placed;
 
         let cohorts_of: Vec<Vec<Cohort>> =
             reactors.iter().map(|reactor| place::cohorts(&reactor.executors, &executors, &order)).collect();
         let reactors_of = place::reactors_of(spec.components.len(), &executors);
-        let links = place::links(&spec, &reactors, &reactors_of);
+        let links = place::links(&spec, &reactors, &reactors_of, &hosts);
         let inboxes = place::inboxes(&spec, &reactors_of, &cohorts_of);
         let task_sets = place::task_sets(&spec, &inboxes);
         let memory = MemoryPlan::of(&spec, &reactors, workers.len(), &executors, &links, &inboxes, &reactors_of);
@@ -220,7 +249,7 @@ impl Plan {
             reactors_of,
             cohorts_of,
         };
-        Ok(Plan { spec, tasks, executors, reactors, workers, links, inboxes, task_sets, memory, first_task, lookup })
+        Plan { spec, tasks, executors, reactors, workers, links, inboxes, task_sets, memory, first_task, lookup }
     }
 
     /// The tasks of a component.

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use squall_topology::{
-    ComponentKind, ComponentSpec, Grouping, LinkKind, Machine, MemoryUse, Placement, Plan, ShmUse, SubscriptionSpec,
-    TopologyConfig, TopologyError, TopologySpec, memory,
+    ComponentKind, ComponentSpec, Grouping, LinkKind, Machine, MemoryUse, Placement, Plan, Seat, ShmUse,
+    SubscriptionSpec, TopologyConfig, TopologyError, TopologySpec, memory,
 };
 
 fn plan_of((spec, machine): (TopologySpec, Machine)) -> Plan {
@@ -492,6 +492,52 @@ fn executors_are_dealt_to_workers_in_turn_from_component_to_component_and_side_t
         .collect();
     // lines; split ×2; count ×2; report.
     assert_eq!(place, [(1, None), (0, Some(0)), (1, Some(2)), (0, Some(1)), (1, Some(3)), (0, Some(0))]);
+}
+
+/// The workers of a plan as seats on one host.
+fn seats_of(plan: &Plan) -> Vec<Seat> {
+    let seat = |worker: &squall_topology::WorkerPlan| {
+        let reactors = || worker.reactors.iter().map(|r| &plan.reactors[*r as usize]);
+        let normal = reactors().filter(|r| !r.side);
+        Seat {
+            executors: reactors().flat_map(|r| r.executors.iter().rev().copied()).collect(),
+            reactors: normal.clone().count() as u32,
+            cores: normal.filter_map(|r| r.core).collect(),
+            host: 0,
+        }
+    };
+    plan.workers.iter().map(seat).collect()
+}
+
+proptest! {
+    #![proptest_config(common::cases(100))]
+
+    #[test]
+    fn who_is_seated_as_a_plan_would_seat_gets_that_plan(plan in plan()) {
+        prop_assert_eq!(Plan::seated(plan.spec.clone(), &seats_of(&plan)).unwrap(), plan);
+    }
+}
+
+#[test]
+fn assigned_executors_run_where_they_were_assigned_and_hosts_share_no_memory() {
+    let spec = common::word_count();
+    let seat = |executors: &[u32], host| Seat { executors: executors.to_vec(), reactors: 2, cores: vec![7], host };
+    // lines; split ×2; count ×2; report.
+    let plan = Plan::seated(spec.clone(), &[seat(&[5, 3, 1], 0), seat(&[0], 0), seat(&[2, 4], 1)]).unwrap();
+    let workers: Vec<u32> = plan.executors.iter().map(|e| plan.reactors[e.reactor as usize].worker).collect();
+    assert_eq!((workers, plan.spec.config.workers), (vec![1, 0, 2, 0, 2, 0], 3));
+    let kinds: BTreeSet<_> = plan
+        .links
+        .iter()
+        .map(|link| (plan.reactors[link.from as usize].worker.max(plan.reactors[link.to as usize].worker), link.kind))
+        .collect();
+    assert!(kinds.contains(&(1, LinkKind::Shm)) && kinds.contains(&(2, LinkKind::Socket)), "{kinds:?}");
+    assert!(!kinds.contains(&(2, LinkKind::Shm)), "{kinds:?}");
+    let refused = |seats: &[Seat]| Plan::seated(spec.clone(), seats).unwrap_err()[0].to_string();
+    assert!(refused(&[seat(&[0, 1, 2, 3, 4], 0)]).contains("executor 5 has no worker"));
+    assert!(refused(&[seat(&[0, 1, 2, 3, 4, 5], 0), seat(&[5], 0)]).contains("executor 5 is assigned twice"));
+    assert!(refused(&[seat(&[0, 1, 2, 3, 4, 5, 6], 0)]).contains("executor 6, but there are 6"));
+    assert!(refused(&[seat(&[0, 1, 2, 3, 4, 5], 0), seat(&[], 0)]).contains("worker 1 has nothing to run"));
 }
 
 #[test]

@@ -66,6 +66,15 @@ pub enum Output {
         /// With what.
         result: Result<Accepted, Refusal>,
     },
+    /// A topology that was killed is about to be removed.
+    Removed {
+        /// Its id.
+        id: String,
+        /// All its workers said that nothing was pending any more; otherwise the wait ended first.
+        drained: bool,
+        /// Roots that they gave up.
+        left: u64,
+    },
     /// Something for the log and `squall events`.
     Note(String),
 }
@@ -176,6 +185,16 @@ impl Nimbus {
     /// Number of the epoch it read last.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch.map(|(epoch, _)| epoch)
+    }
+
+    /// The nodes whose supervisors are there.
+    pub fn live_nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.view.nodes.values()
+    }
+
+    /// What supervisors said of their workers last.
+    pub fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.reports.values()
     }
 
     /// Why a topology is not placed whole, as far as the leader knows.

@@ -143,11 +143,10 @@ impl Nimbus {
                 _ => 0,
             })
             .sum();
-        let how = if self.drained(&record.id) {
-            format!("{left} roots were left")
-        } else {
-            "its wait ended before it was drained".into()
-        };
+        let (id, drained) = (record.id.clone(), self.drained(&record.id));
+        self.outputs.push_back(Output::Removed { id, drained, left });
+        let how =
+            if drained { format!("{left} roots were left") } else { "its wait ended before it was drained".into() };
         self.note(format!("{} is removed: {how}", record.id));
         let mut ops = vec![Op::delete(at(NAMES, &record.name), None), Op::delete(at(TOPOLOGIES, &record.id), None)];
         if self.view.assignments.contains_key(&record.id) {

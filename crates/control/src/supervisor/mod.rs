@@ -15,7 +15,7 @@ use squall_coordinator::{Call, Error, Event, Op, Reply};
 
 use crate::epoch::Epoch;
 use crate::record::{
-    ASSIGNMENTS, Assignment, NodeInfo, SUPERVISORS, TOPOLOGIES, TopologyRecord, at, from_json, to_json,
+    ASSIGNMENTS, Assignment, NodeInfo, SUPERVISORS, Spouts, TOPOLOGIES, TopologyRecord, at, from_json, to_json,
 };
 use slot::{Command, Slot, Want};
 
@@ -126,12 +126,12 @@ pub enum Output {
     },
     /// Start a worker, then [`Supervisor::started`] or [`Supervisor::not_started`].
     Start(Box<WorkerOrder>),
-    /// Tell a worker whether its spouts run; if not, it says when nothing is pending ([`Supervisor::drained`]).
+    /// Tell a worker what its spouts are to do; unless they run, it says when nothing is pending ([`Supervisor::drained`]).
     Spouts {
         /// Its slot.
         slot: u16,
-        /// Whether they run.
-        run: bool,
+        /// What they are to do.
+        spouts: Spouts,
     },
     /// Tell a worker that the assignment of its topology changed: where its peers are, and their generations.
     Peers {
@@ -539,7 +539,7 @@ impl Supervisor {
             self.outputs.push_back(match command {
                 Command::Persist(file) => Output::Persist { slot, file },
                 Command::Start(order) => Output::Start(order),
-                Command::Spouts(run) => Output::Spouts { slot, run },
+                Command::Spouts(spouts) => Output::Spouts { slot, spouts },
                 Command::Peers(assignment) => Output::Peers { slot, assignment },
                 Command::Stop(process) => Output::Stop { slot, process },
                 Command::Kill(process) => Output::Kill { slot, process },

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{Found, Liveness, Process, SupervisorOptions, WorkerFile, WorkerOrder, WorkerReport, WorkerState};
 use crate::epoch::Epoch;
-use crate::record::{Assignment, TopologyRecord};
+use crate::record::{Assignment, Spouts, TopologyRecord};
 
 /// What a slot is to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +27,7 @@ pub(super) struct Want {
 pub(super) enum Command {
     Persist(Option<WorkerFile>),
     Start(Box<WorkerOrder>),
-    Spouts(bool),
+    Spouts(Spouts),
     Peers(Assignment),
     Stop(Process),
     Kill(Process),
@@ -41,7 +41,7 @@ struct Worker {
     runs: Option<Duration>,
     since: Duration,
     /// What it was told of its spouts last. `None`: nothing, as after a take-over.
-    spouts: Option<bool>,
+    spouts: Option<Spouts>,
     peers: Option<Assignment>,
     drained: Option<u64>,
 }
@@ -131,11 +131,11 @@ impl Slot {
                 let (topology, epoch) = epoch.expect("what runs was written down");
                 match wanted.filter(|w| w.record.id == *topology && w.generation == epoch.generation) {
                     Some(want) => {
-                        let run = want.record.status.spouts_run();
-                        if worker.spouts != Some(run) {
-                            worker.spouts = Some(run);
+                        let spouts = want.record.status.spouts();
+                        if worker.spouts != Some(spouts) {
+                            worker.spouts = Some(spouts);
                             worker.drained = None;
-                            out.push(Command::Spouts(run));
+                            out.push(Command::Spouts(spouts));
                         }
                         if worker.peers.as_ref() != Some(&want.assignment) {
                             worker.peers = Some(want.assignment.clone());
@@ -230,7 +230,7 @@ impl Slot {
 
     pub(super) fn drained(&mut self, epoch: Epoch, left: u64) {
         if let State::Up(worker) = &mut self.state
-            && worker.spouts == Some(false)
+            && worker.spouts.is_some_and(|spouts| spouts != Spouts::Run)
             && self.last.as_ref().is_some_and(|(_, last)| *last == epoch)
         {
             worker.drained = Some(left);

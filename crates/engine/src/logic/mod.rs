@@ -78,6 +78,8 @@ pub enum SpoutGate {
     Open,
     /// Spouts were told to end.
     Stopped,
+    /// Spouts are not called until they are open again; all else goes on.
+    Paused,
 }
 
 /// What a turn came to.
@@ -300,7 +302,7 @@ impl Core {
         Ok(())
     }
 
-    /// Opens or stops the spouts. Stopping is final.
+    /// Opens, pauses or stops the spouts. Stopping is final.
     pub fn set_gate(&mut self, gate: SpoutGate) {
         if self.gate == SpoutGate::Stopped || self.gate == gate {
             return;
@@ -395,7 +397,7 @@ impl Core {
 
     fn run_spout(&mut self, at: usize, now_ns: u64, net: &mut dyn Net, turn: &mut Turn) -> Result<(), Fault> {
         let slot = &mut self.slots[at];
-        if self.gate == SpoutGate::Waiting || slot.life != Life::Running || self.away != 0 {
+        if matches!(self.gate, SpoutGate::Waiting | SpoutGate::Paused) || slot.life != Life::Running || self.away != 0 {
             return Ok(());
         }
         slot.outbox.set_origin(now_ns);

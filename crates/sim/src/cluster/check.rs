@@ -97,7 +97,7 @@ impl World {
                 let right = process.topology == topology.id
                     && process.epoch.generation == worker.generation
                     && process.executors == worker.executors
-                    && process.spouts == topology.status.spouts_run()
+                    && process.spouts == topology.status.spouts()
                     && process.peers.as_ref() == Some(&assignment);
                 if !right {
                     return Err(format!("slot {} of {} runs {process:?}, not {worker:?}", worker.slot, host.id));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use squall_control::record::Spouts;
 use squall_control::{NimbusOutput, Report as NodeReport, SupervisorOutput};
 
 use super::host::WorkerProcess;
@@ -18,7 +19,7 @@ impl World {
             match output {
                 NimbusOutput::Call { ticket, call } => self.send_call(End::Nimbus(at), ticket, call),
                 // The beat opens sessions.
-                NimbusOutput::Connect => {}
+                NimbusOutput::Connect | NimbusOutput::Removed { .. } => {}
                 NimbusOutput::Answer { client, result } => {
                     let delay = self.delay();
                     if !self.lost() && self.open(End::Nimbus(at), End::Client) {
@@ -85,7 +86,7 @@ impl World {
                     topology: order.topology.id.clone(),
                     epoch: order.epoch,
                     executors,
-                    spouts: order.topology.status.spouts_run(),
+                    spouts: order.topology.status.spouts(),
                     peers: Some(order.assignment.clone()),
                 });
                 let told = Duration::from_millis(self.dice.between_u64(0, 20));
@@ -93,11 +94,11 @@ impl World {
                 let runs = Duration::from_millis(self.dice.between_u64(20, 300));
                 self.later(runs, What::Runs { host: at, pid: process.pid });
             }
-            SupervisorOutput::Spouts { slot, run } => {
+            SupervisorOutput::Spouts { slot, spouts } => {
                 if let Some(pid) = self.hosts[at].in_slot(slot) {
-                    self.hosts[at].processes.get_mut(&pid).expect("it is there").spouts = run;
+                    self.hosts[at].processes.get_mut(&pid).expect("it is there").spouts = spouts;
                     // Most have nothing pending soon; some never.
-                    if !run && self.dice.percent(80) {
+                    if spouts != Spouts::Run && self.dice.percent(80) {
                         let after = Duration::from_millis(self.dice.between_u64(0, 3_000));
                         self.later(after, What::Drained { host: at, pid });
                     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use squall_control::record::{Assignment, NodeInfo};
+use squall_control::record::{Assignment, NodeInfo, Spouts};
 use squall_control::{Epoch, Found, Liveness, Process, Supervisor, SupervisorOptions, WorkerFile};
 use squall_scheduler::Resources;
 
@@ -21,7 +21,7 @@ pub(super) struct WorkerProcess {
     pub(super) epoch: Epoch,
     pub(super) executors: Vec<u32>,
     /// What it was told of its spouts; as ordered until then.
-    pub(super) spouts: bool,
+    pub(super) spouts: Spouts,
     pub(super) peers: Option<Assignment>,
 }
 

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use squall_control::record::Spouts;
 use squall_control::{Accepted, ClientId, Epoch, Nimbus, Process, Refusal, Report as NodeReport, Request};
 use squall_coordinator::{Call, Event, Server, SessionId};
 
@@ -309,7 +310,7 @@ impl World {
             }
             What::Runs { host, pid } => self.of_process(host, pid, |s, p, now| s.running(p.slot, p.epoch, now)),
             What::Drained { host, pid } => {
-                let drains = self.hosts[host].processes.get(&pid).is_some_and(|p| !p.spouts);
+                let drains = self.hosts[host].processes.get(&pid).is_some_and(|p| p.spouts != Spouts::Run);
                 if drains {
                     self.of_process(host, pid, |s, p, now| s.drained(p.slot, p.epoch, 0, now));
                 }

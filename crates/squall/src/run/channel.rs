@@ -127,7 +127,12 @@ impl Writer {
 
     /// Sends a frame and everything queued before it; waits as long as the other end does not read.
     pub(crate) fn send_all(&mut self, frame: Bytes) -> io::Result<()> {
-        self.queue(frame, Vec::new());
+        self.queue_then_send(frame, Vec::new())
+    }
+
+    /// The same with descriptors beside it.
+    pub(crate) fn queue_then_send(&mut self, frame: Bytes, fds: Vec<OwnedFd>) -> io::Result<()> {
+        self.queue(frame, fds);
         while self.is_pending() {
             self.send_once(SendFlags::NOSIGNAL)?;
         }

@@ -44,6 +44,11 @@ impl Dataplane {
         let outline = outline(&plan, machine);
         Dataplane { plan: Arc::new(plan), registry, settings, outline }
     }
+
+    /// The plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
 }
 
 impl Program for Dataplane {
@@ -57,7 +62,7 @@ impl Program for Dataplane {
 
     fn start(self: Box<Self>, role: Role, sockets: Vec<SocketEnd>) -> Result<Box<dyn Engine>, String> {
         let Settings { io, io_options, wait, pin, log, sample } = self.settings;
-        let Role { worker, epochs, heals, board } = role;
+        let Role { worker, epochs, heals, patience, board } = role;
         let mut registry = self.registry;
         let samples = match sample.and_then(|name| self.plan.spec.component(&name)) {
             Some(component) => sample::attach(component, &self.plan, &mut registry),
@@ -67,7 +72,7 @@ impl Program for Dataplane {
         let board = Board::open(layout, board).map_err(|e| format!("the board of the run cannot be used: {e}"))?;
         let pulse = board.main(worker);
         let config = WorkerConfig { plan: self.plan, worker, io, io_options, wait, pin, log };
-        let membership = Membership { epochs, board, heals };
+        let membership = Membership { epochs, board, heals, patience };
         let worker = Worker::start_in(config, membership, registry, links(sockets)).map_err(|e| e.to_string())?;
         Ok(Box::new(Running { worker, samples, pulse, beats: Cell::new(0) }))
     }
@@ -149,6 +154,10 @@ impl Engine for Running {
 
     fn begin(&self) {
         self.worker.begin();
+    }
+
+    fn pause_spouts(&self) {
+        self.worker.pause_spouts();
     }
 
     fn stop_spouts(&self) {

@@ -7,12 +7,13 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use squall_engine::BoardLayout;
 
 use super::stats::WorkerStats;
 
 /// What the parent of a run needs to know of a plan.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outline {
     /// Name of the topology.
     pub name: String,
@@ -37,14 +38,14 @@ pub(crate) struct Outline {
 }
 
 /// Two reactors of different workers, the lower reactor first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SocketPair {
     pub reactors: (u32, u32),
     pub workers: (u32, u32),
 }
 
 /// One component of an [`Outline`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ComponentOutline {
     pub name: String,
     pub tasks: u32,
@@ -59,7 +60,7 @@ pub(crate) struct ComponentOutline {
 }
 
 /// One input of a component.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InputOutline {
     pub from: String,
     pub per_tuple: u64,
@@ -117,6 +118,8 @@ pub(crate) struct Role {
     pub epochs: Vec<u32>,
     /// Whether workers that die are replaced.
     pub heals: bool,
+    /// How long a link that has ended waits for the word of who watches the workers.
+    pub patience: Duration,
     /// Memory for counts and pulses, owned by the parent.
     pub board: OwnedFd,
 }
@@ -130,6 +133,8 @@ pub(crate) trait Engine {
     fn events(&self) -> Box<dyn Events>;
     /// Spouts may run.
     fn begin(&self);
+    /// Spouts are not called until [`Engine::begin`].
+    fn pause_spouts(&self);
     /// Spouts end; the rest ends as at a normal end.
     fn stop_spouts(&self);
     /// Another worker is gone.

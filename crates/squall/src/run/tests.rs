@@ -130,6 +130,10 @@ impl Engine for FakeEngine {
         self.tell(Event::Finished);
     }
 
+    fn pause_spouts(&self) {
+        unreachable!("a run stops its spouts for good");
+    }
+
     fn stop_spouts(&self) {
         self.tell(Event::Finished);
     }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use squall_engine::Membership;
 
 use super::channel::{Reader, Received, Writer, split};
 use super::control::{FRAME_BYTES_MAX, Frame, FromWorker, Hello, ToWorker, encode_message, encode_result};
@@ -111,7 +112,7 @@ impl Worker {
             return Err(End::Failed("the parent did not say which worker this is; this is a bug".into()));
         };
         let sockets = self.sockets(sockets)?;
-        let role = Role { worker, epochs, heals: hello.heals, board };
+        let role = Role { worker, epochs, heals: hello.heals, patience: Membership::PATIENCE, board };
         let engine = program.start(role, sockets).map_err(End::Failed)?;
         engine.beat();
         // The first counts name driver and wait strategy, and are there should the run fail early.

@@ -50,6 +50,18 @@ enum Command {
     Config(ConfigCommand),
     /// Show what this machine offers a topology, and how to offer more
     Doctor(NoOptions),
+    /// Run a cluster on this machine: nimbus and a supervisor in one process
+    #[cfg(feature = "cluster")]
+    Dev(crate::cluster::DevCommand),
+    /// Run a nimbus, for supervisors in other processes of this machine
+    #[cfg(feature = "cluster")]
+    Nimbus(crate::cluster::NimbusCommand),
+    /// Run a supervisor, which runs workers for a nimbus
+    #[cfg(feature = "cluster")]
+    Supervisor(crate::cluster::SupervisorCommand),
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    Cluster(crate::cluster::ClusterCommand),
 }
 
 #[derive(Debug, Args)]
@@ -65,7 +77,12 @@ Examples:
 
 /// The whole command line.
 fn command() -> clap::Command {
-    Cli::command().after_help(format!("{EXAMPLES}\n\n{}", cli::exit_codes()))
+    let command = Cli::command().after_help(format!("{EXAMPLES}\n\n{}", cli::exit_codes()));
+    #[cfg(feature = "cluster")]
+    let command = crate::cluster::VERBS.iter().fold(command, |command, verb| {
+        command.mut_subcommand(verb, |verb| verb.after_help(crate::cluster::exit_codes()))
+    });
+    command
 }
 
 /// The `squall` binary.
@@ -91,6 +108,14 @@ pub fn main() -> ExitCode {
         }
         Command::New(command) => new::new(&command),
         Command::Config(command) => config::config(&command),
+        #[cfg(feature = "cluster")]
+        Command::Dev(command) => crate::cluster::dev(&command),
+        #[cfg(feature = "cluster")]
+        Command::Nimbus(command) => crate::cluster::run_nimbus(&command),
+        #[cfg(feature = "cluster")]
+        Command::Supervisor(command) => crate::cluster::supervisor(&command),
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => crate::cluster::cluster(&command),
         Command::Doctor(_) => show(&doctor::render(&doctor::Machine::examine())),
     }
 }
@@ -101,8 +126,9 @@ fn topology(app: &App<TopologyFile>, command: cli::Command<TopologyFile>, args: 
         cli::Command::Run(command) => Some(&command.author),
         cli::Command::Plan(command) => Some(&command.author),
         cli::Command::Graph(command) => Some(&command.author),
-        // The run has checked it, and only the run starts workers.
-        cli::Command::Worker(_) => None,
+        cli::Command::Shape(command) => Some(&command.author),
+        // It was checked by the run or the submission that starts workers.
+        cli::Command::Worker(_) | cli::Command::Seat(_) => None,
     };
     if let Some(file) = file {
         match file.check() {

@@ -1,0 +1,210 @@
+//! The commands' side of nimbus's HTTP interface: blocking, one request at a time.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use squall_blobs::{Begin, BlobError, BlobStore, Hash};
+
+use super::remote::Remote;
+
+/// In a state folder: where the interface is.
+pub(super) const ADDRESS_FILE: &str = "nimbus.json";
+/// In a state folder: the token of requests.
+pub(super) const TOKEN_FILE: &str = "token";
+
+/// How long a request may take; a chunk of an artifact has to fit.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of a part of a blob: what a store takes at once.
+const DOWNLOAD: u64 = 1 << 20;
+/// Bytes of an answer, at most.
+const ANSWER_MAX: u64 = 64 << 20;
+
+/// Where the cluster of this machine keeps its state.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct StateFlags {
+    /// State folder of `squall dev` [default: $XDG_STATE_HOME/squall or ~/.local/state/squall] [env: SQUALL_STATE]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl StateFlags {
+    /// The folder.
+    ///
+    /// # Errors
+    /// None is given and there is no home.
+    pub(super) fn folder(&self) -> Result<PathBuf, String> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = self.state.clone().or_else(|| set("SQUALL_STATE"));
+        let folder = folder.or_else(|| Some(set("XDG_STATE_HOME")?.join("squall")));
+        let folder = folder.or_else(|| Some(set("HOME")?.join(".local/state/squall")));
+        let folder = folder.ok_or("there is no state folder: neither HOME nor --state is set")?;
+        std::path::absolute(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+    }
+}
+
+/// Which nimbus a command speaks to.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct NimbusFlags {
+    #[command(flatten)]
+    state: StateFlags,
+    /// Address of nimbus's HTTP interface [default: as the state folder says]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    nimbus: Option<String>,
+    /// File with the token of the cluster [default: `token` in the state folder]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Why a request is not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// There is no nimbus, or it does not lead.
+    #[error("{0}")]
+    Away(String),
+    /// It says no, and nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    Missing(String),
+}
+
+/// A nimbus.
+pub(super) struct Client {
+    agent: ureq::Agent,
+    base: String,
+    token: String,
+}
+
+impl Client {
+    /// The nimbus that the flags name.
+    ///
+    /// # Errors
+    /// None is known.
+    pub(super) fn new(flags: &NimbusFlags) -> Result<Client, ClientError> {
+        let folder = flags.state.folder().map_err(ClientError::Refused)?;
+        let address = match &flags.nimbus {
+            Some(address) => address.clone(),
+            None => known(&folder, "address")?,
+        };
+        let path = flags.token_file.clone().unwrap_or_else(|| folder.join(TOKEN_FILE));
+        let token = std::fs::read_to_string(&path)
+            .map_err(|error| ClientError::Refused(format!("the token cannot be read: {}: {error}", path.display())))?;
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        Ok(Client { agent: config.into(), base: format!("http://{address}"), token: token.trim().to_owned() })
+    }
+
+    /// Asks for what is at a path.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(super) fn get(&self, path: &str) -> Result<Value, ClientError> {
+        let request = self.agent.get(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        self.take(request.call())
+    }
+
+    /// Has something done.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(super) fn post(&self, path: &str, body: &[u8]) -> Result<Value, ClientError> {
+        let request = self.agent.post(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        self.take(request.send(body))
+    }
+
+    /// Sends a part of something.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(super) fn put(&self, path: &str, body: &[u8]) -> Result<Value, ClientError> {
+        let request = self.agent.put(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        self.take(request.send(body))
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    fn take(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, ClientError> {
+        let away = |error: &dyn std::fmt::Display| {
+            ClientError::Away(format!("nimbus cannot be reached at {}: {error}; is `squall dev` running?", self.base))
+        };
+        let mut answer = answer.map_err(|error| away(&error))?;
+        let text = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string().map_err(|error| away(&error))?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|_| ClientError::Away(format!("what answers at {} is no nimbus", self.base)))?;
+        let why = || value["error"].as_str().unwrap_or("it gave no reason").to_owned();
+        match answer.status().as_u16() {
+            200..=299 => Ok(value),
+            404 => Err(ClientError::Missing(why())),
+            502..=504 => Err(ClientError::Away(why())),
+            _ => Err(ClientError::Refused(why())),
+        }
+    }
+}
+
+/// An address that the nimbus of a state folder has announced.
+///
+/// # Errors
+/// None has.
+pub(super) fn known(folder: &Path, key: &str) -> Result<String, ClientError> {
+    let path = folder.join(ADDRESS_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|_| {
+        let shown = folder.display();
+        ClientError::Away(format!(
+            "no nimbus runs with its state in {shown}: start one with `squall dev`, or name one with --nimbus"
+        ))
+    })?;
+    let value: Option<Value> = serde_json::from_str(&text).ok();
+    let address = value.as_ref().and_then(|value| value[key].as_str());
+    let none = || ClientError::Refused(format!("{} names no such address: is it of `squall dev`?", path.display()));
+    address.map(str::to_owned).ok_or_else(none)
+}
+
+/// Has a blob of nimbus in a store.
+///
+/// # Errors
+/// Nimbus or the disk say no.
+pub(super) fn download(nimbus: &Remote, store: &BlobStore, hash: &str) -> Result<(), String> {
+    let name: Hash = hash.parse().map_err(|error: BlobError| error.to_string())?;
+    if store.has(name) {
+        return Ok(());
+    }
+    let (api, token) = nimbus.api().ok_or("there was no session with nimbus yet")?;
+    let config = ureq::Agent::config_builder().http_status_as_error(true).timeout_global(Some(PATIENCE)).build();
+    let agent = ureq::Agent::from(config);
+    let part = |offset: u64| -> Result<(Vec<u8>, u64), String> {
+        let url = format!("http://{api}/api/v2/blobs/{hash}?offset={offset}&length={DOWNLOAD}");
+        let request = agent.get(url).header("Authorization", format!("Bearer {token}"));
+        let mut answer = request.call().map_err(|error| error.to_string())?;
+        let size = answer.headers().get("x-blob-size").and_then(|size| size.to_str().ok()?.parse().ok());
+        let size = size.ok_or("the answer does not say how large the blob is")?;
+        let bytes = answer.body_mut().with_config().limit(2 * DOWNLOAD).read_to_vec();
+        Ok((bytes.map_err(|error| error.to_string())?, size))
+    };
+    let wrong = |error: BlobError| error.to_string();
+    let (mut bytes, size) = part(0)?;
+    let Begin::Send { upload, .. } = store.begin(name, size).map_err(wrong)? else { return Ok(()) };
+    let mut has = 0;
+    while has < size {
+        if has > 0 {
+            bytes = part(has)?.0;
+        }
+        if bytes.is_empty() {
+            return Err("nimbus has less of the blob than it says".into());
+        }
+        has = store.chunk(upload, has, std::mem::take(&mut bytes)).map_err(wrong)?;
+    }
+    store.finish(upload).map(drop).map_err(wrong)
+}
+
+/// 128 random bits.
+pub(super) fn random_hex() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}

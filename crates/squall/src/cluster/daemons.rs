@@ -1,0 +1,460 @@
+//! The daemons: `squall dev` (nimbus and a supervisor in one process), `squall nimbus` and `squall supervisor`.
+//!
+//! All of them are made of the same two parts. Everything that outlives them lies in a state folder: what was submitted, artifacts, which workers
+//! live. `dev` that is ended by a signal ends its workers, and a supervisor does not: under a service manager it is started again and takes them over.
+//! Killed, neither does.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use squall_blobs::{BlobStore, Limits, best_disk};
+use squall_control::config::{Config, Origin, usual_sources};
+use squall_control::record::{LeaderInfo, NodeInfo};
+use squall_control::{NimbusOptions, Role, files};
+use squall_coordinator::{Coordinator, Embedded, SessionOptions};
+use squall_scheduler::{Even, Isolation, Resources, Scheduler};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::api::{self, Api};
+use super::client::{ADDRESS_FILE, StateFlags, TOKEN_FILE, known};
+use super::node::{Event, Node, NodeOptions};
+use super::remote::{Remote, Sessions};
+use super::talk::{arch, engine_version};
+use super::{BlobSource, Log, NimbusLink, nimbus};
+use crate::cli::EXIT_FAILED;
+use crate::run::parent::EXIT_INTERRUPTED;
+use crate::run::{job, system};
+
+/// How long workers of `dev` go on when it is gone: it is for trying things out, and must not leave processes for ever.
+const ORPHAN_MS: u64 = 60_000;
+/// How long nimbus may take to lead, and the supervisor of `dev` to register.
+const READY_WAIT: Duration = Duration::from_secs(20);
+
+/// What all daemons take.
+#[derive(Debug, Args)]
+struct DaemonFlags {
+    #[command(flatten)]
+    state: StateFlags,
+    /// Folder with squall.yaml and conf.d
+    #[arg(long, value_name = "DIR", default_value = "/etc/squall")]
+    conf_dir: PathBuf,
+    /// Set a key of the configuration, above files and environment; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Options of `dev`.
+#[derive(Debug, Args)]
+pub(crate) struct DevCommand {
+    #[command(flatten)]
+    daemon: DaemonFlags,
+    /// Address of the HTTP interface [default: `api.bind` where it is configured, otherwise a free port of 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    bind: Option<SocketAddr>,
+    /// Workers that may run [default: `supervisor.slots`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    slots: Option<u16>,
+}
+
+/// Options of `nimbus`.
+#[derive(Debug, Args)]
+pub(crate) struct NimbusCommand {
+    #[command(flatten)]
+    daemon: DaemonFlags,
+    /// Address of the HTTP interface [default: `api.bind`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    bind: Option<SocketAddr>,
+    /// Address where supervisors reach it [default: `nimbus.bind`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    sessions: Option<SocketAddr>,
+}
+
+/// Options of `supervisor`.
+#[derive(Debug, Args)]
+pub(crate) struct SupervisorCommand {
+    #[command(flatten)]
+    daemon: DaemonFlags,
+    /// Address where nimbus takes sessions [default: as nimbus's state folder says, if that is this one]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    nimbus: Option<String>,
+    /// File with the token of the cluster [default: `token` in the state folder]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Name of the node, unique in the cluster [default: `supervisor.id`, or the host's name]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Workers that may run [default: `supervisor.slots`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    slots: Option<u16>,
+}
+
+/// Runs nimbus and a supervisor until a signal ends them, and their workers.
+pub(crate) fn dev(command: &DevCommand) -> ExitCode {
+    run(async {
+        let base = Base::open(&command.daemon)?;
+        // The lock comes first: whoever has it may touch the rest.
+        let folder = base.supervisor_folder()?;
+        let bind = bind(&base.config, command.bind, "api.bind", true)?;
+        let part = NimbusPart::open(&base, bind, None, "dev").await?;
+        let slots = command.slots.unwrap_or(base.config.integer("supervisor.slots") as u16);
+        let id = base.config.text("supervisor.id").unwrap_or("dev").to_owned();
+        let blobs = BlobSource::local(part.blobs.clone(), base.supervisor().join("artifacts"));
+        let link = Box::new(part.handle.clone());
+        let (node, tell) = base.node(
+            folder,
+            NodePart { id, slots, orphan_ms: Some(ORPHAN_MS), blobs },
+            part.coordinator.clone(),
+            link,
+        )?;
+        let mut signals = signals()?;
+        let mut node = Box::pin(node.run());
+        tokio::select! {
+            ended = &mut node => return ended.map(|()| ExitCode::SUCCESS),
+            ready = ready(&part.handle, 1) => ready?,
+        }
+        announce(&base.state, part.api, None)?;
+        let shown = base.state.display();
+        (base.log)(&format!("nimbus and a supervisor with {slots} slots; http://{}; state in {shown}", part.api));
+        (base.log)("submit with `squall submit FILE`; Ctrl-C ends this and its workers");
+        tokio::select! {
+            ended = &mut node => return ended.map(|()| ExitCode::SUCCESS),
+            () = signals.next() => {}
+        }
+        let (done, ended) = oneshot::channel();
+        let _ = tell.send(Event::End(done));
+        tokio::select! {
+            _ = &mut node => {}
+            _ = ended => {}
+            // Asked twice: what is left is taken over by the next one, or ends by itself.
+            () = signals.next() => {}
+        }
+        let _ = std::fs::remove_file(base.state.join(ADDRESS_FILE));
+        Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
+    })
+}
+
+/// Runs a nimbus until a signal ends it; workers and supervisors go on without it.
+pub(crate) fn nimbus(command: &NimbusCommand) -> ExitCode {
+    run(async {
+        let base = Base::open(&command.daemon)?;
+        let api = bind(&base.config, command.bind, "api.bind", false)?;
+        let sessions = bind(&base.config, command.sessions, "nimbus.bind", false)?;
+        let id = base.config.text("nimbus.id").map_or_else(host, str::to_owned);
+        let part = NimbusPart::open(&base, api, Some(sessions), &id).await?;
+        let mut signals = signals()?;
+        ready(&part.handle, 0).await?;
+        announce(&base.state, part.api, part.sessions)?;
+        let sessions = part.sessions.map(|address| address.to_string()).unwrap_or_default();
+        let shown = base.state.display();
+        (base.log)(&format!("nimbus {id}: http://{}; supervisors at {sessions}; state in {shown}", part.api));
+        signals.next().await;
+        let _ = std::fs::remove_file(base.state.join(ADDRESS_FILE));
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Runs a supervisor until a signal ends it; its workers go on, and the next one takes them over.
+pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
+    run(async {
+        let base = Base::open(&command.daemon)?;
+        let folder = base.supervisor_folder()?;
+        let (given, state) = (command.nimbus.clone(), base.state.clone());
+        let find = move || match &given {
+            Some(address) => Ok(address.clone()),
+            None => known(&state, "sessions").map_err(|error| error.to_string()),
+        };
+        let path = command.token_file.clone().unwrap_or_else(|| base.state.join(TOKEN_FILE));
+        let token = std::fs::read_to_string(&path)
+            .map_err(|error| format!("the token of the cluster cannot be read: {}: {error}", path.display()))?;
+        let remote = Remote::new(Arc::new(find), token.trim().to_owned());
+        let id = command.id.clone().or_else(|| base.config.text("supervisor.id").map(str::to_owned));
+        let id = id.unwrap_or_else(host);
+        if !squall_control::record::valid_name(&id) {
+            return Err(format!(
+                "{id:?} is no name of a node: letters, digits, `_`, `.` and `-`; give it one with --id"
+            ));
+        }
+        let slots = command.slots.unwrap_or(base.config.integer("supervisor.slots") as u16);
+        let store = store(&base.supervisor().join("blobs"))?;
+        let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), remote.clone());
+        let (coordinator, link) = (Arc::new(remote.clone()), Box::new(remote));
+        let (node, _tell) =
+            base.node(folder, NodePart { id: id.clone(), slots, orphan_ms: None, blobs }, coordinator, link)?;
+        let mut signals = signals()?;
+        (base.log)(&format!("supervisor {id} with {slots} slots; state in {}", base.state.display()));
+        tokio::select! {
+            ended = node.run() => ended.map(|()| ExitCode::SUCCESS),
+            () = signals.next() => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+/// Runs a daemon to its exit code.
+fn run(daemon: impl Future<Output = Result<ExitCode, String>>) -> ExitCode {
+    let ended = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let ended = runtime.block_on(daemon);
+            // A task that waits for a disk must not keep the process.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(format!("no runtime: {error}; raise `ulimit -n`")),
+    };
+    ended.unwrap_or_else(|why| {
+        job::complain(&why);
+        ExitCode::from(EXIT_FAILED)
+    })
+}
+
+/// The name of this host.
+fn host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".into() } else { name }
+}
+
+/// What every daemon has.
+struct Base {
+    config: Config,
+    state: PathBuf,
+    log: Log,
+}
+
+/// What makes a node.
+struct NodePart {
+    id: String,
+    slots: u16,
+    orphan_ms: Option<u64>,
+    blobs: BlobSource,
+}
+
+impl Base {
+    fn open(flags: &DaemonFlags) -> Result<Base, String> {
+        let mut sources = usual_sources(&flags.conf_dir);
+        for set in &flags.set {
+            let (key, value) = set.split_once('=').ok_or_else(|| format!("--set {set}: write KEY=VALUE"))?;
+            sources.flags.push((key.trim().into(), value.trim().into(), format!("--set {set}")));
+        }
+        let config = Config::load(&sources)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: "))?;
+        let state = flags.state.folder()?;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state);
+        made.map_err(|error| format!("{}: {error}", state.display()))?;
+        let log: Log = Arc::new(|text: &str| drop(writeln!(std::io::stderr().lock(), "{text}")));
+        Ok(Base { config, state, log })
+    }
+
+    fn supervisor(&self) -> PathBuf {
+        self.state.join("supervisor")
+    }
+
+    fn supervisor_folder(&self) -> Result<files::Folder, String> {
+        files::Folder::open(&self.supervisor()).map_err(|error| error.to_string())
+    }
+
+    fn session(&self) -> SessionOptions {
+        SessionOptions { timeout: self.config.duration("coordinator.session-timeout") }
+    }
+
+    fn node(
+        &self,
+        folder: files::Folder,
+        part: NodePart,
+        coordinator: Arc<dyn Coordinator>,
+        link: Box<dyn NimbusLink>,
+    ) -> Result<(Node, UnboundedSender<Event>), String> {
+        let mut cores = system::usable_cores();
+        match self.config.integer("supervisor.cores") as usize {
+            0 => {}
+            limit => cores.truncate(limit),
+        }
+        let memory = match self.config.bytes("supervisor.memory") {
+            0 => Resources::UNLIMITED.memory,
+            bytes => bytes,
+        };
+        let info = NodeInfo {
+            id: part.id,
+            identity: folder.identity().to_owned(),
+            address: host(),
+            slots: part.slots,
+            capacity: Resources { cpu: 100 * cores.len() as u64, memory },
+            arch: arch(),
+            engine: engine_version(),
+        };
+        let options = NodeOptions {
+            info,
+            folder,
+            cores,
+            stop_grace: self.config.duration("supervisor.stop-grace"),
+            session: self.session(),
+            orphan_ms: part.orphan_ms,
+            blobs: part.blobs,
+            path: self.supervisor(),
+        };
+        Node::open(options, coordinator, link, self.log.clone())
+    }
+}
+
+/// A nimbus with its interfaces, at work.
+struct NimbusPart {
+    handle: nimbus::Handle,
+    coordinator: Arc<dyn Coordinator>,
+    blobs: Arc<BlobStore>,
+    api: SocketAddr,
+    sessions: Option<SocketAddr>,
+}
+
+impl NimbusPart {
+    async fn open(base: &Base, bind: SocketAddr, sessions: Option<SocketAddr>, id: &str) -> Result<NimbusPart, String> {
+        let path = base.state.join(base.config.text("coordinator.path").unwrap_or("coordinator.redb"));
+        let coordinator = Embedded::open(&path).map_err(|error| error.to_string())?;
+        let coordinator: Arc<dyn Coordinator> = Arc::new(coordinator);
+        let blobs = store(&base.state.join("blobs"))?;
+        let token = token(&base.state.join(TOKEN_FILE))?;
+        let taken = |address: SocketAddr, flag: &str, error: std::io::Error| {
+            format!("{address} cannot be had: {error}; choose another port with {flag}, or 0 for a free one")
+        };
+        let listener = TcpListener::bind(bind).await.map_err(|error| taken(bind, "--bind", error))?;
+        let api = listener.local_addr().map_err(|error| error.to_string())?;
+        let instance = super::client::random_hex().map_err(|error| format!("no random number: {error}"))?;
+        let me = LeaderInfo { id: id.to_owned(), instance, address: api.to_string() };
+        let options = NimbusOptions {
+            grace: base.config.duration("nimbus.grace"),
+            wait: base.config.duration("nimbus.kill-wait"),
+            ..NimbusOptions::new(me)
+        };
+        let (driver, handle) = nimbus::Driver::new(
+            options,
+            scheduler(&base.config)?,
+            coordinator.clone(),
+            base.session(),
+            base.log.clone(),
+        );
+        let mut at = None;
+        if let Some(sessions) = sessions {
+            let listener = StdListener::bind(sessions).map_err(|error| taken(sessions, "--sessions", error))?;
+            at = Some(listener.local_addr().map_err(|error| error.to_string())?);
+            let (coordinator, nimbus) = (coordinator.clone(), handle.clone());
+            let served = Sessions { coordinator, nimbus, token: token.clone(), api }.serve(listener);
+            served.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
+        }
+        tokio::spawn(driver.run());
+        tokio::spawn(api::serve(listener, Arc::new(Api { nimbus: handle.clone(), blobs: blobs.clone(), token })));
+        Ok(NimbusPart { handle, coordinator, blobs, api, sessions: at })
+    }
+}
+
+fn store(path: &Path) -> Result<Arc<BlobStore>, String> {
+    BlobStore::open(path, Limits::default(), best_disk().0).map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// Where to listen: the flag, or the key; `free`: any port of this machine where neither is set. Only this machine so far: there is no TLS.
+fn bind(config: &Config, flag: Option<SocketAddr>, key: &str, free: bool) -> Result<SocketAddr, String> {
+    let bind = match (flag, config.origin(key)) {
+        (Some(bind), _) => bind,
+        (None, Origin::Default) if free => SocketAddr::from(([127, 0, 0, 1], 0)),
+        (None, origin) => {
+            let text = config.text(key).unwrap_or_default();
+            text.parse().map_err(|_| format!("{origin}: {key}: {text:?} is no ADDRESS:PORT"))?
+        }
+    };
+    if bind.ip().is_loopback() {
+        return Ok(bind);
+    }
+    Err(format!(
+        "{bind} is no address of this machine alone: 127.0.0.1 and [::1] are served so far, since there is no TLS yet"
+    ))
+}
+
+/// The token of requests, made once and readable by its owner only.
+fn token(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().to_owned()),
+        Ok(_) => return Err(format!("{} holds no token: remove it, and another is made", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let token = super::client::random_hex().map_err(failed)?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.create_new(true).write(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(token.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(token)
+}
+
+fn scheduler(config: &Config) -> Result<Box<dyn Scheduler>, String> {
+    if config.text("nimbus.scheduler") != Some("isolation") {
+        return Ok(Box::new(Even::default()));
+    }
+    let mut machines = std::collections::BTreeMap::new();
+    for item in config.list("nimbus.isolated") {
+        let pair = item.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
+        let (name, count): (String, usize) =
+            pair.ok_or_else(|| format!("nimbus.isolated: {item:?} is no NAME=COUNT"))?;
+        machines.insert(name, count);
+    }
+    Ok(Box::new(Isolation { machines, even: Even::default() }))
+}
+
+/// Waits until nimbus leads and so many supervisors are there: who is told of this cluster can use it.
+async fn ready(nimbus: &nimbus::Handle, supervisors: usize) -> Result<(), String> {
+    let until = Instant::now() + READY_WAIT;
+    loop {
+        let is = move |driver: &nimbus::Driver| {
+            *driver.nimbus().role() == Role::Leading && driver.nimbus().live_nodes().count() >= supervisors
+        };
+        if nimbus.look(is).await == Some(true) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(format!("the cluster was not ready within {} s; its log above says why", READY_WAIT.as_secs()));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Says where everything is, for commands and supervisors on this machine.
+fn announce(state: &Path, api: SocketAddr, sessions: Option<SocketAddr>) -> Result<(), String> {
+    let path = state.join(ADDRESS_FILE);
+    let sessions = sessions.map(|address| address.to_string());
+    let text = json!({ "address": api.to_string(), "sessions": sessions, "pid": std::process::id() }).to_string();
+    let beside = path.with_extension("new");
+    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &path));
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// SIGINT and SIGTERM.
+struct Signals(tokio::net::UnixStream);
+
+fn signals() -> Result<Signals, String> {
+    let caught = || -> std::io::Result<Signals> {
+        let (ours, handler) = UnixStream::pair()?;
+        signal_hook::low_level::pipe::register(SIGINT, handler.try_clone()?)?;
+        signal_hook::low_level::pipe::register(SIGTERM, handler)?;
+        ours.set_nonblocking(true)?;
+        Ok(Signals(tokio::net::UnixStream::from_std(ours)?))
+    };
+    caught().map_err(|error| format!("signals cannot be caught: {error}"))
+}
+
+impl Signals {
+    /// The next one.
+    async fn next(&mut self) {
+        loop {
+            let mut bytes = [0; 16];
+            if self.0.readable().await.is_err() || matches!(self.0.try_read(&mut bytes), Ok(n) if n > 0) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Topologies in a cluster: workers that a supervisor leads, and the daemons and commands around them.
+//!
+//! `talk` is what supervisor and worker say, `seat` the worker's side; every program has them. With feature `cluster` come the drivers of
+//! [`squall_control`]'s values (`node` for a supervisor, `nimbus`), what they are for each other where they are not one process (`remote`), the
+//! HTTP interface (`api`), the daemons (`daemons`), and the commands that speak to them (`client`, `verbs`).
+//!
+//! Each daemon is one task on one thread of tokio; none of them ever touches a tuple.
+
+pub(crate) mod seat;
+pub(crate) mod talk;
+
+#[cfg(feature = "cluster")]
+mod api;
+#[cfg(feature = "cluster")]
+mod client;
+#[cfg(feature = "cluster")]
+mod common;
+#[cfg(feature = "cluster")]
+mod daemons;
+#[cfg(feature = "cluster")]
+mod nimbus;
+#[cfg(feature = "cluster")]
+mod node;
+#[cfg(feature = "cluster")]
+mod remote;
+#[cfg(feature = "cluster")]
+mod submit;
+#[cfg(feature = "cluster")]
+mod verbs;
+
+#[cfg(feature = "cluster")]
+pub(crate) use common::{Arguments, BlobSource, Kind, Log, NimbusLink, NodeStats, TopologyStats, WorkerRow};
+#[cfg(feature = "cluster")]
+pub(crate) use daemons::{DevCommand, NimbusCommand, SupervisorCommand, dev, nimbus as run_nimbus, supervisor};
+#[cfg(feature = "cluster")]
+pub(crate) use verbs::{ClusterCommand, VERBS, cluster, exit_codes};

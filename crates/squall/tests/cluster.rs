@@ -1,0 +1,642 @@
+//! A cluster on one machine, as its users have it: `squall dev` and the commands that speak to it, with real worker processes.
+//!
+//! Everything is on the loopback and in a folder of its own; a cluster that a test leaves behind is ended with its workers, by their ids.
+#![cfg(feature = "cluster")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The example program's path. Cargo builds examples before tests only if asked for all targets, so this asks.
+fn adder() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline", "--message-format=json", "-p", "squall", "--example", "adder"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let out = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().expect("cargo runs");
+        let lines = out.stdout.lines().map(|line| line.expect("cargo writes text"));
+        let messages = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let path = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+        path.expect("the build names its executable")
+    })
+}
+
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A state folder, and the `squall dev` on it.
+struct Cluster {
+    folder: TempDir,
+    dev: Child,
+    options: String,
+}
+
+impl Cluster {
+    fn start() -> Cluster {
+        Cluster::start_with("")
+    }
+
+    fn start_with(options: &str) -> Cluster {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dev = dev(folder.path(), options);
+        Cluster { folder, dev, options: options.to_owned() }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn squall(&self, line: &str) -> Ended {
+        squall(self.folder.path(), line)
+    }
+
+    /// A command that has to succeed.
+    fn done(&self, line: &str) -> String {
+        let ended = self.squall(line);
+        assert_eq!(ended.code, Some(0), "squall {line}: {}{}", ended.stdout, ended.stderr);
+        ended.stdout
+    }
+
+    fn describe(&self, name: &str) -> Value {
+        serde_json::from_str(&self.done(&format!("describe {name} -o json"))).expect("it is JSON")
+    }
+
+    /// Waits until a description is as it should be.
+    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let since = Instant::now();
+        loop {
+            let value = self.describe(name);
+            if is(&value) {
+                return value;
+            }
+            assert!(since.elapsed() < PATIENCE, "it never came to this: {what}; it is {value:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills the daemon as a crash would, and starts another one on its state.
+    fn crash_and_start(&mut self) {
+        self.dev.kill().expect("it runs");
+        self.dev.wait().expect("it ends");
+        self.dev = dev(self.folder.path(), &self.options);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // In order, so that it ends its workers; if it is gone or hangs, they are looked up and killed.
+        let _ = kill_process(Pid::from_child(&self.dev), Signal::INT);
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(10) && !matches!(self.dev.try_wait(), Ok(Some(_))) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.dev.kill();
+        let _ = self.dev.wait();
+        for worker in noted_workers(&self.state()) {
+            let _ = kill_process(worker, Signal::KILL);
+        }
+    }
+}
+
+/// Processes that a state folder notes, which are there with the start time that it notes.
+fn noted_workers(state: &Path) -> Vec<Pid> {
+    let files = fs::read_dir(state.join("supervisor")).into_iter().flatten().flatten();
+    let slots = files.filter(|file| file.file_name().to_string_lossy().ends_with(".json"));
+    let noted = slots.filter_map(|file| serde_json::from_slice::<Value>(&fs::read(file.path()).ok()?).ok());
+    noted.filter_map(|noted| live(&noted["process"])).collect()
+}
+
+fn live(process: &Value) -> Option<Pid> {
+    let pid = process["pid"].as_i64()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let start: u64 = stat[stat.rfind(')')? + 2..].split(' ').nth(19)?.parse().ok()?;
+    (Some(start) == process["start"].as_u64()).then(|| Pid::from_raw(pid as i32)).flatten()
+}
+
+fn dev(folder: &Path, options: &str) -> Child {
+    daemon(folder, &format!("dev --conf-dir none {options}"), "submit with")
+}
+
+/// Starts a daemon, and waits until it says that it is ready.
+fn daemon(folder: &Path, line: &str, ready: &str) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_squall"))
+        .args(line.split_whitespace())
+        .current_dir(folder)
+        .env("SQUALL_STATE", folder.join("state"))
+        .env_remove("SQUALL_IO")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut said = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut heard = String::new();
+    while !heard.lines().any(|line| line.contains(ready)) {
+        assert_ne!(said.read_line(&mut heard).expect("it is open"), 0, "squall {line} ended at its start: {heard}");
+    }
+    // Its pipe must not fill up; what it says is shown where a test fails.
+    std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(|line| eprintln!("daemon: {line}")));
+    child
+}
+
+fn squall(folder: &Path, line: &str) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
+    command.args(line.split_whitespace()).current_dir(folder).env("SQUALL_STATE", folder.join("state"));
+    let out = command.stdin(Stdio::null()).env_remove("SQUALL_IO").output().expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("it writes text");
+    Ended { code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
+}
+
+fn executed(value: &Value, component: &str) -> u64 {
+    let components = value["components"].as_array().expect("a list");
+    let of = components.iter().find(|c| c["name"] == component).expect("a component");
+    of["executed"].as_u64().expect("a number")
+}
+
+/// The process of each worker of the plan.
+fn pids(value: &Value) -> Vec<i32> {
+    let workers = value["worker_list"].as_array().expect("a list");
+    workers.iter().map(|w| w["pid"].as_i64().expect("it has a process") as i32).collect()
+}
+
+fn all_run(value: &Value) -> bool {
+    let workers = value["worker_list"].as_array().expect("a list");
+    value["workers"].as_u64() == Some(workers.len() as u64) && workers.iter().all(|w| w["state"] == "running")
+}
+
+const WORD_COUNT: &str = "\
+name: words
+config:
+  workers: 2
+spouts:
+  - id: lines
+    className: lines
+    config: { paths: \"${DIR}/input.txt\" }
+bolts:
+  - id: split
+    className: split
+    parallelism: 2
+    config: { field: text }
+  - id: count
+    className: count
+    parallelism: 2
+    config: { by: word, emit: end }
+  - id: out
+    className: json-file
+    config: { folder: \"${DIR}/out\" }
+streams:
+  - { from: lines, to: split, grouping: { type: SHUFFLE } }
+  - { from: split, to: count, grouping: { type: FIELDS, args: [word] } }
+  - { from: count, to: out, grouping: { type: GLOBAL } }
+";
+
+#[test]
+fn a_submitted_word_count_counts_right_and_is_drained_when_it_is_killed() {
+    let cluster = Cluster::start();
+    let folder = cluster.folder.path();
+    fs::write(folder.join("words.yaml"), WORD_COUNT).expect("it is written");
+    let lines: String = (0..1000).map(|n| format!("all word{} all\n", n % 7)).collect();
+    fs::write(folder.join("input.txt"), lines).expect("it is written");
+    let id = cluster.done("submit words.yaml").trim().to_owned();
+    let list: Value = serde_json::from_str(&cluster.done("list -o json")).expect("it is JSON");
+    let row = &list["topologies"][0];
+    assert_eq!((&row["name"], &row["id"], &row["workers"]), (&"words".into(), &id.as_str().into(), &2.into()));
+    cluster.until("words", "all words are counted", |value| executed(value, "count") == 3000);
+    let said = cluster.done("kill words -w 30");
+    assert!(said.contains("it was drained, 0 roots were left"), "{said}");
+    let files = fs::read_dir(folder.join("out")).expect("it was written").map(|file| file.expect("it is there").path());
+    let counts: String = files.map(|file| fs::read_to_string(file).expect("it is text")).collect();
+    let count = |word: &str| {
+        let rows = counts.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let of: Vec<u64> =
+            rows.filter(|row| row["word"] == word).map(|row| row["count"].as_u64().expect("a number")).collect();
+        assert_eq!(of.len(), 1, "{word}: {counts}");
+        of[0]
+    };
+    assert_eq!((count("all"), count("word0"), count("word6")), (2000, 143, 142));
+    assert_eq!(counts.lines().count(), 8, "{counts}");
+    assert_eq!(cluster.done("list"), "no topology runs\n");
+}
+
+#[test]
+fn a_killed_worker_is_replaced_by_its_next_life_and_its_peers_go_on_with_it() {
+    let cluster = Cluster::start();
+    cluster.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = cluster.until("adder", "it adds", |value| executed(value, "sum") > 0 && all_run(value));
+    let old = pids(&before);
+    for round in 1..=3 {
+        let at = cluster.describe("adder");
+        let victim = pids(&at)[0];
+        kill_process(Pid::from_raw(victim).expect("a pid"), Signal::KILL).expect("it runs");
+        let replaced = |value: &Value| all_run(value) && pids(value)[0] != victim;
+        let after = cluster.until("adder", "another process is worker 0", replaced);
+        let life = |value: &Value, worker: usize| value["worker_list"][worker]["restart"].as_u64().expect("a number");
+        assert_eq!((life(&after, 0), life(&after, 1)), (round, 0), "round {round}");
+        assert_eq!(pids(&after)[1], old[1], "its peer lives on");
+        let counted = executed(&after, "sum");
+        cluster.until("adder", "it adds again, with what it had added before", |v| executed(v, "sum") > counted + 1000);
+    }
+}
+
+#[test]
+fn workers_live_on_without_their_supervisor_and_the_next_one_takes_them_over() {
+    let mut cluster = Cluster::start();
+    cluster.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = cluster.until("adder", "it adds", |value| executed(value, "sum") > 0 && all_run(value));
+    cluster.crash_and_start();
+    let after = cluster.until("adder", "its workers are back", |value| {
+        all_run(value) && executed(value, "sum") > executed(&before, "sum")
+    });
+    assert_eq!(pids(&after), pids(&before), "the same processes");
+    // They are led as before: a death is seen, the survivor is linked to the next life, and both end when it is killed.
+    let victim = pids(&after)[1];
+    kill_process(Pid::from_raw(victim).expect("a pid"), Signal::KILL).expect("it runs");
+    let healed = cluster.until("adder", "worker 1 is replaced", |value| all_run(value) && pids(value)[1] != victim);
+    assert_eq!(pids(&healed)[0], pids(&before)[0]);
+    let counted = executed(&healed, "sum");
+    cluster.until("adder", "it adds again", |value| executed(value, "sum") > counted + 1000);
+    let said = cluster.done("kill adder -w 30");
+    assert!(said.contains("it was drained"), "{said}");
+    let since = Instant::now();
+    while !noted_workers(&cluster.state()).is_empty() {
+        assert!(since.elapsed() < PATIENCE, "its workers are still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_worker_that_died_while_nobody_led_it_is_started_by_the_next_supervisor() {
+    let mut cluster = Cluster::start();
+    cluster.done(&format!("submit {} -- --workers 1", adder().display()));
+    let before = cluster.until("adder", "it adds", |value| executed(value, "sum") > 0 && all_run(value));
+    cluster.dev.kill().expect("it runs");
+    cluster.dev.wait().expect("it ends");
+    kill_process(Pid::from_raw(pids(&before)[0]).expect("a pid"), Signal::KILL).expect("it runs");
+    cluster.dev = dev(cluster.folder.path(), "");
+    let after = cluster.until("adder", "it runs again", |value| all_run(value) && executed(value, "sum") > 0);
+    assert_ne!(pids(&after), pids(&before));
+    assert_eq!(after["worker_list"][0]["restart"], 1, "a life of its own");
+}
+
+#[test]
+fn a_worker_whose_peer_died_while_nobody_led_them_waits_for_its_next_life() {
+    let mut cluster = Cluster::start();
+    cluster.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = cluster.until("adder", "it adds", |value| executed(value, "sum") > 0 && all_run(value));
+    cluster.dev.kill().expect("it runs");
+    cluster.dev.wait().expect("it ends");
+    kill_process(Pid::from_raw(pids(&before)[0]).expect("a pid"), Signal::KILL).expect("it runs");
+    // Longer than the word of a parent is waited for in a run, which would end the peer.
+    std::thread::sleep(Duration::from_millis(2500));
+    cluster.dev = dev(cluster.folder.path(), "");
+    let after = cluster.until("adder", "both run", |value| all_run(value) && pids(value)[0] != pids(&before)[0]);
+    assert_eq!(pids(&after)[1], pids(&before)[1], "its peer has waited");
+    let counted = executed(&after, "sum");
+    cluster.until("adder", "it adds again", |value| executed(value, "sum") > counted + 1000);
+}
+
+#[test]
+fn a_worker_that_hangs_and_does_not_come_back_to_the_next_supervisor_is_replaced() {
+    let mut cluster = Cluster::start();
+    cluster.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = cluster.until("adder", "it adds", |value| executed(value, "sum") > 0 && all_run(value));
+    cluster.dev.kill().expect("it runs");
+    cluster.dev.wait().expect("it ends");
+    kill_process(Pid::from_raw(pids(&before)[0]).expect("a pid"), Signal::STOP).expect("it runs");
+    cluster.dev = dev(cluster.folder.path(), "");
+    let replaced = |value: &Value| all_run(value) && pids(value)[0] != pids(&before)[0];
+    let after = cluster.until("adder", "another process is worker 0", replaced);
+    assert_eq!(pids(&after)[1], pids(&before)[1], "its peer lives on");
+    let counted = executed(&after, "sum");
+    cluster.until("adder", "it adds again", |value| executed(value, "sum") > counted + 1000);
+}
+
+#[test]
+fn spouts_rest_while_a_topology_is_inactive() {
+    let cluster = Cluster::start();
+    cluster.done(&format!("submit {} --inactive --name quiet -- --workers 2", adder().display()));
+    let quiet = cluster.until("quiet", "its workers are there", |value| value["workers_running"] == 2);
+    assert_eq!((&quiet["status"], executed(&quiet, "sum")), (&"INACTIVE".into(), 0));
+    cluster.done("activate quiet");
+    cluster.until("quiet", "it adds", |value| executed(value, "sum") > 0);
+    cluster.done("deactivate quiet");
+    // What was under way arrives; then two looks in a row, each newer than an account of the counts, see the same.
+    let emitted = |value: &Value| value["components"][0]["emitted"].as_u64().expect("a number");
+    let since = Instant::now();
+    loop {
+        let before = emitted(&cluster.describe("quiet"));
+        std::thread::sleep(Duration::from_millis(1200));
+        let after = cluster.describe("quiet");
+        if emitted(&after) == before && executed(&after, "sum") == before {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE, "its spouts go on: {after:#}");
+    }
+    let rested = executed(&cluster.describe("quiet"), "sum");
+    cluster.done("activate quiet");
+    cluster.until("quiet", "it adds again", |value| executed(value, "sum") > rested);
+}
+
+#[test]
+fn a_submission_that_is_wrong_is_refused_with_the_reason_and_changes_nothing() {
+    let cluster = Cluster::start_with("--slots 1");
+    let folder = cluster.folder.path();
+    fs::write(folder.join("text"), "not a program").expect("it is written");
+    fs::write(folder.join("script"), "#!/bin/sh\nexit 0\n").expect("it is written");
+    fs::set_permissions(folder.join("script"), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let bad = WORD_COUNT.replace("className: split", "className: spilt");
+    fs::write(folder.join("unknown.yaml"), bad).expect("it is written");
+    fs::write(folder.join("words.yaml"), WORD_COUNT).expect("it is written");
+    fs::write(folder.join("input.txt"), "a b\n").expect("it is written");
+    let adder = adder().display();
+    let refused = |line: &str, code: i32, why: &str| {
+        let ended = cluster.squall(line);
+        assert_eq!(ended.code, Some(code), "squall {line}: {}", ended.stderr);
+        assert!(ended.stderr.contains(why), "squall {line}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("panicked"), "squall {line}: {}", ended.stderr);
+    };
+    refused("submit nowhere", 1, "nowhere: No such file");
+    refused("submit text", 1, "neither executable nor a .yaml");
+    refused("submit script", 1, "no ELF file");
+    refused("submit unknown.yaml", 1, "did you mean");
+    refused("submit /proc/self/exe", 1, "does not describe a topology");
+    refused(&format!("submit {adder} --name a/b"), 1, "is no name of a topology");
+    refused(&format!("submit {adder} -- --bogus"), 1, "unexpected argument");
+    refused(&format!("submit {adder} -- --sample nothing"), 1, "has no component `nothing`");
+    refused("kill nothing", 1, "there is no topology nothing: none runs");
+    refused("describe nothing", 1, "there is no topology nothing");
+    refused("activate nothing", 1, "there is no topology nothing");
+    assert_eq!(cluster.done("list"), "no topology runs\n");
+    cluster.done(&format!("submit {adder} --name one"));
+    refused(&format!("submit {adder} --name one"), 1, "a topology one is there already (ACTIVE)");
+    refused(&format!("submit {adder} --name two"), 1, "two cannot be placed: no free slot");
+    refused("submit", 2, "required arguments");
+    let list: Value = serde_json::from_str(&cluster.done("list -o json")).expect("it is JSON");
+    assert_eq!(list["topologies"].as_array().map(Vec::len), Some(1), "{list:#}");
+}
+
+#[test]
+fn a_topology_whose_wait_is_over_goes_with_what_is_left_of_it() {
+    let cluster = Cluster::start();
+    // Half a second a number: nothing of what the inboxes hold is done in a second.
+    cluster.done(&format!("submit {} -- --workers 1 --slow-us 500000", adder().display()));
+    cluster.until("adder", "it adds", |value| executed(value, "sum") > 0);
+    let ended = cluster.squall("kill adder -w 1 -o json");
+    assert_eq!(ended.code, Some(4), "{}{}", ended.stdout, ended.stderr);
+    let said: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    assert_eq!(said["drained"], false, "{said:#}");
+    assert_eq!(cluster.done("list"), "no topology runs\n");
+}
+
+#[test]
+fn a_program_that_cannot_start_is_told_with_its_cause() {
+    let cluster = Cluster::start();
+    let folder = cluster.folder.path();
+    fs::write(folder.join("words.yaml"), WORD_COUNT).expect("it is written");
+    fs::write(folder.join("input.txt"), "a b\n").expect("it is written");
+    // It is there when it is submitted, and not when its workers start.
+    cluster.done("submit words.yaml --inactive --no-wait");
+    fs::remove_file(folder.join("input.txt")).expect("it is there");
+    let first = cluster.describe("words");
+    // Whether the first life had read it or not: the next one does not find it.
+    for worker in first["worker_list"].as_array().expect("a list") {
+        if let Some(pid) = worker["pid"].as_i64().and_then(|pid| Pid::from_raw(pid as i32)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    let troubled = |value: &Value| {
+        let workers = value["worker_list"].as_array().expect("a list");
+        workers.iter().any(|w| w["trouble"].as_str().is_some_and(|why| why.contains("input.txt")))
+    };
+    cluster.until("words", "the cause is told", troubled);
+}
+
+#[test]
+fn without_a_nimbus_commands_say_how_to_start_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for line in ["list", "kill x", "describe x", &format!("submit {}", adder().display())] {
+        let ended = squall(folder.path(), line);
+        assert_eq!(ended.code, Some(3), "squall {line}: {}", ended.stderr);
+        assert!(ended.stderr.contains("squall dev"), "squall {line}: {}", ended.stderr);
+    }
+    let ended = squall(folder.path(), &format!("submit {} --dry-run", adder().display()));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let body: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+    assert_eq!(body["shape"]["components"][0]["name"], "numbers");
+}
+
+#[test]
+fn two_daemons_cannot_share_a_state_folder_or_a_port() {
+    let cluster = Cluster::start();
+    let again = cluster.squall("dev --conf-dir none");
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("in use by another supervisor"), "{}", again.stderr);
+    let other = tempfile::tempdir().expect("a folder");
+    let taken = address(&cluster);
+    let again = squall(other.path(), &format!("dev --conf-dir none --bind {taken}"));
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains(&taken) && again.stderr.contains("another port"), "{}", again.stderr);
+    let open = squall(other.path(), "dev --conf-dir none --bind 0.0.0.0:0");
+    assert_eq!(open.code, Some(1));
+    assert!(open.stderr.contains("no address of this machine alone"), "{}", open.stderr);
+}
+
+fn address(cluster: &Cluster) -> String {
+    let text = fs::read_to_string(cluster.state().join("nimbus.json")).expect("it was written");
+    let value: Value = serde_json::from_str(&text).expect("it is JSON");
+    value["address"].as_str().expect("an address").to_owned()
+}
+
+/// One request as text: the status, and the body.
+fn http(address: &str, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{token}\r\n");
+    stream.write_all(request.as_bytes()).expect("it takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers with text");
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+#[test]
+fn the_http_interface_is_for_who_has_the_token_and_names_are_checked() {
+    let cluster = Cluster::start();
+    let address = address(&cluster);
+    let path = cluster.state().join("token");
+    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    let token = fs::read_to_string(path).expect("it is text");
+    let wrong = "0".repeat(token.len());
+    for path in ["/api/v1/cluster/summary", "/api/v2/topologies", "/metrics", "/nothing"] {
+        assert_eq!(http(&address, "GET", path, None).0, 401, "{path}");
+        assert_eq!(http(&address, "GET", path, Some(&wrong)).0, 401, "{path}");
+    }
+    assert_eq!(http(&address, "POST", "/api/v2/topologies/x/kill", None).0, 401);
+    assert_eq!(http(&address, "GET", "/healthz", None), (200, "{\"status\":\"leading\"}\n".into()));
+
+    cluster.done(&format!("submit {} -- --workers 2", adder().display()));
+    cluster.until("adder", "it adds", |value| executed(value, "sum") > 0);
+    let get = |path: &str| {
+        let (status, body) = http(&address, "GET", path, Some(&token));
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str::<Value>(&body).expect("it is JSON")
+    };
+    let summary = get("/api/v1/cluster/summary");
+    assert_eq!(
+        (&summary["supervisors"], &summary["slotsTotal"], &summary["slotsUsed"]),
+        (&1.into(), &4.into(), &2.into())
+    );
+    let topologies = get("/api/v1/topology/summary");
+    let row = &topologies["topologies"][0];
+    assert_eq!((&row["name"], &row["status"], &row["workersTotal"]), (&"adder".into(), &"ACTIVE".into(), &2.into()));
+    assert_eq!(get("/api/v1/nimbus/summary")["nimbuses"][0]["status"], "Leader");
+    assert_eq!(get("/api/v2/cluster")["nodes"][0]["slots_used"], 2);
+    let (status, metrics) = http(&address, "GET", "/metrics", Some(&token));
+    assert_eq!(status, 200);
+    let executed = metrics.lines().find(|line| line.starts_with("squall_executed_total") && line.contains("\"sum\""));
+    assert!(executed.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
+    for (method, path, status) in [
+        ("GET", "/api/v2/topologies/..%2Fx", 400),
+        ("GET", "/api/v2/topologies/nothing", 404),
+        ("GET", "/api/v2/nothing", 404),
+        ("POST", "/api/v2/topologies/adder/kill?wait_ms=x", 400),
+        ("POST", "/api/v2/blobs/abc?size=1", 400),
+        ("PUT", "/api/v2/uploads/77?offset=0", 404),
+        ("DELETE", "/api/v2/topologies/adder", 405),
+    ] {
+        let (got, body) = http(&address, method, path, Some(&token));
+        assert_eq!(got, status, "{method} {path}: {body}");
+        assert!(body.contains("\"error\""), "{method} {path}: {body}");
+    }
+}
+
+/// A nimbus and a supervisor, each a process of its own.
+struct Daemons {
+    folder: TempDir,
+    nimbus: Child,
+    supervisor: Child,
+}
+
+impl Daemons {
+    fn start() -> Daemons {
+        let folder = tempfile::tempdir().expect("a folder");
+        let nimbus = daemon(folder.path(), NIMBUS, "supervisors at");
+        let supervisor = daemon(folder.path(), SUPERVISOR, "state in");
+        Daemons { folder, nimbus, supervisor }
+    }
+
+    fn squall(&self, line: &str) -> Ended {
+        squall(self.folder.path(), line)
+    }
+
+    /// Waits until a description can be had and is as it should be.
+    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let since = Instant::now();
+        loop {
+            let ended = self.squall(&format!("describe {name} -o json"));
+            let value: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+            if ended.code == Some(0) && is(&value) {
+                return value;
+            }
+            assert!(since.elapsed() < PATIENCE, "it never came to this: {what}; it is {value:#} {}", ended.stderr);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Daemons {
+    fn drop(&mut self) {
+        for daemon in [&mut self.supervisor, &mut self.nimbus] {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        for worker in noted_workers(&self.folder.path().join("state")) {
+            let _ = kill_process(worker, Signal::KILL);
+        }
+    }
+}
+
+const NIMBUS: &str = "nimbus --conf-dir none --bind 127.0.0.1:0 --sessions 127.0.0.1:0";
+const SUPERVISOR: &str = "supervisor --conf-dir none --id one";
+
+#[test]
+fn supervisor_and_nimbus_die_and_come_back_and_the_topology_goes_on_all_the_while() {
+    let mut daemons = Daemons::start();
+    let since = Instant::now();
+    let submit = format!("submit {} -- --workers 2", adder().display());
+    // The supervisor may not be registered yet.
+    while daemons.squall(&submit).code != Some(0) {
+        assert!(since.elapsed() < PATIENCE, "it is never accepted");
+    }
+    let runs = |value: &Value| all_run(value) && executed(value, "sum") > 0;
+    let before = daemons.until("adder", "it adds", runs);
+    assert_eq!(before["worker_list"][0]["node"], "one");
+
+    daemons.supervisor.kill().expect("it runs");
+    daemons.supervisor.wait().expect("it ends");
+    daemons.supervisor = daemon(daemons.folder.path(), SUPERVISOR, "state in");
+    let more = |than: &Value| {
+        let than = executed(than, "sum");
+        move |value: &Value| all_run(value) && executed(value, "sum") > than
+    };
+    let taken = daemons.until("adder", "it goes on under the next supervisor", more(&before));
+    assert_eq!(pids(&taken), pids(&before), "the same processes");
+
+    daemons.nimbus.kill().expect("it runs");
+    daemons.nimbus.wait().expect("it ends");
+    assert_eq!(daemons.squall("list").code, Some(3), "nobody answers");
+    // A worker dies while there is no nimbus: the supervisor alone starts it again.
+    let victim = pids(&taken)[0];
+    kill_process(Pid::from_raw(victim).expect("a pid"), Signal::KILL).expect("it runs");
+    let state = daemons.folder.path().join("state");
+    let since = Instant::now();
+    loop {
+        let there: Vec<i32> = noted_workers(&state).iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+        if there.len() == 2 && !there.contains(&victim) {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE, "it is not started again: {there:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemons.nimbus = daemon(daemons.folder.path(), NIMBUS, "supervisors at");
+    let found = daemons.until("adder", "the next nimbus knows it", more(&taken));
+    assert_eq!(pids(&found)[1], pids(&before)[1], "its peer has lived all the while");
+    assert_eq!(found["worker_list"][0]["generation"], before["worker_list"][0]["generation"], "nothing was moved");
+    let killed = daemons.squall("kill adder -w 30");
+    assert_eq!(killed.code, Some(0), "{}{}", killed.stdout, killed.stderr);
+}
+
+#[test]
+fn without_a_supervisor_or_with_a_wrong_token_nothing_is_accepted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut nimbus = daemon(folder.path(), NIMBUS, "supervisors at");
+    let ended = squall(folder.path(), &format!("submit {}", adder().display()));
+    let list = squall(folder.path(), "list").stdout;
+    fs::write(folder.path().join("wrong"), "0".repeat(32)).expect("it is written");
+    let stranger = squall(folder.path(), "list --token-file wrong");
+    let _ = nimbus.kill();
+    let _ = nimbus.wait();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no supervisor is there"), "{}", ended.stderr);
+    assert_eq!(list, "no topology runs\n");
+    assert_eq!(stranger.code, Some(1), "{}", stranger.stderr);
+    assert!(stranger.stderr.contains("token"), "{}", stranger.stderr);
+}
