@@ -100,7 +100,7 @@ fn start(worker: u32, life: u32, socket: impl Into<OwnedFd>) -> Worker {
         log: LogFilter::default(),
     };
     let epochs = if worker == 0 { vec![life, 0] } else { vec![0, 0] };
-    let membership = Membership { epochs, board: Board::heap(&plan), heals: true };
+    let membership = Membership { epochs, board: Board::heap(&plan), heals: true, patience: Membership::PATIENCE };
     Worker::start_in(config, membership, registry, vec![link(socket)]).expect("it starts")
 }
 

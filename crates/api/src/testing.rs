@@ -500,7 +500,7 @@ pub fn run(topology: Topology) -> Result<Outcome, Box<dyn std::error::Error>> {
 
 /// As [`run`], for topologies with threads of their own, as servers and clients have: where nothing else can happen it waits, in
 /// real time and so long at most, for a [`Waker`](crate::Waker) to be used. Ticks pass as in real time, so that no root times out
-/// while a thread is at it; of a longer wait only [`PACE`] is waited.
+/// while a thread is at it; of a longer wait only 20 ms a step are waited.
 ///
 /// # Errors
 /// As [`run`].

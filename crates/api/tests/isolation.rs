@@ -636,3 +636,42 @@ fn an_ended_run_ends_although_executors_were_restarted_in_their_finish() {
     assert_eq!((*got.lock().unwrap()).as_slice(), [77]);
     assert_eq!(fed.stats("finishes").restarts, 2);
 }
+
+#[test]
+fn an_instance_whose_tick_panicked_is_not_asked_to_finish_in_the_same_turn() {
+    #[derive(Default)]
+    struct Ticks {
+        broken: bool,
+        ticked: bool,
+        panics: Arc<AtomicU32>,
+    }
+    impl Bolt for Ticks {
+        type In = Num;
+        type Out = ();
+        fn execute(&mut self, _: Input<'_, Num>, _: &mut ()) -> Result<(), BoltError> {
+            Ok(())
+        }
+        fn tick(&mut self, _: &mut ()) -> Result<(), BoltError> {
+            self.ticked = true;
+            if self.panics.fetch_add(1, Ordering::Relaxed) < 3 {
+                self.broken = true;
+                panic_quietly("tick");
+            }
+            Ok(())
+        }
+        fn finish(&mut self, _: &mut ()) -> Result<Finish, BoltError> {
+            assert!(!self.broken, "called after its panic");
+            Ok(if self.ticked { Finish::Done } else { Finish::More })
+        }
+    }
+    let (t, feeder, panics) = (Topology::new("ticks"), Feeder::default(), Arc::<AtomicU32>::default());
+    let (from, counted) = (feeder.clone(), panics.clone());
+    let source = t.spout("source", move || from.spout());
+    let make = move || Ticks { panics: counted.clone(), ..Ticks::default() };
+    t.bolt("ticks", make).tick_every(Duration::from_millis(1)).on(source.shuffle());
+    let mut fed = Fed::start(t);
+    feeder.end();
+    assert!(fed.cluster.run(20_000_000_000).unwrap());
+    // Three panics and no fourth from a call of what had panicked.
+    assert_eq!((fed.stats("ticks").restarts, panics.load(Ordering::Relaxed)), (3, 4), "{:?}", logged(&fed));
+}

@@ -332,11 +332,12 @@ impl Core {
             if self.slots[at].outbox.has_roots() {
                 self.settle_roots(at, now_ns, &mut turn)?;
             }
-            if !self.slots[at].blocked() && self.slots[at].life != Life::Finished {
-                if self.slots[at].tick_ns.is_some() {
-                    self.tick(at, now_ns, &mut turn)?;
-                    turn.progress |= self.drain(at, now_ns, net)?;
-                }
+            if self.slots[at].tick_ns.is_some() && self.slots[at].callable() {
+                self.tick(at, now_ns, &mut turn)?;
+                turn.progress |= self.drain(at, now_ns, net)?;
+            }
+            // Asked again: its tick may have ended the executor, whose instance is not called any more.
+            if self.slots[at].callable() {
                 if self.slots[at].spout {
                     self.run_spout(at, now_ns, net, &mut turn)?;
                     if self.slots[at].life == Life::Finishing {

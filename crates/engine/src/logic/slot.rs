@@ -95,6 +95,11 @@ impl Slot {
         self.paused() || self.down.is_some() && !self.spout
     }
 
+    /// May be called, in its turn.
+    pub(crate) fn callable(&self) -> bool {
+        !self.blocked() && self.life != Life::Finished
+    }
+
     /// May execute a batch where it lies: nothing is before it and nothing holds the outputs back.
     pub(crate) fn ready(&self) -> bool {
         self.life == Life::Running && self.pending.is_empty() && self.inbox.queue.is_empty() && self.down.is_none()

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 /// The longest file that is read.
 pub const BYTES_MAX: u64 = 4 << 20;
 /// The deepest nesting.
-const DEPTH_MAX: usize = 32;
+pub const DEPTH_MAX: usize = 32;
 
 /// Reads a file.
 ///
