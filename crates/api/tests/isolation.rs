@@ -675,3 +675,45 @@ fn an_instance_whose_tick_panicked_is_not_asked_to_finish_in_the_same_turn() {
     // Three panics and no fourth from a call of what had panicked.
     assert_eq!((fed.stats("ticks").restarts, panics.load(Ordering::Relaxed)), (3, 4), "{:?}", logged(&fed));
 }
+
+#[test]
+fn an_executor_that_was_restarted_is_left_alone_when_its_neighbour_cannot_be() {
+    /// Prepares of either task; which calls of `next` panic, and which prepares.
+    #[derive(Default, Clone)]
+    struct Script(Arc<[AtomicU32; 2]>, Arc<Mutex<Vec<usize>>>);
+    struct Twin(Script, usize);
+    impl Spout for Twin {
+        type Out = Stream<Num>;
+        fn prepare(&mut self, ctx: &Context) -> Result<(), SpoutError> {
+            self.1 = ctx.task_index() as usize;
+            let lives = self.0.0[self.1].fetch_add(1, Ordering::Relaxed);
+            if (self.1, lives) == (1, 1) {
+                panic_quietly("prepare");
+            }
+            Ok(())
+        }
+        fn next(&mut self, out: &mut Stream<Num>) -> Result<Next, SpoutError> {
+            // Twice the first, so that it has to wait; meanwhile the second, which has never rested.
+            let next = self.0.1.lock().unwrap().pop();
+            match next {
+                Some(task) if task == self.1 => panic_quietly("next"),
+                Some(task) => self.0.1.lock().unwrap().push(task),
+                None if self.0.0[1].load(Ordering::Relaxed) < 3 => return Ok(Next::Idle),
+                None => return Ok(Next::End),
+            }
+            out.emit(Num { n: 1 });
+            Ok(Next::Emitted)
+        }
+    }
+    let (t, script, got) = (Topology::new("twins"), Script::default(), Arc::<Mutex<Vec<u64>>>::default());
+    t.configure(|c| c.reactors = Some(1));
+    script.1.lock().unwrap().extend([1, 0, 0]);
+    let made = script.clone();
+    let source = t.spout("source", move || Twin(made.clone(), 0)).tasks(2).executors(2);
+    let sink = got.clone();
+    t.bolt("sink", move || Sink(sink.clone())).on(source.shuffle());
+    let mut fed = Fed::start(t);
+    assert!(fed.cluster.run(20_000_000_000).unwrap());
+    let prepared = [0, 1].map(|at: usize| script.0[at].load(Ordering::Relaxed));
+    assert_eq!(prepared, [3, 3], "{:?}", logged(&fed));
+}

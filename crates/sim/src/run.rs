@@ -17,8 +17,9 @@ use crate::scenario::{Policy, RigKind, Scenario};
 use crate::topology;
 use crate::world::{RootCounts, World};
 
-/// Steps after which a run is said never to end.
-const STEPS_MAX: u64 = 2_000_000;
+/// Steps after which a run is said never to end. Forty restarts in a row wait for 10 s of virtual time, in which others may
+/// have a timer every 125 µs.
+const STEPS_MAX: u64 = 10_000_000;
 /// Virtual time without a call of a component, ticks aside, after which a run is said to have stalled. Longer than any
 /// sleep of a script, and than any wait for a restart.
 const STALL_NS: u64 = 600_000_000;

@@ -224,7 +224,7 @@ impl Core {
     /// Restarts what is down and due.
     pub(super) fn revive(&mut self, at: usize, now_ns: u64, turn: &mut Turn) -> Result<(), Fault> {
         let slot = &mut self.slots[at];
-        let Some(down) = slot.down.take_if(|down| down.until_ns <= now_ns) else {
+        let Some(mut down) = slot.down.take_if(|down| down.until_ns <= now_ns) else {
             if let Some(down) = &slot.down {
                 earliest(&mut turn.deadline_ns, down.until_ns);
             }
@@ -233,17 +233,24 @@ impl Core {
         turn.progress = true;
         slot.outbox.begin_call();
         let (outbox, name) = (slot.outbox.clone(), slot.name.clone());
-        let restarted = slot.guarded(|c| {
-            outbox.prepare_hooks(&name, &down.tasks);
-            c.restart(&down.tasks)
-        });
-        if let Err(mut fault) = restarted {
-            if fault.kind != FaultKind::Panic {
-                fault.kind = FaultKind::Prepare;
+        // One executor after the other: where one cannot be prepared, those before it live.
+        while let Some(first) = down.tasks.first() {
+            let of = |task: &TaskId| self.plan.tasks[*task as usize].executor;
+            let executor = of(first);
+            let again: Vec<TaskId> = down.tasks.iter().copied().filter(|task| of(task) == executor).collect();
+            let restarted = slot.guarded(|c| {
+                outbox.prepare_hooks(&name, &again);
+                c.restart(&again)
+            });
+            if let Err(mut fault) = restarted {
+                if fault.kind != FaultKind::Panic {
+                    fault.kind = FaultKind::Prepare;
+                }
+                // What is down stays so, and so does the letter.
+                slot.down = Some(Down { until_ns: 0, ..down });
+                return self.on_fault(at, fault, None);
             }
-            // What is down stays so, and so does the letter.
-            slot.down = Some(Down { until_ns: 0, ..down });
-            return self.on_fault(at, fault, None);
+            down.tasks.retain(|task| of(task) != executor);
         }
         slot.stats.raise(Count::DownNsMax, self.clock.now_ns().saturating_sub(down.since_ns));
         match down.letter {
