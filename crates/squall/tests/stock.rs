@@ -252,6 +252,47 @@ fn a_full_disk_ends_the_run_with_the_place_to_go_on_from() {
     assert_eq!(rows(&after.stdout), offset + 100_000, "{}", after.stderr);
 }
 
+/// A line that a bolt can make nothing of: the spout gives it up, and the run fails; or it is where the topology says.
+#[test]
+fn lines_that_always_fail_go_where_the_topology_says_and_no_run_fails_for_them() {
+    let dir = folder();
+    fs::write(dir.path().join("in.jsonl"), "{\"a\":1}\nno json\n{\"a\":2}\n").expect("written");
+    let topology = |more: &str, letters: &str| {
+        let lines = format!("{{ id: l, className: lines, config: {{ paths: in.jsonl, give_up_after: 3{more} }} }}");
+        let parse = "{ id: p, className: parse-json, config: { fields: [a] } }, { id: end, className: print }";
+        let text = format!(
+            "name: letters\nspouts: [{lines}]\nbolts:\n  [{parse}{}]\nstreams:\n  [{{ from: l, to: p }}, {{ from: p, to: end }}{}]\n",
+            if letters.is_empty() { "" } else { ", { id: dead, className: json-file, config: { folder: out } }" },
+            letters
+        );
+        fs::write(dir.path().join("t.yaml"), text).expect("written");
+    };
+    topology("", "");
+    let failed = squall(dir.path(), "run t.yaml -q");
+    assert_eq!((failed.code, sorted(&failed.stdout)), (Some(1), vec!["{\"a\":1}", "{\"a\":2}"]), "{}", failed.stderr);
+
+    topology(", on_give_up: dead_letters", "");
+    let unread = squall(dir.path(), "validate t.yaml");
+    assert_eq!(unread.code, Some(1));
+    assert!(
+        unread.stderr.contains("nobody reads the stream `dead_letters` of `l`\n --> t.yaml:2:16"),
+        "{}",
+        unread.stderr
+    );
+
+    topology(
+        ", on_give_up: dead_letters",
+        ", { from: l, to: dead, grouping: { type: GLOBAL, streamId: dead_letters } }",
+    );
+    let run = squall(dir.path(), "run t.yaml -q --report r.json");
+    assert_eq!((run.code, sorted(&run.stdout)), (Some(0), vec!["{\"a\":1}", "{\"a\":2}"]), "{}", run.stderr);
+    let letters = fs::read_to_string(dir.path().join("out/rows-0-0.jsonl")).expect("letters");
+    assert_eq!(letters, "{\"text\":\"no json\",\"error\":\"failed by p, the last of 3 failures\"}\n");
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(dir.path().join("r.json")).expect("a report")).expect("JSON");
+    assert_eq!(report["counters"]["l"]["dead_letters"], 1, "{report}");
+}
+
 #[test]
 fn a_tail_of_files_that_grow_are_rotated_and_truncated_loses_and_doubles_nothing() {
     let dir = folder();

@@ -50,6 +50,7 @@ pub(crate) fn declare(
     for edge in &graph.edges {
         builder.subscribe(edge);
     }
+    builder.readers();
     book.notes.into_inner()
 }
 
@@ -221,6 +222,25 @@ impl Builder<'_, '_> {
         let sub = if edge.def.feedback { sub.feedback() } else { sub };
         if let Some(to) = &mut self.declared[edge.to] {
             to.subscribe(sub);
+        }
+    }
+
+    /// Streams whose tuples would be lost if nobody read them.
+    fn readers(&mut self) {
+        for (at, declared) in self.declared.iter().enumerate() {
+            for stream in declared.iter().flat_map(|declared| declared.to_be_read()) {
+                let named = |edge: &&Edge<'_>| edge.def.grouping.stream.as_ref().is_some_and(|s| s.value == *stream);
+                if self.graph.edges.iter().any(|edge| edge.from == at && named(&edge)) {
+                    continue;
+                }
+                let id = &self.graph.components[at].def.id;
+                let error = Diagnostic::error(id.span, format!("nobody reads the stream `{stream}` of `{}`", id.value));
+                let help = format!(
+                    "add a stream with `from: {}` and `streamId: {stream}` in its grouping, or have it emit nothing there",
+                    id.value
+                );
+                self.diagnostics.push(error.help(help));
+            }
         }
     }
 

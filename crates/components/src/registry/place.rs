@@ -54,6 +54,8 @@ pub struct Rows {
 /// A component that has been declared: its streams, and the way to subscribe it.
 pub struct Declared {
     streams: Vec<Rows>,
+    /// Names of those whose tuples would be lost if nobody read them.
+    to_read: Vec<&'static str>,
     subscribe: Option<Box<dyn FnMut(Sub<Row>)>>,
 }
 
@@ -188,7 +190,7 @@ impl<'t> Place<'t> {
             decl = decl.config(OPTIONS, format!("{digest:016x}"));
         }
         let handles = settings(decl.executors(self.executors)).streams();
-        Declared { streams: named(streams, handles), subscribe: None }
+        Declared { streams: named(streams, handles), to_read: Vec::new(), subscribe: None }
     }
 
     /// Declares a bolt here; `factory` makes one instance per task; `tick` is the period of its ticks.
@@ -220,7 +222,7 @@ impl<'t> Place<'t> {
         let handles = (*decl).clone();
         let mut decl = Some(decl);
         let subscribe = move |sub: Sub<Row>| decl = decl.take().map(|decl| decl.on(sub));
-        Declared { streams: named(streams, handles), subscribe: Some(Box::new(subscribe)) }
+        Declared { streams: named(streams, handles), to_read: Vec::new(), subscribe: Some(Box::new(subscribe)) }
     }
 }
 
@@ -238,6 +240,17 @@ impl Declared {
     /// The stream of this name.
     pub fn stream(&self, name: &str) -> Option<&Rows> {
         self.streams.iter().find(|s| s.name == name)
+    }
+
+    /// Says that a stream has to have a reader: without one its tuples would be lost.
+    pub(crate) fn must_be_read(mut self, stream: &'static str) -> Declared {
+        self.to_read.push(stream);
+        self
+    }
+
+    /// Names of its streams that have to have a reader. A topology whose author forgot one ends when it begins.
+    pub fn to_be_read(&self) -> &[&'static str] {
+        &self.to_read
     }
 
     /// Whether it is a bolt, which must be subscribed to something.
