@@ -181,8 +181,19 @@ impl Builder<'_, '_> {
         if let Some(tasks) = &def.tasks {
             place = place.tasks(tasks.value);
         }
+        if let Some(timeout) = &def.execute_timeout {
+            place = place.execute_timeout(timeout.value);
+        }
         match described.declare(&config, number, place) {
-            Ok(declared) => self.declared[at] = Some(declared),
+            Ok(declared) => {
+                if let Some(timeout) = def.execute_timeout.as_ref().filter(|_| declared.on_side_thread()) {
+                    let message = format!("`execute_timeout` has no effect on `{}`", def.id.value);
+                    let help =
+                        "it runs on a thread of its own, where a call may take as long as it likes; remove the key";
+                    self.diagnostics.push(Diagnostic::warning(timeout.span, message).help(help));
+                }
+                self.declared[at] = Some(declared);
+            }
             Err(errors) => self.report(errors, span),
         }
     }
