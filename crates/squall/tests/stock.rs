@@ -1,7 +1,7 @@
 //! The `squall` binary as its users have it: YAML topologies run, checked, drawn; components listed; first topologies made.
 #![cfg(feature = "yaml")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -250,6 +250,56 @@ fn a_full_disk_ends_the_run_with_the_place_to_go_on_from() {
     assert_eq!(squall(dir.path(), "run t.yaml -q").code, Some(0));
     let after = squall(dir.path(), "run r.yaml -q");
     assert_eq!(rows(&after.stdout), offset + 100_000, "{}", after.stderr);
+}
+
+/// Whatever a write takes from a buffer that earlier rows have filled: none of them counts as done when it fails (D4). `ulimit -f`
+/// stands for the disk.
+#[test]
+fn what_a_sink_could_not_write_is_not_acknowledged_and_comes_again_in_the_next_run() {
+    let count = 5_000;
+    // Of rows so long a batch fills the sink's buffer more than once; with limits of several sizes writes fail in the middle of one.
+    let long = "x".repeat(200);
+    for (sink, read, blocks) in [
+        ("json-file, config: { folder: out }", "out", 58),
+        ("json-file, config: { folder: out }", "out", 62),
+        ("text-file, config: { folder: out, template: '{text}' }", "out", 74),
+        ("log-append, config: { folder: out, segment_size: 1 MiB }", "", 62),
+        ("print, config: { format: text }", "printed", 62),
+    ] {
+        let dir = folder();
+        let lines: String = (0..count).map(|n| format!("row {n}.{long}\n")).collect();
+        fs::write(dir.path().join("in.txt"), lines).expect("written");
+        let topology = format!(
+            "name: full\nspouts: [{{ id: l, className: lines, config: {{ paths: in.txt }} }}]\n\
+             bolts: [{{ id: s, className: {sink} }}]\nstreams: [{{ from: l, to: s }}]\n"
+        );
+        fs::write(dir.path().join("t.yaml"), topology).expect("written");
+        fs::create_dir(dir.path().join("printed")).expect("made");
+        let run = |before: &str, to: &str| {
+            let squall = env!("CARGO_BIN_EXE_squall");
+            let run = format!("{before} exec '{squall}' run t.yaml -q --state st --restarts 0 > printed/{to}");
+            ended(Command::new("sh").args(["-c", &run]).current_dir(dir.path()))
+        };
+        let full = run(&format!("ulimit -f {blocks};"), "first");
+        assert_eq!(full.code, Some(1), "{sink}: {}", full.stderr);
+        let rest = run("", "second");
+        assert_eq!(rest.code, Some(0), "{sink}: {}", rest.stderr);
+        let mut text = String::new();
+        if read.is_empty() {
+            let read = "name: read\nspouts: [{ id: r, className: log-read, config: { folder: out, fields: [text] } }]\n\
+                        bolts: [{ id: p, className: print }]\nstreams: [{ from: r, to: p }]\n";
+            fs::write(dir.path().join("r.yaml"), read).expect("written");
+            text = squall(dir.path(), "run r.yaml -q").stdout;
+        } else {
+            for entry in fs::read_dir(dir.path().join(read)).expect("a folder") {
+                text += &fs::read_to_string(entry.expect("an entry").path()).expect("text");
+            }
+        }
+        let seen = |rest: &str| rest.split_once('.').and_then(|(number, _)| number.parse().ok());
+        let seen: BTreeSet<u32> = text.split("row ").filter_map(seen).collect();
+        let lost: Vec<u32> = (0..count).filter(|n| !seen.contains(n)).collect();
+        assert!(lost.is_empty(), "{sink}: {} rows are lost, the first is {}", lost.len(), lost[0]);
+    }
 }
 
 /// A line that a bolt can make nothing of: the spout gives it up, and the run fails; or it is where the topology says.
