@@ -4,43 +4,20 @@
 #![cfg(feature = "cluster")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The example program's path. Cargo builds examples before tests only if asked for all targets, so this asks.
-fn adder() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--offline", "--message-format=json", "-p", "squall", "--example", "adder"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let out = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().expect("cargo runs");
-        let lines = out.stdout.lines().map(|line| line.expect("cargo writes text"));
-        let messages = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let path = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
-        path.expect("the build names its executable")
-    })
-}
-
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
+#[path = "support/daemons.rs"]
+mod daemons;
+use daemons::{Ended, PATIENCE, adder, all_run, daemon, executed, noted_workers, pids, squall};
 
 /// A state folder, and the `squall dev` on it.
 struct Cluster {
@@ -116,69 +93,8 @@ impl Drop for Cluster {
     }
 }
 
-/// Processes that a state folder notes, which are there with the start time that it notes.
-fn noted_workers(state: &Path) -> Vec<Pid> {
-    let files = fs::read_dir(state.join("supervisor")).into_iter().flatten().flatten();
-    let slots = files.filter(|file| file.file_name().to_string_lossy().ends_with(".json"));
-    let noted = slots.filter_map(|file| serde_json::from_slice::<Value>(&fs::read(file.path()).ok()?).ok());
-    noted.filter_map(|noted| live(&noted["process"])).collect()
-}
-
-fn live(process: &Value) -> Option<Pid> {
-    let pid = process["pid"].as_i64()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let start: u64 = stat[stat.rfind(')')? + 2..].split(' ').nth(19)?.parse().ok()?;
-    (Some(start) == process["start"].as_u64()).then(|| Pid::from_raw(pid as i32)).flatten()
-}
-
 fn dev(folder: &Path, options: &str) -> Child {
     daemon(folder, &format!("dev --conf-dir none {options}"), "submit with")
-}
-
-/// Starts a daemon, and waits until it says that it is ready.
-fn daemon(folder: &Path, line: &str, ready: &str) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_squall"))
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .env("SQUALL_STATE", folder.join("state"))
-        .env_remove("SQUALL_IO")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut said = BufReader::new(child.stderr.take().expect("it is piped"));
-    let mut heard = String::new();
-    while !heard.lines().any(|line| line.contains(ready)) {
-        assert_ne!(said.read_line(&mut heard).expect("it is open"), 0, "squall {line} ended at its start: {heard}");
-    }
-    // Its pipe must not fill up; what it says is shown where a test fails.
-    std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(|line| eprintln!("daemon: {line}")));
-    child
-}
-
-fn squall(folder: &Path, line: &str) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
-    command.args(line.split_whitespace()).current_dir(folder).env("SQUALL_STATE", folder.join("state"));
-    let out = command.stdin(Stdio::null()).env_remove("SQUALL_IO").output().expect("it starts");
-    let text = |bytes| String::from_utf8(bytes).expect("it writes text");
-    Ended { code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
-}
-
-fn executed(value: &Value, component: &str) -> u64 {
-    let components = value["components"].as_array().expect("a list");
-    let of = components.iter().find(|c| c["name"] == component).expect("a component");
-    of["executed"].as_u64().expect("a number")
-}
-
-/// The process of each worker of the plan.
-fn pids(value: &Value) -> Vec<i32> {
-    let workers = value["worker_list"].as_array().expect("a list");
-    workers.iter().map(|w| w["pid"].as_i64().expect("it has a process") as i32).collect()
-}
-
-fn all_run(value: &Value) -> bool {
-    let workers = value["worker_list"].as_array().expect("a list");
-    value["workers"].as_u64() == Some(workers.len() as u64) && workers.iter().all(|w| w["state"] == "running")
 }
 
 const WORD_COUNT: &str = "\
@@ -453,9 +369,9 @@ fn two_daemons_cannot_share_a_state_folder_or_a_port() {
     let again = squall(other.path(), &format!("dev --conf-dir none --bind {taken}"));
     assert_eq!(again.code, Some(1));
     assert!(again.stderr.contains(&taken) && again.stderr.contains("another port"), "{}", again.stderr);
-    let open = squall(other.path(), "dev --conf-dir none --bind 0.0.0.0:0");
-    assert_eq!(open.code, Some(1));
-    assert!(open.stderr.contains("no address of this machine alone"), "{}", open.stderr);
+    let nowhere = squall(other.path(), "dev --conf-dir none --bind 203.0.113.1:0");
+    assert_eq!(nowhere.code, Some(1));
+    assert!(nowhere.stderr.contains("203.0.113.1:0 cannot be had"), "{}", nowhere.stderr);
 }
 
 fn address(cluster: &Cluster) -> String {

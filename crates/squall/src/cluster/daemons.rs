@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use super::api::{self, Api};
 use super::client::{ADDRESS_FILE, StateFlags, TOKEN_FILE, known};
-use super::node::{Event, Node, NodeOptions};
+use super::node::{Event, HostsOptions, Node, NodeOptions};
 use super::remote::{Remote, Sessions};
 use super::talk::{arch, engine_version};
 use super::{BlobSource, Log, NimbusLink, nimbus};
@@ -78,6 +78,9 @@ pub(crate) struct NimbusCommand {
     /// Address where supervisors reach it [default: `nimbus.bind`]
     #[arg(long, value_name = "ADDRESS:PORT")]
     sessions: Option<SocketAddr>,
+    /// Serve whoever asks, without a token [default: `api.insecure`]
+    #[arg(long)]
+    insecure: bool,
 }
 
 /// Options of `supervisor`.
@@ -91,6 +94,15 @@ pub(crate) struct SupervisorCommand {
     /// File with the token of the cluster [default: `token` in the state folder]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Address where supervisors of other nodes reach it [default: `supervisor.bind`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    bind: Option<SocketAddr>,
+    /// Address that other nodes are told, where it is not that of --bind [default: `supervisor.advertise`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    advertise: Option<String>,
+    /// Work without a token, for whoever asks [default: `api.insecure`]
+    #[arg(long)]
+    insecure: bool,
     /// Name of the node, unique in the cluster [default: `supervisor.id`, or the host's name]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -106,14 +118,15 @@ pub(crate) fn dev(command: &DevCommand) -> ExitCode {
         // The lock comes first: whoever has it may touch the rest.
         let folder = base.supervisor_folder()?;
         let bind = bind(&base.config, command.bind, "api.bind", true)?;
-        let part = NimbusPart::open(&base, bind, None, "dev").await?;
+        let insecure = base.insecure(false);
+        let part = NimbusPart::open(&base, bind, None, "dev", insecure).await?;
         let slots = command.slots.unwrap_or(base.config.integer("supervisor.slots") as u16);
         let id = base.config.text("supervisor.id").unwrap_or("dev").to_owned();
         let blobs = BlobSource::local(part.blobs.clone(), base.supervisor().join("artifacts"));
         let link = Box::new(part.handle.clone());
         let (node, tell) = base.node(
             folder,
-            NodePart { id, slots, orphan_ms: Some(ORPHAN_MS), blobs },
+            NodePart { id, slots, orphan_ms: Some(ORPHAN_MS), blobs, address: host(), hosts: None },
             part.coordinator.clone(),
             link,
         )?;
@@ -151,7 +164,8 @@ pub(crate) fn nimbus(command: &NimbusCommand) -> ExitCode {
         let api = bind(&base.config, command.bind, "api.bind", false)?;
         let sessions = bind(&base.config, command.sessions, "nimbus.bind", false)?;
         let id = base.config.text("nimbus.id").map_or_else(host, str::to_owned);
-        let part = NimbusPart::open(&base, api, Some(sessions), &id).await?;
+        let insecure = base.insecure(command.insecure);
+        let part = NimbusPart::open(&base, api, Some(sessions), &id, insecure).await?;
         let mut signals = signals()?;
         ready(&part.handle, 0).await?;
         announce(&base.state, part.api, part.sessions)?;
@@ -174,10 +188,10 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
             Some(address) => Ok(address.clone()),
             None => known(&state, "sessions").map_err(|error| error.to_string()),
         };
-        let path = command.token_file.clone().unwrap_or_else(|| base.state.join(TOKEN_FILE));
-        let token = std::fs::read_to_string(&path)
-            .map_err(|error| format!("the token of the cluster cannot be read: {}: {error}", path.display()))?;
-        let remote = Remote::new(Arc::new(find), token.trim().to_owned());
+        let insecure = base.insecure(command.insecure);
+        let token = if insecure { String::new() } else { base.cluster_token(command.token_file.as_deref())? };
+        let remote = Remote::new(Arc::new(find), token.clone());
+        let (listener, address) = base.hosts(command)?;
         let id = command.id.clone().or_else(|| base.config.text("supervisor.id").map(str::to_owned));
         let id = id.unwrap_or_else(host);
         if !squall_control::record::valid_name(&id) {
@@ -189,10 +203,12 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
         let store = store(&base.supervisor().join("blobs"))?;
         let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), remote.clone());
         let (coordinator, link) = (Arc::new(remote.clone()), Box::new(remote));
-        let (node, _tell) =
-            base.node(folder, NodePart { id: id.clone(), slots, orphan_ms: None, blobs }, coordinator, link)?;
+        let hosts = Some(HostsOptions { listener, key: token.into_bytes() });
+        let part = NodePart { id: id.clone(), slots, orphan_ms: None, blobs, address: address.clone(), hosts };
+        let (node, _tell) = base.node(folder, part, coordinator, link)?;
         let mut signals = signals()?;
-        (base.log)(&format!("supervisor {id} with {slots} slots; state in {}", base.state.display()));
+        let shown = base.state.display();
+        (base.log)(&format!("supervisor {id} with {slots} slots, for others at {address}; state in {shown}"));
         tokio::select! {
             ended = node.run() => ended.map(|()| ExitCode::SUCCESS),
             () = signals.next() => Ok(ExitCode::SUCCESS),
@@ -236,6 +252,8 @@ struct NodePart {
     slots: u16,
     orphan_ms: Option<u64>,
     blobs: BlobSource,
+    address: String,
+    hosts: Option<HostsOptions>,
 }
 
 impl Base {
@@ -262,6 +280,53 @@ impl Base {
         files::Folder::open(&self.supervisor()).map_err(|error| error.to_string())
     }
 
+    /// Whether no token is asked for: said by the flag or the key, and then said aloud.
+    fn insecure(&self, flag: bool) -> bool {
+        let insecure = flag || self.config.flag("api.insecure");
+        if insecure {
+            (self.log)("insecure: whoever reaches this daemon can use it, and run programs on this machine");
+        }
+        insecure
+    }
+
+    /// The token of the cluster as this host has it.
+    fn cluster_token(&self, file: Option<&Path>) -> Result<String, String> {
+        if let (None, Some(token)) = (file, self.config.text("api.token")) {
+            return Ok(token.to_owned());
+        }
+        let file = file.or(self.config.text("api.token-file").map(Path::new));
+        let path = file.map_or_else(|| self.state.join(TOKEN_FILE), Path::to_owned);
+        let read = std::fs::read_to_string(&path).map_err(|error| {
+            let shown = path.display();
+            format!("the token of the cluster cannot be read: {shown}: {error}; copy it from nimbus's state folder, or name one with --token-file")
+        })?;
+        match read.trim() {
+            "" => Err(format!("{} holds no token: copy it from nimbus's state folder", path.display())),
+            token => Ok(token.to_owned()),
+        }
+    }
+
+    /// Listens for the supervisors of other nodes, and says where they are told to find this one.
+    fn hosts(&self, command: &SupervisorCommand) -> Result<(StdListener, String), String> {
+        let bind = bind(&self.config, command.bind, "supervisor.bind", false)?;
+        let listener = StdListener::bind(bind).map_err(|error| {
+            format!("{bind} cannot be had: {error}; choose another address with --bind, or port 0 for a free one")
+        })?;
+        let bound = listener.local_addr().map_err(|error| error.to_string())?;
+        let told = command.advertise.clone().or_else(|| self.config.text("supervisor.advertise").map(str::to_owned));
+        let address = match told {
+            Some(told) if told.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => told,
+            Some(told) => return Err(format!("{told:?} is no ADDRESS:PORT that other nodes could be told")),
+            None if bound.ip().is_unspecified() => {
+                return Err(format!(
+                    "{bound} is no address that other nodes could be told: name this host's with --advertise ADDRESS:PORT"
+                ));
+            }
+            None => bound.to_string(),
+        };
+        Ok((listener, address))
+    }
+
     fn session(&self) -> SessionOptions {
         SessionOptions { timeout: self.config.duration("coordinator.session-timeout") }
     }
@@ -285,7 +350,7 @@ impl Base {
         let info = NodeInfo {
             id: part.id,
             identity: folder.identity().to_owned(),
-            address: host(),
+            address: part.address,
             slots: part.slots,
             capacity: Resources { cpu: 100 * cores.len() as u64, memory },
             arch: arch(),
@@ -299,6 +364,7 @@ impl Base {
             session: self.session(),
             orphan_ms: part.orphan_ms,
             blobs: part.blobs,
+            hosts: part.hosts,
             path: self.supervisor(),
         };
         Node::open(options, coordinator, link, self.log.clone())
@@ -315,12 +381,23 @@ struct NimbusPart {
 }
 
 impl NimbusPart {
-    async fn open(base: &Base, bind: SocketAddr, sessions: Option<SocketAddr>, id: &str) -> Result<NimbusPart, String> {
+    async fn open(
+        base: &Base,
+        bind: SocketAddr,
+        sessions: Option<SocketAddr>,
+        id: &str,
+        insecure: bool,
+    ) -> Result<NimbusPart, String> {
         let path = base.state.join(base.config.text("coordinator.path").unwrap_or("coordinator.redb"));
         let coordinator = Embedded::open(&path).map_err(|error| error.to_string())?;
         let coordinator: Arc<dyn Coordinator> = Arc::new(coordinator);
         let blobs = store(&base.state.join("blobs"))?;
-        let token = token(&base.state.join(TOKEN_FILE))?;
+        let token = match (base.config.text("api.token"), base.config.text("api.token-file")) {
+            (Some(token), _) => token.to_owned(),
+            (None, Some(path)) => token(Path::new(path))?,
+            (None, None) => token(&base.state.join(TOKEN_FILE))?,
+        };
+        let token = Some(token).filter(|_| !insecure);
         let taken = |address: SocketAddr, flag: &str, error: std::io::Error| {
             format!("{address} cannot be had: {error}; choose another port with {flag}, or 0 for a free one")
         };
@@ -348,6 +425,11 @@ impl NimbusPart {
             let served = Sessions { coordinator, nimbus, token: token.clone(), api }.serve(listener);
             served.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
         }
+        for address in [Some(api), at].into_iter().flatten().filter(|address| !address.ip().is_loopback()) {
+            (base.log)(&format!(
+                "{address} is served beyond this machine, with nothing encrypted: the network has to be trusted"
+            ));
+        }
         tokio::spawn(driver.run());
         tokio::spawn(api::serve(listener, Arc::new(Api { nimbus: handle.clone(), blobs: blobs.clone(), token })));
         Ok(NimbusPart { handle, coordinator, blobs, api, sessions: at })
@@ -358,22 +440,16 @@ fn store(path: &Path) -> Result<Arc<BlobStore>, String> {
     BlobStore::open(path, Limits::default(), best_disk().0).map(Arc::new).map_err(|error| error.to_string())
 }
 
-/// Where to listen: the flag, or the key; `free`: any port of this machine where neither is set. Only this machine so far: there is no TLS.
+/// Where to listen: the flag, or the key; `free`: any port of this machine where neither is set.
 fn bind(config: &Config, flag: Option<SocketAddr>, key: &str, free: bool) -> Result<SocketAddr, String> {
-    let bind = match (flag, config.origin(key)) {
-        (Some(bind), _) => bind,
-        (None, Origin::Default) if free => SocketAddr::from(([127, 0, 0, 1], 0)),
+    match (flag, config.origin(key)) {
+        (Some(bind), _) => Ok(bind),
+        (None, Origin::Default) if free => Ok(SocketAddr::from(([127, 0, 0, 1], 0))),
         (None, origin) => {
             let text = config.text(key).unwrap_or_default();
-            text.parse().map_err(|_| format!("{origin}: {key}: {text:?} is no ADDRESS:PORT"))?
+            text.parse().map_err(|_| format!("{origin}: {key}: {text:?} is no ADDRESS:PORT"))
         }
-    };
-    if bind.ip().is_loopback() {
-        return Ok(bind);
     }
-    Err(format!(
-        "{bind} is no address of this machine alone: 127.0.0.1 and [::1] are served so far, since there is no TLS yet"
-    ))
 }
 
 /// The token of requests, made once and readable by its owner only.

@@ -1,7 +1,8 @@
 //! The embedded coordinator for other processes: sessions with nimbus over TCP, a JSON object a line.
 //!
-//! One connection is one session, and ends with it. Both ends speak at least three times per session timeout; who hears nothing for one gives the
-//! other up. Beside calls and events the same connection carries what a supervisor tells nimbus of its workers.
+//! One connection is one session, which ends when nothing was heard for its timeout: at once when the connection is silent that long, and so long
+//! after the last word when it ends, since a supervisor that is started again is back before, and its workers were there all the while. Both ends
+//! speak at least three times per timeout. Beside calls and events the same connection carries what a supervisor tells nimbus of its workers.
 //!
 //! Each end has two threads: one reads, one writes what is queued, so neither the coordinator nor a driver ever waits for a socket.
 //!
@@ -11,7 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,8 @@ fn write<T: Serialize>(mut to: TcpStream, queue: &Receiver<T>, beat: impl Fn() -
 pub(crate) struct Sessions {
     pub coordinator: Arc<dyn Coordinator>,
     pub nimbus: Handle,
-    pub token: String,
+    /// `None`: whoever comes has a session.
+    pub token: Option<String>,
     pub api: SocketAddr,
 }
 
@@ -115,7 +117,7 @@ impl Sessions {
         let timeout = Duration::from_millis(timeout_ms.clamp(*TIMEOUTS_MS.start(), *TIMEOUTS_MS.end()));
         let writer = stream.try_clone().ok()?;
         std::thread::Builder::new().spawn(move || write(writer, &queue, || Down::Beat, timeout / 3)).ok()?;
-        if !super::api::equal(token.as_bytes(), self.token.as_bytes()) {
+        if self.token.as_ref().is_some_and(|own| !super::api::equal(token.as_bytes(), own.as_bytes())) {
             tell.send(Down::Refused("the token is not that of this nimbus: look at --token-file".into())).ok()?;
             return None;
         }
@@ -133,15 +135,19 @@ impl Sessions {
         let api = self.api.to_string();
         tell.send(Down::Opened { timeout_ms: timeout.as_millis() as u64, api }).ok()?;
         stream.set_read_timeout(Some(timeout)).ok()?;
-        loop {
-            match read(&mut reader)? {
+        let mut heard = Instant::now();
+        while let Some(said) = read(&mut reader) {
+            heard = Instant::now();
+            match said {
                 Up::Call { ticket, call } => session.call(ticket, call),
                 Up::Report(report) => self.nimbus.report(report),
                 Up::Stats(stats) => self.nimbus.stats(*stats),
                 Up::Beat => {}
-                Up::Open { .. } => return None,
+                Up::Open { .. } => break,
             }
         }
+        std::thread::sleep(timeout.saturating_sub(heard.elapsed()));
+        None
     }
 }
 
@@ -201,7 +207,14 @@ impl Remote {
         stream.write_all(&line).map_err(failed)?;
         let mut reader = BufReader::new(stream.try_clone().map_err(failed)?);
         match read(&mut reader) {
-            Some(Down::Opened { timeout_ms, api }) => Ok((stream, reader, Duration::from_millis(timeout_ms), api)),
+            Some(Down::Opened { timeout_ms, api }) => {
+                // Bound to all addresses of its host, it is where its sessions are.
+                let api = match api.parse::<SocketAddr>() {
+                    Ok(bound) if bound.ip().is_unspecified() => SocketAddr::new(address.ip(), bound.port()).to_string(),
+                    _ => api,
+                };
+                Ok((stream, reader, Duration::from_millis(timeout_ms), api))
+            }
             Some(Down::Refused(why)) => Err(why),
             _ => Err(format!("what answers at {found} is no nimbus, or another version of it")),
         }
