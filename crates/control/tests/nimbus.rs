@@ -47,7 +47,7 @@ impl Rig {
     fn start(&mut self) {
         let name = format!("nimbus{}", self.nimbuses.len());
         let me =
-            LeaderInfo { id: name.clone(), instance: name.clone(), address: format!("{name}:6627") };
+            LeaderInfo { id: name.clone(), instance: name.clone(), address: format!("{name}:6627"), sessions: None };
         self.nimbuses.push((Nimbus::new(NimbusOptions::new(me), Box::new(Even::default())), None));
         self.settle();
     }

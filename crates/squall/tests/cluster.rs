@@ -1,211 +1,17 @@
 //! A cluster on one machine, as its users have it: `squall dev` and the commands that speak to it, with real worker processes.
-//!
-//! Everything is on the loopback and in a folder of its own; a cluster that a test leaves behind is ended with its workers, by their ids.
 #![cfg(feature = "cluster")]
 
+#[path = "support/cluster.rs"]
+mod support;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The example program's path. Cargo builds examples before tests only if asked for all targets, so this asks.
-fn adder() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--offline", "--message-format=json", "-p", "squall", "--example", "adder"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let out = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().expect("cargo runs");
-        let lines = out.stdout.lines().map(|line| line.expect("cargo writes text"));
-        let messages = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let path = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
-        path.expect("the build names its executable")
-    })
-}
-
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-/// A state folder, and the `squall dev` on it.
-struct Cluster {
-    folder: TempDir,
-    dev: Child,
-    options: String,
-}
-
-impl Cluster {
-    fn start() -> Cluster {
-        Cluster::start_with("")
-    }
-
-    fn start_with(options: &str) -> Cluster {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dev = dev(folder.path(), options);
-        Cluster { folder, dev, options: options.to_owned() }
-    }
-
-    fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
-    }
-
-    fn squall(&self, line: &str) -> Ended {
-        squall(self.folder.path(), line)
-    }
-
-    /// A command that has to succeed.
-    fn done(&self, line: &str) -> String {
-        let ended = self.squall(line);
-        assert_eq!(ended.code, Some(0), "squall {line}: {}{}", ended.stdout, ended.stderr);
-        ended.stdout
-    }
-
-    fn describe(&self, name: &str) -> Value {
-        serde_json::from_str(&self.done(&format!("describe {name} -o json"))).expect("it is JSON")
-    }
-
-    /// Waits until a description is as it should be.
-    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let since = Instant::now();
-        loop {
-            let value = self.describe(name);
-            if is(&value) {
-                return value;
-            }
-            assert!(since.elapsed() < PATIENCE, "it never came to this: {what}; it is {value:#}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Kills the daemon as a crash would, and starts another one on its state.
-    fn crash_and_start(&mut self) {
-        self.dev.kill().expect("it runs");
-        self.dev.wait().expect("it ends");
-        self.dev = dev(self.folder.path(), &self.options);
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // In order, so that it ends its workers; if it is gone or hangs, they are looked up and killed.
-        let _ = kill_process(Pid::from_child(&self.dev), Signal::INT);
-        let since = Instant::now();
-        while since.elapsed() < Duration::from_secs(10) && !matches!(self.dev.try_wait(), Ok(Some(_))) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.dev.kill();
-        let _ = self.dev.wait();
-        for worker in noted_workers(&self.state()) {
-            let _ = kill_process(worker, Signal::KILL);
-        }
-    }
-}
-
-/// Processes that a state folder notes, which are there with the start time that it notes.
-fn noted_workers(state: &Path) -> Vec<Pid> {
-    let files = fs::read_dir(state.join("supervisor")).into_iter().flatten().flatten();
-    let slots = files.filter(|file| file.file_name().to_string_lossy().ends_with(".json"));
-    let noted = slots.filter_map(|file| serde_json::from_slice::<Value>(&fs::read(file.path()).ok()?).ok());
-    noted.filter_map(|noted| live(&noted["process"])).collect()
-}
-
-fn live(process: &Value) -> Option<Pid> {
-    let pid = process["pid"].as_i64()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let start: u64 = stat[stat.rfind(')')? + 2..].split(' ').nth(19)?.parse().ok()?;
-    (Some(start) == process["start"].as_u64()).then(|| Pid::from_raw(pid as i32)).flatten()
-}
-
-fn dev(folder: &Path, options: &str) -> Child {
-    daemon(folder, &format!("dev --conf-dir none {options}"), "submit with")
-}
-
-/// Starts a daemon, and waits until it says that it is ready.
-fn daemon(folder: &Path, line: &str, ready: &str) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_squall"))
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .env("SQUALL_STATE", folder.join("state"))
-        .env_remove("SQUALL_IO")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut said = BufReader::new(child.stderr.take().expect("it is piped"));
-    let mut heard = String::new();
-    while !heard.lines().any(|line| line.contains(ready)) {
-        assert_ne!(said.read_line(&mut heard).expect("it is open"), 0, "squall {line} ended at its start: {heard}");
-    }
-    // Its pipe must not fill up; what it says is shown where a test fails.
-    std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(|line| eprintln!("daemon: {line}")));
-    child
-}
-
-fn squall(folder: &Path, line: &str) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
-    command.args(line.split_whitespace()).current_dir(folder).env("SQUALL_STATE", folder.join("state"));
-    let out = command.stdin(Stdio::null()).env_remove("SQUALL_IO").output().expect("it starts");
-    let text = |bytes| String::from_utf8(bytes).expect("it writes text");
-    Ended { code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
-}
-
-fn executed(value: &Value, component: &str) -> u64 {
-    let components = value["components"].as_array().expect("a list");
-    let of = components.iter().find(|c| c["name"] == component).expect("a component");
-    of["executed"].as_u64().expect("a number")
-}
-
-/// The process of each worker of the plan.
-fn pids(value: &Value) -> Vec<i32> {
-    let workers = value["worker_list"].as_array().expect("a list");
-    workers.iter().map(|w| w["pid"].as_i64().expect("it has a process") as i32).collect()
-}
-
-fn all_run(value: &Value) -> bool {
-    let workers = value["worker_list"].as_array().expect("a list");
-    value["workers"].as_u64() == Some(workers.len() as u64) && workers.iter().all(|w| w["state"] == "running")
-}
-
-const WORD_COUNT: &str = "\
-name: words
-config:
-  workers: 2
-spouts:
-  - id: lines
-    className: lines
-    config: { paths: \"${DIR}/input.txt\" }
-bolts:
-  - id: split
-    className: split
-    parallelism: 2
-    config: { field: text }
-  - id: count
-    className: count
-    parallelism: 2
-    config: { by: word, emit: end }
-  - id: out
-    className: json-file
-    config: { folder: \"${DIR}/out\" }
-streams:
-  - { from: lines, to: split, grouping: { type: SHUFFLE } }
-  - { from: split, to: count, grouping: { type: FIELDS, args: [word] } }
-  - { from: count, to: out, grouping: { type: GLOBAL } }
-";
+use support::*;
 
 #[test]
 fn a_submitted_word_count_counts_right_and_is_drained_when_it_is_killed() {
@@ -436,10 +242,13 @@ fn without_a_nimbus_commands_say_how_to_start_one() {
         assert_eq!(ended.code, Some(3), "squall {line}: {}", ended.stderr);
         assert!(ended.stderr.contains("squall dev"), "squall {line}: {}", ended.stderr);
     }
-    let ended = squall(folder.path(), &format!("submit {} --dry-run", adder().display()));
+    let ended = squall(folder.path(), &format!("submit {} --dry-run -o json", adder().display()));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let body: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    assert_eq!(body["shape"]["components"][0]["name"], "numbers");
+    assert_eq!(body["submission"]["shape"]["components"][0]["name"], "numbers");
+    assert!(body["placement"].is_null());
+    let shown = squall(folder.path(), &format!("submit {} --dry-run", adder().display())).stdout;
+    assert!(shown.contains("is not known: no nimbus runs"), "{shown}");
 }
 
 #[test]
@@ -456,25 +265,6 @@ fn two_daemons_cannot_share_a_state_folder_or_a_port() {
     let open = squall(other.path(), "dev --conf-dir none --bind 0.0.0.0:0");
     assert_eq!(open.code, Some(1));
     assert!(open.stderr.contains("no address of this machine alone"), "{}", open.stderr);
-}
-
-fn address(cluster: &Cluster) -> String {
-    let text = fs::read_to_string(cluster.state().join("nimbus.json")).expect("it was written");
-    let value: Value = serde_json::from_str(&text).expect("it is JSON");
-    value["address"].as_str().expect("an address").to_owned()
-}
-
-/// One request as text: the status, and the body.
-fn http(address: &str, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{token}\r\n");
-    stream.write_all(request.as_bytes()).expect("it takes it");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers with text");
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 #[test]
@@ -527,55 +317,6 @@ fn the_http_interface_is_for_who_has_the_token_and_names_are_checked() {
         assert!(body.contains("\"error\""), "{method} {path}: {body}");
     }
 }
-
-/// A nimbus and a supervisor, each a process of its own.
-struct Daemons {
-    folder: TempDir,
-    nimbus: Child,
-    supervisor: Child,
-}
-
-impl Daemons {
-    fn start() -> Daemons {
-        let folder = tempfile::tempdir().expect("a folder");
-        let nimbus = daemon(folder.path(), NIMBUS, "supervisors at");
-        let supervisor = daemon(folder.path(), SUPERVISOR, "state in");
-        Daemons { folder, nimbus, supervisor }
-    }
-
-    fn squall(&self, line: &str) -> Ended {
-        squall(self.folder.path(), line)
-    }
-
-    /// Waits until a description can be had and is as it should be.
-    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let since = Instant::now();
-        loop {
-            let ended = self.squall(&format!("describe {name} -o json"));
-            let value: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
-            if ended.code == Some(0) && is(&value) {
-                return value;
-            }
-            assert!(since.elapsed() < PATIENCE, "it never came to this: {what}; it is {value:#} {}", ended.stderr);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Daemons {
-    fn drop(&mut self) {
-        for daemon in [&mut self.supervisor, &mut self.nimbus] {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-        for worker in noted_workers(&self.folder.path().join("state")) {
-            let _ = kill_process(worker, Signal::KILL);
-        }
-    }
-}
-
-const NIMBUS: &str = "nimbus --conf-dir none --bind 127.0.0.1:0 --sessions 127.0.0.1:0";
-const SUPERVISOR: &str = "supervisor --conf-dir none --id one";
 
 #[test]
 fn supervisor_and_nimbus_die_and_come_back_and_the_topology_goes_on_all_the_while() {

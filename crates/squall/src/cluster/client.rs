@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 use squall_blobs::{Begin, BlobError, BlobStore, Hash};
 
-use super::remote::Remote;
+use super::link::Link;
 
 /// In a state folder: where the interface is.
 pub(super) const ADDRESS_FILE: &str = "nimbus.json";
@@ -116,6 +116,25 @@ impl Client {
         self.take(request.send(body))
     }
 
+    /// Asks for a part of a log: its bytes, where they begin, and the size of the whole.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(super) fn log(&self, path: &str) -> Result<(Vec<u8>, u64, u64), ClientError> {
+        let request = self.agent.get(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        let mut answer = match request.call() {
+            Ok(answer) if answer.status().is_success() => answer,
+            other => {
+                self.take(other)?;
+                return Err(ClientError::Away(format!("what answers at {} is no nimbus", self.base)));
+            }
+        };
+        let number = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let (offset, size) = (number("x-log-offset"), number("x-log-size"));
+        let bytes = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
+        Ok((bytes.map_err(|error| ClientError::Away(error.to_string()))?, offset, size))
+    }
+
     /// Sends a part of something.
     ///
     /// # Errors
@@ -169,12 +188,12 @@ pub(super) fn known(folder: &Path, key: &str) -> Result<String, ClientError> {
 ///
 /// # Errors
 /// Nimbus or the disk say no.
-pub(super) fn download(nimbus: &Remote, store: &BlobStore, hash: &str) -> Result<(), String> {
+pub(super) fn download(nimbus: &Link, store: &BlobStore, hash: &str) -> Result<(), String> {
     let name: Hash = hash.parse().map_err(|error: BlobError| error.to_string())?;
     if store.has(name) {
         return Ok(());
     }
-    let (api, token) = nimbus.api().ok_or("there was no session with nimbus yet")?;
+    let (api, token) = nimbus.api().ok_or("no nimbus that leads was found yet")?;
     let config = ureq::Agent::config_builder().http_status_as_error(true).timeout_global(Some(PATIENCE)).build();
     let agent = ureq::Agent::from(config);
     let part = |offset: u64| -> Result<(Vec<u8>, u64), String> {

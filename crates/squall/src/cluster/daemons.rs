@@ -28,8 +28,9 @@ use tokio::sync::oneshot;
 
 use super::api::{self, Api};
 use super::client::{ADDRESS_FILE, StateFlags, TOKEN_FILE, known};
+use super::link::{Link, Nodes};
 use super::node::{Event, Node, NodeOptions};
-use super::remote::{Remote, Sessions};
+use super::remote::{Find, Remote, Sessions};
 use super::talk::{arch, engine_version};
 use super::{BlobSource, Log, NimbusLink, nimbus};
 use crate::cli::EXIT_FAILED;
@@ -85,9 +86,9 @@ pub(crate) struct NimbusCommand {
 pub(crate) struct SupervisorCommand {
     #[command(flatten)]
     daemon: DaemonFlags,
-    /// Address where nimbus takes sessions [default: as nimbus's state folder says, if that is this one]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    nimbus: Option<String>,
+    /// Where nimbuses take sessions, several with commas between [default: as nimbus's state folder says, if that is this one]
+    #[arg(long, value_name = "ADDRESS:PORT,…", value_delimiter = ',')]
+    nimbus: Option<Vec<String>>,
     /// File with the token of the cluster [default: `token` in the state folder]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -111,6 +112,7 @@ pub(crate) fn dev(command: &DevCommand) -> ExitCode {
         let id = base.config.text("supervisor.id").unwrap_or("dev").to_owned();
         let blobs = BlobSource::local(part.blobs.clone(), base.supervisor().join("artifacts"));
         let link = Box::new(part.handle.clone());
+        part.nodes.here(&id, base.logs());
         let (node, tell) = base.node(
             folder,
             NodePart { id, slots, orphan_ms: Some(ORPHAN_MS), blobs },
@@ -171,13 +173,13 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
         let folder = base.supervisor_folder()?;
         let (given, state) = (command.nimbus.clone(), base.state.clone());
         let find = move || match &given {
-            Some(address) => Ok(address.clone()),
-            None => known(&state, "sessions").map_err(|error| error.to_string()),
+            Some(addresses) => Ok(addresses.clone()),
+            None => known(&state, "sessions").map(|address| vec![address]).map_err(|error| error.to_string()),
         };
         let path = command.token_file.clone().unwrap_or_else(|| base.state.join(TOKEN_FILE));
         let token = std::fs::read_to_string(&path)
             .map_err(|error| format!("the token of the cluster cannot be read: {}: {error}", path.display()))?;
-        let remote = Remote::new(Arc::new(find), token.trim().to_owned());
+        let (find, token): (Find, String) = (Arc::new(find), token.trim().to_owned());
         let id = command.id.clone().or_else(|| base.config.text("supervisor.id").map(str::to_owned));
         let id = id.unwrap_or_else(host);
         if !squall_control::record::valid_name(&id) {
@@ -187,10 +189,13 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
         }
         let slots = command.slots.unwrap_or(base.config.integer("supervisor.slots") as u16);
         let store = store(&base.supervisor().join("blobs"))?;
-        let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), remote.clone());
-        let (coordinator, link) = (Arc::new(remote.clone()), Box::new(remote));
-        let (node, _tell) =
-            base.node(folder, NodePart { id: id.clone(), slots, orphan_ms: None, blobs }, coordinator, link)?;
+        let (timeout, logs) = (base.session().timeout, base.logs());
+        let link = Link::keep(id.clone(), find.clone(), token.clone(), timeout, logs, base.log.clone());
+        let link = link.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
+        let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), link.clone());
+        let coordinator = Arc::new(Remote::new(find, token));
+        let part = NodePart { id: id.clone(), slots, orphan_ms: None, blobs };
+        let (node, _tell) = base.node(folder, part, coordinator, Box::new(link))?;
         let mut signals = signals()?;
         (base.log)(&format!("supervisor {id} with {slots} slots; state in {}", base.state.display()));
         tokio::select! {
@@ -258,6 +263,11 @@ impl Base {
         self.state.join("supervisor")
     }
 
+    /// Where the logs of workers are.
+    fn logs(&self) -> PathBuf {
+        self.supervisor().join("logs")
+    }
+
     fn supervisor_folder(&self) -> Result<files::Folder, String> {
         files::Folder::open(&self.supervisor()).map_err(|error| error.to_string())
     }
@@ -310,6 +320,7 @@ struct NimbusPart {
     handle: nimbus::Handle,
     coordinator: Arc<dyn Coordinator>,
     blobs: Arc<BlobStore>,
+    nodes: Nodes,
     api: SocketAddr,
     sessions: Option<SocketAddr>,
 }
@@ -327,7 +338,16 @@ impl NimbusPart {
         let listener = TcpListener::bind(bind).await.map_err(|error| taken(bind, "--bind", error))?;
         let api = listener.local_addr().map_err(|error| error.to_string())?;
         let instance = super::client::random_hex().map_err(|error| format!("no random number: {error}"))?;
-        let me = LeaderInfo { id: id.to_owned(), instance, address: api.to_string() };
+        let sessions = match sessions {
+            Some(sessions) => {
+                let bound = StdListener::bind(sessions).and_then(|l| Ok((l.local_addr()?, l)));
+                Some(bound.map_err(|error| taken(sessions, "--sessions", error))?)
+            }
+            None => None,
+        };
+        let at = sessions.as_ref().map(|(at, _)| *at);
+        let me =
+            LeaderInfo { id: id.to_owned(), instance, address: api.to_string(), sessions: at.map(|at| at.to_string()) };
         let options = NimbusOptions {
             grace: base.config.duration("nimbus.grace"),
             wait: base.config.duration("nimbus.kill-wait"),
@@ -340,17 +360,17 @@ impl NimbusPart {
             base.session(),
             base.log.clone(),
         );
-        let mut at = None;
-        if let Some(sessions) = sessions {
-            let listener = StdListener::bind(sessions).map_err(|error| taken(sessions, "--sessions", error))?;
-            at = Some(listener.local_addr().map_err(|error| error.to_string())?);
-            let (coordinator, nimbus) = (coordinator.clone(), handle.clone());
-            let served = Sessions { coordinator, nimbus, token: token.clone(), api }.serve(listener);
+        let nodes = Nodes::default();
+        if let Some((_, listener)) = sessions {
+            let (coordinator, nimbus) = (Some(coordinator.clone()), handle.clone());
+            let served =
+                Sessions { coordinator, nimbus, nodes: nodes.clone(), token: token.clone(), api }.serve(listener);
             served.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
         }
         tokio::spawn(driver.run());
-        tokio::spawn(api::serve(listener, Arc::new(Api { nimbus: handle.clone(), blobs: blobs.clone(), token })));
-        Ok(NimbusPart { handle, coordinator, blobs, api, sessions: at })
+        let served = Api { nimbus: handle.clone(), blobs: blobs.clone(), nodes: nodes.clone(), token };
+        tokio::spawn(api::serve(listener, Arc::new(served)));
+        Ok(NimbusPart { handle, coordinator, blobs, nodes, api, sessions: at })
     }
 }
 
