@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -29,6 +29,7 @@ use super::Arguments;
 use super::link::{LogAsk, NoLog, Nodes};
 use super::nimbus::{Driver, Handle, wall_ms};
 use super::pages;
+use super::standby::Standbys;
 
 /// Bytes of a body, at most: a chunk of a blob, or the shape of a topology of thousands of components.
 const BODY_MAX: usize = 4 << 20;
@@ -59,6 +60,7 @@ pub(crate) struct Api {
     pub nimbus: Handle,
     pub blobs: Arc<BlobStore>,
     pub nodes: Nodes,
+    pub standbys: Standbys,
     pub token: String,
 }
 
@@ -72,6 +74,8 @@ enum Reply {
     Text(String),
     /// Of a blob, with its size.
     Bytes(Vec<u8>, u64),
+    /// Another nimbus leads: there the same request is answered.
+    Elsewhere(String, String),
     /// Of a log: from where on, and the size of it.
     Log(Vec<u8>, u64, u64),
 }
@@ -142,6 +146,11 @@ async fn respond(api: &Api, request: HttpRequest<Incoming>) -> Response<Full<Byt
             response = response.header("x-blob-size", size);
             (StatusCode::OK, "application/octet-stream", bytes.into())
         }
+        Ok(Reply::Elsewhere(leader, path)) => {
+            response = response.header("location", format!("http://{leader}{path}"));
+            let why = json!({ "error": format!("this nimbus does not lead: ask {leader}"), "leader": leader });
+            (StatusCode::TEMPORARY_REDIRECT, "application/json", format!("{why}\n").into())
+        }
         Ok(Reply::Log(bytes, offset, size)) => {
             response = response.header("x-log-offset", offset).header("x-log-size", size);
             (StatusCode::OK, "text/plain; charset=utf-8", bytes.into())
@@ -175,6 +184,17 @@ async fn answer(api: &Api, request: HttpRequest<Incoming>) -> Answer {
         Ok::<_, Problem>(whole.to_bytes())
     };
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    // What is of this process is answered here, everything else by who leads.
+    if !matches!((method.as_str(), parts.as_slice()), ("GET", ["metrics"] | ["api", "v2", "blobs", _])) {
+        match api.nimbus.standing().role {
+            Role::Leading => {}
+            Role::Following(leader) => {
+                let whole = if query.is_empty() { path } else { format!("{path}?{query}") };
+                return Ok(Reply::Elsewhere(leader.address, whole));
+            }
+            Role::Away | Role::Joining | Role::Loading => return Err(nobody()),
+        }
+    }
     match (method.as_str(), parts.as_slice()) {
         ("GET", ["metrics"]) => look(api, pages::metrics).await.map(Reply::Text),
         ("GET", ["api", "v1", "cluster", "summary"]) => look(api, pages::v1_cluster).await.map(Reply::Json),
@@ -234,6 +254,7 @@ async fn answer(api: &Api, request: HttpRequest<Incoming>) -> Answer {
             let wait = wait_ms(Some(seconds.saturating_mul(1000)))?;
             storms(api, id, verb, wait, &body().await?).await
         }
+        ("GET", ["api", "v2", "blobs"]) => artifacts(api, &query).await,
         ("POST", ["api", "v2", "blobs", hash]) => {
             let hash: Hash = hash.parse()?;
             let size = number(&query, "size")?.ok_or_else(|| Problem::wrong("`size` is missing"))?;
@@ -308,10 +329,12 @@ async fn health(api: &Api) -> Answer {
     match role {
         Role::Leading => Ok(Reply::Json(json!({ "status": "leading" }))),
         Role::Following(leader) => Ok(Reply::Json(json!({ "status": "following", "leader": leader.address }))),
-        Role::Away | Role::Joining | Role::Loading => {
-            Err(Problem(StatusCode::SERVICE_UNAVAILABLE, "it has not found out yet who leads".into()))
-        }
+        Role::Away | Role::Joining | Role::Loading => Err(nobody()),
     }
+}
+
+fn nobody() -> Problem {
+    Problem(StatusCode::SERVICE_UNAVAILABLE, "this nimbus has not found out yet who leads; try again".into())
 }
 
 async fn summaries(api: &Api) -> Result<Vec<Summary>, Problem> {
@@ -364,7 +387,20 @@ async fn submit(api: &Api, body: &[u8]) -> Answer {
             return Err(Problem::wrong(format!("blob {hash} was not uploaded: upload it first")));
         }
     }
+    // Whoever leads next has to be able to run it. A standby that hangs does not hold it up for ever, and fetches it later.
+    api.standbys.have(&body.blobs).await;
     done(api.nimbus.request(Request::Submit(Box::new(submission(body)))).await?)
+}
+
+/// The artifacts that a standby is to have.
+async fn artifacts(api: &Api, query: &str) -> Answer {
+    let standby = query.split('&').find_map(|pair| pair.strip_prefix("standby=")).unwrap_or_default();
+    let standby = checked(standby, "nimbus")?;
+    let (announced, mut blobs) = api.standbys.asked(&standby, number(query, "has")?.unwrap_or(0), Instant::now());
+    for summary in summaries(api).await? {
+        blobs.extend(summary.record.blobs);
+    }
+    Ok(Reply::Json(json!({ "version": 1, "announced": announced, "blobs": blobs })))
 }
 
 /// Where a submission would be placed; its blobs need not be there.

@@ -150,7 +150,8 @@ impl BlobSource {
         async move {
             let placed = tokio::task::spawn_blocking(move || {
                 if let Some(nimbus) = nimbus {
-                    super::client::download(&nimbus, &store, &hash)?;
+                    let (api, token) = nimbus.api().ok_or("no nimbus that leads was found yet")?;
+                    super::client::download(&api, &token, &store, &hash)?;
                 }
                 place(&store, &hash, &path)
             });

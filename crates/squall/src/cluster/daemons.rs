@@ -19,18 +19,20 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use squall_blobs::{BlobStore, Limits, best_disk};
 use squall_control::config::{Config, Origin, usual_sources};
 use squall_control::record::{LeaderInfo, NodeInfo};
-use squall_control::{NimbusOptions, Role, files};
+use squall_control::{Liveness, NimbusOptions, Role, files};
 use squall_coordinator::{Coordinator, Embedded, SessionOptions};
 use squall_scheduler::{Even, Isolation, Resources, Scheduler};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::agree::{self, Leader};
 use super::api::{self, Api};
 use super::client::{ADDRESS_FILE, StateFlags, TOKEN_FILE, known};
 use super::link::{Link, Nodes};
 use super::node::{Event, Node, NodeOptions};
 use super::remote::{Find, Remote, Sessions};
+use super::standby::{self, Standbys};
 use super::talk::{arch, engine_version};
 use super::{BlobSource, Log, NimbusLink, nimbus};
 use crate::cli::EXIT_FAILED;
@@ -171,15 +173,12 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
     run(async {
         let base = Base::open(&command.daemon)?;
         let folder = base.supervisor_folder()?;
-        let (given, state) = (command.nimbus.clone(), base.state.clone());
-        let find = move || match &given {
-            Some(addresses) => Ok(addresses.clone()),
-            None => known(&state, "sessions").map(|address| vec![address]).map_err(|error| error.to_string()),
-        };
+        let ensemble = base.ensemble(&folder)?;
+        let find = base.find(command.nimbus.clone(), ensemble.clone());
         let path = command.token_file.clone().unwrap_or_else(|| base.state.join(TOKEN_FILE));
         let token = std::fs::read_to_string(&path)
             .map_err(|error| format!("the token of the cluster cannot be read: {}: {error}", path.display()))?;
-        let (find, token): (Find, String) = (Arc::new(find), token.trim().to_owned());
+        let token = token.trim().to_owned();
         let id = command.id.clone().or_else(|| base.config.text("supervisor.id").map(str::to_owned));
         let id = id.unwrap_or_else(host);
         if !squall_control::record::valid_name(&id) {
@@ -193,7 +192,7 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
         let link = Link::keep(id.clone(), find.clone(), token.clone(), timeout, logs, base.log.clone());
         let link = link.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
         let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), link.clone());
-        let coordinator = Arc::new(Remote::new(find, token));
+        let coordinator = ensemble.unwrap_or_else(|| Arc::new(Remote::new(find, token)));
         let part = NodePart { id: id.clone(), slots, orphan_ms: None, blobs };
         let (node, _tell) = base.node(folder, part, coordinator, Box::new(link))?;
         let mut signals = signals()?;
@@ -263,6 +262,34 @@ impl Base {
         self.state.join("supervisor")
     }
 
+    /// ZooKeeper for a supervisor, if it is configured. One that has workers does not wait for it: while it cannot be reached they are led without
+    /// it, which the log tells.
+    fn ensemble(&self, folder: &files::Folder) -> Result<Option<Arc<dyn Coordinator>>, String> {
+        let found = folder.found().map_err(|error| error.to_string())?;
+        let lives = found.iter().any(|found| matches!(found.liveness, Liveness::Alive(_)));
+        if lives && agree::is_zookeeper(&self.config) {
+            return agree::ensemble(&self.config).map(Some);
+        }
+        agree::zookeeper(&self.config, &self.log)
+    }
+
+    /// How a supervisor finds nimbus: as it was told, as configured, as the coordinator says, or as the state folder says.
+    fn find(&self, given: Option<Vec<String>>, ensemble: Option<Arc<dyn Coordinator>>) -> Find {
+        let configured = (*self.config.origin("nimbus.servers") != Origin::Default)
+            .then(|| self.config.list("nimbus.servers").into_iter().map(str::to_owned).collect());
+        let state = self.state.clone();
+        match (given.or(configured), ensemble) {
+            (Some(addresses), _) => Arc::new(move || Ok(addresses.clone())),
+            (None, Some(ensemble)) => {
+                let leader = Leader::new(ensemble, self.session());
+                Arc::new(move || leader.find())
+            }
+            (None, None) => Arc::new(move || {
+                known(&state, "sessions").map(|address| vec![address]).map_err(|error| error.to_string())
+            }),
+        }
+    }
+
     /// Where the logs of workers are.
     fn logs(&self) -> PathBuf {
         self.supervisor().join("logs")
@@ -327,9 +354,23 @@ struct NimbusPart {
 
 impl NimbusPart {
     async fn open(base: &Base, bind: SocketAddr, sessions: Option<SocketAddr>, id: &str) -> Result<NimbusPart, String> {
-        let path = base.state.join(base.config.text("coordinator.path").unwrap_or("coordinator.redb"));
-        let coordinator = Embedded::open(&path).map_err(|error| error.to_string())?;
-        let coordinator: Arc<dyn Coordinator> = Arc::new(coordinator);
+        if sessions.is_none() && agree::is_zookeeper(&base.config) {
+            return Err(
+                "`squall dev` agrees with nobody but itself: for a cluster by ZooKeeper start `squall nimbus` and \
+                        `squall supervisor`, or leave coordinator.kind at embedded"
+                    .into(),
+            );
+        }
+        let ensemble = agree::zookeeper(&base.config, &base.log)?;
+        let many = ensemble.is_some();
+        let coordinator = match ensemble {
+            Some(ensemble) => ensemble,
+            None => {
+                let path = base.state.join(base.config.text("coordinator.path").unwrap_or("coordinator.redb"));
+                let own: Arc<dyn Coordinator> = Arc::new(Embedded::open(&path).map_err(|error| error.to_string())?);
+                own
+            }
+        };
         let blobs = store(&base.state.join("blobs"))?;
         let token = token(&base.state.join(TOKEN_FILE))?;
         let taken = |address: SocketAddr, flag: &str, error: std::io::Error| {
@@ -346,8 +387,12 @@ impl NimbusPart {
             None => None,
         };
         let at = sessions.as_ref().map(|(at, _)| *at);
-        let me =
-            LeaderInfo { id: id.to_owned(), instance, address: api.to_string(), sessions: at.map(|at| at.to_string()) };
+        let me = LeaderInfo {
+            id: id.to_owned(),
+            instance: instance.clone(),
+            address: api.to_string(),
+            sessions: at.map(|at| at.to_string()),
+        };
         let options = NimbusOptions {
             grace: base.config.duration("nimbus.grace"),
             wait: base.config.duration("nimbus.kill-wait"),
@@ -362,13 +407,18 @@ impl NimbusPart {
         );
         let nodes = Nodes::default();
         if let Some((_, listener)) = sessions {
-            let (coordinator, nimbus) = (Some(coordinator.clone()), handle.clone());
+            let (coordinator, nimbus) = (Some(coordinator.clone()).filter(|_| !many), handle.clone());
             let served =
                 Sessions { coordinator, nimbus, nodes: nodes.clone(), token: token.clone(), api }.serve(listener);
             served.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
         }
         tokio::spawn(driver.run());
-        let served = Api { nimbus: handle.clone(), blobs: blobs.clone(), nodes: nodes.clone(), token };
+        if many {
+            let (nimbus, store, log) = (handle.clone(), blobs.clone(), base.log.clone());
+            tokio::spawn(standby::keep_up(nimbus, store, token.clone(), instance, log));
+        }
+        let (nimbus, standbys) = (handle.clone(), Standbys::default());
+        let served = Api { nimbus, blobs: blobs.clone(), nodes: nodes.clone(), standbys, token };
         tokio::spawn(api::serve(listener, Arc::new(served)));
         Ok(NimbusPart { handle, coordinator, blobs, nodes, api, sessions: at })
     }
@@ -426,12 +476,14 @@ fn scheduler(config: &Config) -> Result<Box<dyn Scheduler>, String> {
     Ok(Box::new(Isolation { machines, even: Even::default() }))
 }
 
-/// Waits until nimbus leads and so many supervisors are there: who is told of this cluster can use it.
+/// Waits until nimbus leads, or knows who does, and so many supervisors are there: who is told of this cluster can use it.
 async fn ready(nimbus: &nimbus::Handle, supervisors: usize) -> Result<(), String> {
     let until = Instant::now() + READY_WAIT;
     loop {
-        let is = move |driver: &nimbus::Driver| {
-            *driver.nimbus().role() == Role::Leading && driver.nimbus().live_nodes().count() >= supervisors
+        let is = move |driver: &nimbus::Driver| match driver.nimbus().role() {
+            Role::Leading => driver.nimbus().live_nodes().count() >= supervisors,
+            Role::Following(_) => supervisors == 0,
+            Role::Away | Role::Joining | Role::Loading => false,
         };
         if nimbus.look(is).await == Some(true) {
             return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! `talk` is what supervisor and worker say, `seat` the worker's side; every program has them. With feature `cluster` come the drivers of
 //! [`squall_control`]'s values (`node` for a supervisor, `nimbus`), what they are for each other where they are not one process (`remote`, `link`), what
-//! nimbus remembers for people (`history`), the HTTP interface (`api`, `pages`), the daemons (`daemons`), and the commands that speak to them
+//! nimbus remembers for people (`history`), ZooKeeper instead of one's own coordinator (`agree`), a nimbus that stands by (`standby`), the HTTP interface (`api`, `pages`), the daemons (`daemons`), and the commands that speak to them
 //! (`client`, `submit`, `verbs`, `operate`, `output`).
 //!
 //! Each daemon is one task on one thread of tokio; none of them ever touches a tuple.
@@ -10,6 +10,8 @@
 pub(crate) mod seat;
 pub(crate) mod talk;
 
+#[cfg(feature = "cluster")]
+mod agree;
 #[cfg(feature = "cluster")]
 mod api;
 #[cfg(feature = "cluster")]
@@ -34,6 +36,8 @@ mod output;
 mod pages;
 #[cfg(feature = "cluster")]
 mod remote;
+#[cfg(feature = "cluster")]
+mod standby;
 #[cfg(feature = "cluster")]
 mod submit;
 #[cfg(feature = "cluster")]

@@ -167,6 +167,9 @@ impl Driver {
         if standing.role != *self.nimbus.role() {
             standing.role = self.nimbus.role().clone();
             standing.term += u64::from(standing.role == Role::Leading);
+            if let Role::Following(leader) = &standing.role {
+                (self.log)(&format!("stands by: {} leads, at {}", leader.id, leader.address));
+            }
         }
     }
 

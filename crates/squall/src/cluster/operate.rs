@@ -244,7 +244,9 @@ pub(super) fn logs(command: &LogsCommand) -> Done {
     for tail in tails.values_mut() {
         missing.extend(tail.first(&client, command.lines)?);
     }
-    missing.iter().for_each(|why| complain(why));
+    for why in &missing {
+        complain(why);
+    }
     if !command.follow {
         // Where nothing at all is there to be shown, that is no success.
         let none = !tails.is_empty() && missing.len() == tails.len();

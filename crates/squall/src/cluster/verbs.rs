@@ -277,8 +277,16 @@ fn kill(command: &KillCommand) -> Done {
     }
     let until = Instant::now() + command.wait.map_or(RUN_WAIT, Duration::from_secs) + KILL_GRACE;
     loop {
+        // In this order: the end is there before the topology is gone.
+        let there = client.get(&format!("/api/v2/topologies/{id}"));
         match client.get(&format!("/api/v2/ended/{id}")) {
             Ok(ended) => return tell_end(command.output, &id, &ended),
+            Err(ClientError::Missing(_)) if matches!(there, Err(ClientError::Missing(_))) => {
+                complain(&format!(
+                    "{id} is removed, but what was left of it is not known: another nimbus leads since it was killed"
+                ));
+                return Ok(ExitCode::from(EXIT_LATE));
+            }
             Err(ClientError::Missing(_)) => {}
             Err(error) => return Err(error),
         }
