@@ -19,7 +19,7 @@ VERIFY ?= 1
 ARGS ?=
 # Paths reach the recipes through the environment: no quoting to get wrong. VERIFY is wordcount's own.
 export INPUT REPORT VERIFY
-# make fuzz (60), make sim (no limit)
+# make fuzz (60), make sim (no limit), make test-stall (600)
 SECS ?=
 # make chaos
 FAULTS ?= 100
@@ -34,7 +34,7 @@ help: ## list the targets
 	@echo "Squall: stream topologies as a microsecond dataplane. Targets:"
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile \
 	| while IFS='|' read -r target what; do printf '%-12s  %s\n' "$$target" "$$what"; done
-	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60]; make chaos [FAULTS=100] [SEED=n] [ARGS='-- --standby']; make sim [SEEDS=n] [SECS=n]; make bench [ARGS='…'];"
+	@echo "Options: make run [INPUT=path|@list] [REPORT=file.json] [VERIFY=0] [ARGS='…']; make fuzz [SECS=60]; make chaos [FAULTS=100] [SEED=n] [ARGS='-- --standby']; make test-stall [SECS=600]; make sim [SEEDS=n] [SECS=n]; make bench [ARGS='…'];"
 	@echo "         everywhere CARGOFLAGS (default --locked; add --offline without a network)"
 
 .PHONY: build
@@ -75,6 +75,11 @@ test: ## run all tests (no root, no services)
 chaos: ## disturb a running topology FAULTS times (kill -9, SIGSTOP, panic, cut link); one JSON line, exit 0 only if nothing is lost
 	$(CARGO) build --release -p squall-chaos $(CARGOFLAGS)
 	@exec '$(TARGET_DIR)/release/chaos' break --faults '$(FAULTS)' --seed '$(SEED)' $(ARGS)
+
+.PHONY: test-stall
+test-stall: ## run a topology for SECS seconds (600) beside processes that spin on all cores; fails if a worker is replaced
+	$(CARGO) build --release -p squall-chaos $(CARGOFLAGS)
+	@exec '$(TARGET_DIR)/release/chaos' load --secs '$(or $(SECS),600)' $(ARGS)
 
 .PHONY: sim
 sim: ## simulate SEEDS random topologies, or for SECS seconds; once without and once with deaths of workers

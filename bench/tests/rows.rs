@@ -9,7 +9,8 @@ use serde_json::Value;
 
 const TESTED: &str = "rtt-local rtt-ring rtt-shm rtt-uds rtt-tcp const-null const-id-null small-batches fanout-all idle \
                       lowrate oversubscribed wordcount filter const-null-acked const-id-null-acked rtt-acked wordcount-acked \
-                      wordcount-50k-acked recovery-kill recovery-standby recovery-stop recovery-panic recovery-cut";
+                      wordcount-50k-acked recovery-kill recovery-standby recovery-stop recovery-panic recovery-cut \
+                      workloads";
 
 /// The keys of a line and of its parts, all of them and no others. `machine` has more.
 const SCHEMA: [(&str, &str); 5] = [

@@ -5,6 +5,10 @@
 //! and then after longer and longer waits; after a number of failures of its own it is given up, so that one bad tuple does not
 //! hold a source for ever. The loss of a worker is no failure of the tuple's.
 //!
+//! With [`Replay::with_letters`] what would be given up is to be emitted as a *dead letter* instead, under the id that it has
+//! ([`Replay::take_letter`]). It is done with when the letter is acknowledged, so nothing lies behind its place before; a letter that
+//! fails is due again as a tuple is, and given up after as many failures.
+//!
 //! Invariants: payloads take no more than the limit, else there is no room and the source waits. Places come out in the order
 //! in which they went in, each once, when everything before it was acknowledged or given up.
 //!
@@ -54,7 +58,7 @@
 //! ```
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use squall_metrics::Counter;
@@ -71,7 +75,7 @@ pub struct ReplayLimits {
     pub first_wait: Duration,
     /// The longest wait. Default 10 s.
     pub longest_wait: Duration,
-    /// A tuple that has failed so often, not counting lost workers, is given up; 0: never. Default 10.
+    /// A tuple that has failed so often, not counting lost workers, is given up, or becomes a dead letter; 0: never. Default 10.
     pub failures_max: u32,
 }
 
@@ -98,12 +102,24 @@ pub struct Replay<P, A = ()> {
     /// Those that have not ended.
     open: usize,
     bytes: usize,
-    /// Numbers that are due, by time.
-    due: BinaryHeap<Reverse<(u64, u64)>>,
+    due: Due,
+    /// `None`: there are none.
+    letters: Option<Letters>,
     clock: Clock,
     logger: Logger,
     replayed: Counter,
     given_up: Counter,
+}
+
+/// Numbers that are due, by time.
+type Due = BinaryHeap<Reverse<(u64, u64)>>;
+
+/// The dead letters among the entries.
+struct Letters {
+    due: Due,
+    /// By number: why it failed the last time.
+    causes: HashMap<u64, Box<str>>,
+    acked: Counter,
 }
 
 struct Entry<P, A> {
@@ -127,12 +143,21 @@ impl<P, A> Replay<P, A> {
             base: 0,
             open: 0,
             bytes: 0,
-            due: BinaryHeap::new(),
+            due: Due::new(),
+            letters: None,
             clock: ctx.clock(),
             logger: ctx.logger(),
             replayed: ctx.counter("replayed"),
             given_up: ctx.counter("given_up"),
         }
+    }
+
+    /// What would be given up becomes a dead letter: [`Replay::take_letter`] says when one is to be emitted. Counts those that were
+    /// acknowledged as `dead_letters`; only what was given up nevertheless makes a run fail. For streams that somebody reads: an
+    /// id without a reader is acknowledged at once.
+    pub fn with_letters(self, ctx: &Context) -> Self {
+        let acked = ctx.counter("dead_letters");
+        Replay { letters: Some(Letters { due: Due::new(), causes: HashMap::new(), acked }), ..self }
     }
 
     /// Whether something new may be emitted.
@@ -171,10 +196,16 @@ impl<P, A> Replay<P, A> {
     /// It was acknowledged: it is not needed any more.
     #[inline]
     pub fn ack(&mut self, id: MessageId) {
+        if let Some(letters) = &mut self.letters
+            && letters.causes.contains_key(&id.as_u64())
+        {
+            letters.acked.inc();
+        }
         self.end(id);
     }
 
-    /// It failed: it is due again. Gives it back where it has failed too often, and is given up.
+    /// It failed: it is due again, as a dead letter where it has failed too often and there are any. Gives it back where it is given
+    /// up.
     pub fn fail(&mut self, id: MessageId, why: &Failure<'_>) -> Option<P> {
         let now_ns = self.clock.now().as_nanos();
         let ReplayLimits { failures_max, first_wait, longest_wait, .. } = self.limits;
@@ -182,12 +213,7 @@ impl<P, A> Replay<P, A> {
         let own = why.kind() != FailKind::WorkerLost;
         entry.failures += u32::from(own);
         if own && failures_max > 0 && entry.failures >= failures_max {
-            self.given_up.inc();
-            self.logger.log(
-                Level::Error,
-                format_args!("gave up a tuple that failed {failures_max} times, the last time: {why}"),
-            );
-            return self.end(id);
+            return self.give_up(id, why, now_ns);
         }
         let wait_ns = match entry.failures.checked_sub(2) {
             Some(doublings) if own => {
@@ -196,8 +222,39 @@ impl<P, A> Replay<P, A> {
             }
             _ => 0,
         };
-        self.due.push(Reverse((now_ns + wait_ns, id.as_u64())));
+        let number = id.as_u64();
+        let due = match &mut self.letters {
+            Some(letters) if letters.causes.contains_key(&number) => &mut letters.due,
+            _ => &mut self.due,
+        };
+        due.push(Reverse((now_ns + wait_ns, number)));
         None
+    }
+
+    /// It has failed too often: as a tuple, and then, where there are letters, as one of them.
+    #[cold]
+    fn give_up(&mut self, id: MessageId, why: &Failure<'_>, now_ns: u64) -> Option<P> {
+        let (number, most) = (id.as_u64(), self.limits.failures_max);
+        let at = (number - self.base) as usize;
+        if let Some(letters) = &mut self.letters
+            && !letters.causes.contains_key(&number)
+        {
+            let text = format_args!("a tuple that failed {most} times, the last time: {why}; it becomes a dead letter");
+            self.logger.log(Level::Warn, text);
+            let cause = format!("{why}, the last of {most} failures").into_boxed_str();
+            let entry = &mut self.entries[at];
+            entry.failures = 0;
+            entry.bytes += cause.len();
+            self.bytes += cause.len();
+            letters.causes.insert(number, cause);
+            letters.due.push(Reverse((now_ns, number)));
+            return None;
+        }
+        self.given_up.inc();
+        let what = if self.letters.is_some() { "dead letter" } else { "tuple" };
+        let text = format_args!("gave up a {what} that failed {most} times, the last time: {why}");
+        self.logger.log(Level::Error, text);
+        self.end(id)
     }
 
     /// What is to be emitted again now, under the id that it has.
@@ -214,15 +271,32 @@ impl<P, A> Replay<P, A> {
         Some((id, entry.payload.as_ref().expect("due ones have not ended")))
     }
 
+    /// What is to be emitted now as a dead letter, with why it failed the last time.
+    #[inline]
+    pub fn take_letter(&mut self) -> Option<(MessageId, &P, &str)> {
+        let letters = self.letters.as_mut()?;
+        let Reverse((due_ns, number)) = *letters.due.peek()?;
+        if due_ns > self.clock.now().as_nanos() {
+            return None;
+        }
+        letters.due.pop();
+        let entry = &self.entries[(number - self.base) as usize];
+        let payload = entry.payload.as_ref().expect("due ones have not ended");
+        Some((MessageId::from(number), payload, &letters.causes[&number]))
+    }
+
     /// What `next` returns where nothing is emitted: `Parked` until something ends, or the time when something is due; with
     /// `exhausted`, `End` once everything has ended.
     pub fn rest(&self, exhausted: bool) -> Next {
         if exhausted && self.is_empty() {
             return Next::End;
         }
-        let Some(Reverse((due_ns, _))) = self.due.peek() else { return Next::Parked };
+        let letters = self.letters.as_ref().and_then(|letters| letters.due.peek());
+        let Some(due_ns) = self.due.peek().into_iter().chain(letters).map(|Reverse((ns, _))| *ns).min() else {
+            return Next::Parked;
+        };
         let now_ns = self.clock.now().as_nanos();
-        Next::WakeAt(Time { ns: (*due_ns).min(now_ns + LOOK_NS) })
+        Next::WakeAt(Time { ns: due_ns.min(now_ns + LOOK_NS) })
     }
 
     /// The next place up to which everything has ended, if it was not asked for.
@@ -249,6 +323,9 @@ impl<P, A> Replay<P, A> {
         let bytes = entry.bytes - size_of::<Entry<P, A>>();
         self.bytes -= bytes;
         self.open -= 1;
+        if let Some(letters) = &mut self.letters {
+            letters.causes.remove(&id.as_u64());
+        }
         Some(payload)
     }
 }

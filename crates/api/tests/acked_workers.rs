@@ -12,10 +12,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use feed::{Feeder, PLACEMENTS, place};
+use feed::{Feeder, PLACEMENTS};
 use squall::prelude::*;
 use squall_engine::{IoChoice, WaitStrategy, Worker, WorkerEvent};
 use squall_topology::ShmUse;
+use storm::{Scenario, Stage};
 use support::{RunStats, run_to_end, run_workers, start_workers};
 
 #[derive(Tuple, Debug, Clone, PartialEq)]
@@ -153,169 +154,82 @@ fn every_id_is_acked_once_without_io_uring() {
 /// Real workers whose spouts are fed by hand.
 struct Live(Vec<Worker>);
 
-impl Live {
+impl Stage for Live {
+    // Real time: between a step and what would spoil it lies nearly half of this.
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    const ALMOST: Duration = Duration::from_millis(1500);
+
     fn start(t: Topology) -> Live {
         let workers = start_workers(t, 2, IoChoice::Auto, WaitStrategy::Hybrid);
         workers.iter().for_each(Worker::begin);
         Live(workers)
     }
 
-    /// Waits until it is so.
-    fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+    fn until(&mut self, done: &mut dyn FnMut() -> bool) {
         let began = Instant::now();
-        while !is() {
+        while !done() {
             for worker in &self.0 {
                 if let Some(WorkerEvent::Failed(cause)) = worker.next_event(Duration::from_millis(1)) {
                     panic!("{cause}");
                 }
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "{what} has not come within a minute");
+            assert!(began.elapsed() < Duration::from_secs(60), "what was to be heard has not come within a minute");
         }
     }
 
-    fn end(self, feeders: &[Feeder]) -> RunStats {
+    fn pass(&mut self, by: Duration) {
+        std::thread::sleep(by);
+    }
+
+    fn end(self, feeders: &[Feeder]) {
         feeders.iter().for_each(Feeder::end);
-        run_to_end(self.0)
+        run_to_end(self.0);
     }
 }
 
-#[test]
-fn storms_acking_scenario_has_its_counts_between_real_workers() {
-    for placement in PLACEMENTS {
-        let t = Topology::new("acking");
-        place(&t, placement);
-        let feeders = storm::acking(&t);
-        let live = Live::start(t);
-        for (spout, acked) in storm::ACKING_STEPS {
-            feeders[spout].feed(7, 1);
-            let mut got = [0; 3];
-            live.until("the acks of a step", || {
-                got = std::array::from_fn(|i| got[i] + feeders[i].acks().len());
-                got.iter().zip(acked).all(|(got, wanted)| *got >= wanted)
-            });
-            assert_eq!(got, acked, "in placement {placement:?}");
-        }
-        let stats = live.end(&feeders);
-        assert!(feeders.iter().all(|f| f.fails().is_empty() && f.acks().is_empty()));
-        assert_eq!(["1", "2", "3"].map(|s| stats.components[s].acked), [3, 2, 1]);
-    }
+/// Plays one of Storm's scenarios on one reactor, on three, and between two workers over shared memory and over sockets.
+fn play(name: &str) {
+    let scenario = Scenario::named(name);
+    PLACEMENTS.iter().for_each(|placement| scenario.play::<Live>(*placement, ShmUse::Auto));
+    scenario.play::<Live>((2, 2), ShmUse::Off);
 }
 
 #[test]
-fn storms_diamond_and_self_anchor_have_their_counts_between_real_workers() {
-    for placement in PLACEMENTS {
-        for (build, ids) in [(storm::diamond as fn(&Topology) -> Feeder, 2), (storm::self_anchor, 4)] {
-            let t = Topology::new("scenario");
-            place(&t, placement);
-            let feeder = build(&t);
-            let live = Live::start(t);
-            (1..=ids).for_each(|id| feeder.feed(id, 1));
-            let mut acks = Vec::new();
-            live.until("all acks", || {
-                acks.extend(feeder.acks());
-                acks.len() as u64 == ids
-            });
-            live.end(std::slice::from_ref(&feeder));
-            acks.sort_unstable();
-            assert_eq!((acks, feeder.fails()), ((1..=ids).collect(), vec![]), "in placement {placement:?}");
-        }
+fn every_scenario_of_the_table_is_played_by_real_workers() {
+    let here = include_str!("acked_workers.rs");
+    for scenario in &storm::SCENARIOS {
+        assert!(here.contains(&format!("play(\"{}\");", scenario.name)), "{} is left out", scenario.name);
     }
+}
+
+// A test for each, so that those that wait for a timeout wait beside each other.
+
+#[test]
+fn storms_acking_has_its_counts_between_real_workers() {
+    play("testAcking");
+}
+
+#[test]
+fn storms_diamond_has_its_counts_between_real_workers() {
+    play("testAckBranching");
+}
+
+#[test]
+fn storms_self_anchor_has_its_counts_between_real_workers() {
+    play("testAckingSelfAnchor");
+}
+
+#[test]
+fn storms_timeout_has_its_counts_between_real_workers() {
+    play("testTimeout");
+}
+
+#[test]
+fn storms_reset_timeout_has_its_counts_between_real_workers() {
+    play("testResetTimeout");
 }
 
 #[test]
 fn storms_hooks_see_the_same_between_real_workers() {
-    for placement in PLACEMENTS {
-        let t = Topology::new("hooks");
-        place(&t, placement);
-        let run = storm::hooks(&t);
-        let live = Live::start(t);
-        let mut told = (Vec::new(), Vec::new());
-        for id in 1..=4 {
-            run.feeder.feed(id, 1);
-            live.until("the end of a root", || {
-                told.0.extend(run.feeder.acks());
-                told.1.extend(run.feeder.fails());
-                told.0.len() + told.1.len() == id as usize
-            });
-        }
-        live.end(std::slice::from_ref(&run.feeder));
-        storm::check_hooks(&run);
-        assert_eq!(told.0, [1, 3]);
-        assert_eq!(told.1, [(2, "failed by 2".to_owned()), (4, "failed by 2".to_owned())]);
-    }
-}
-
-#[test]
-fn a_tuple_that_nobody_ends_times_out_between_real_workers() {
-    for placement in PLACEMENTS {
-        let t = Topology::new("timeout");
-        place(&t, placement);
-        t.configure(|c| c.message_timeout_ms = 100);
-        let feeder = Feeder::default();
-        let f = feeder.clone();
-        let spout = t.spout("1", move || f.spout());
-        t.bolt("2", storm::AckEveryOther::default).on(spout.global());
-        let live = Live::start(t);
-        (1..=3).for_each(|id| feeder.feed(id, id));
-        let (mut acks, mut fails) = (Vec::new(), Vec::new());
-        live.until("the timeout", || {
-            acks.extend(feeder.acks());
-            fails.extend(feeder.fails());
-            acks.len() + fails.len() == 3
-        });
-        assert_eq!((acks, fails), (vec![1, 3], vec![(2, "timed out".to_owned())]), "in placement {placement:?}");
-        live.end(&[feeder]);
-    }
-}
-
-/// Keeps two tuples, and lets the clock of the first begin anew at each tick, until a third comes.
-#[derive(Default)]
-struct Patient(Vec<Anchor>);
-
-impl Bolt for Patient {
-    type In = feed::Num;
-    type Out = ();
-
-    fn execute(&mut self, input: Input<'_, feed::Num>, _: &mut ()) -> Result<(), BoltError> {
-        if self.0.len() < 2 {
-            self.0.push(input.keep().1);
-        } else {
-            self.0.drain(..).next().expect("kept").ack();
-        }
-        Ok(())
-    }
-
-    fn tick(&mut self, _: &mut ()) -> Result<(), BoltError> {
-        self.0.first().iter().for_each(|anchor| anchor.reset_timeout());
-        Ok(())
-    }
-}
-
-#[test]
-fn a_reset_timeout_keeps_a_tuple_pending_between_real_workers() {
-    let t = Topology::new("reset");
-    place(&t, (2, 1));
-    t.configure(|c| c.message_timeout_ms = 1500);
-    let feeder = Feeder::default();
-    let f = feeder.clone();
-    let spout = t.spout("1", move || f.spout());
-    t.bolt("2", Patient::default).tick_every(Duration::from_millis(20)).on(spout.global());
-    let live = Live::start(t);
-    feeder.feed(1, 1);
-    feeder.feed(2, 2);
-    let mut fails = Vec::new();
-    live.until("the timeout of the second", || {
-        fails.extend(feeder.fails());
-        !fails.is_empty()
-    });
-    feeder.feed(3, 3);
-    let mut acks = Vec::new();
-    live.until("two acks", || {
-        acks.extend(feeder.acks());
-        acks.len() == 2
-    });
-    acks.sort_unstable();
-    fails.extend(feeder.fails());
-    assert_eq!((acks, fails), (vec![1, 3], vec![(2, "timed out".to_owned())]));
-    live.end(&[feeder]);
+    play("testHooks");
 }

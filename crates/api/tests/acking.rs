@@ -14,64 +14,48 @@ use std::time::Duration;
 
 use feed::{Fed, Feeder, Num, PLACEMENTS, place};
 use squall::prelude::*;
-use storm::{Ack, AckEveryOther, Branching, ResetTimeout};
+use squall_topology::ShmUse;
+use storm::{Ack, AckEveryOther, Branching, Stage};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-#[test]
-fn roots_of_three_spouts_that_meet_in_an_aggregation_are_acked_when_all_of_their_tuples_are_used() {
-    for placement in PLACEMENTS {
-        let t = Topology::new("acking");
-        place(&t, placement);
-        let feeders = storm::acking(&t);
-        let mut fed = Fed::start(t);
-        for (spout, acked) in storm::ACKING_STEPS {
-            feeders[spout].feed(7, 1);
-            fed.settle();
-            let got = feeders.each_ref().map(|f| f.acks().len());
-            assert_eq!(got, acked, "in placement {placement:?}");
-            assert!(feeders.iter().all(|f| f.fails().is_empty()));
+impl Stage for Fed {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    const ALMOST: Duration = Duration::from_secs(9);
+
+    fn start(t: Topology) -> Fed {
+        Fed::start(t)
+    }
+
+    fn until(&mut self, done: &mut dyn FnMut() -> bool) {
+        self.settle();
+        let mut steps = 0;
+        while !done() && steps < 200 {
+            self.pass(Self::TIMEOUT / 100);
+            steps += 1;
         }
     }
-}
 
-#[test]
-fn a_diamond_acks_both_roots_when_the_aggregation_has_four() {
-    for placement in PLACEMENTS {
-        let t = Topology::new("diamond");
-        place(&t, placement);
-        let feeder = storm::diamond(&t);
-        let mut fed = Fed::start(t);
-        feeder.feed(1, 1);
-        fed.settle();
-        assert_eq!(feeder.acks(), [0u64; 0]);
-        feeder.feed(2, 1);
-        fed.settle();
-        let mut acks = feeder.acks();
-        acks.sort_unstable();
-        assert_eq!(acks, [1, 2], "in placement {placement:?}");
-        assert_eq!(fed.stats("1").roots, 2);
+    fn pass(&mut self, by: Duration) {
+        Fed::pass(self, by);
+    }
+
+    fn end(mut self, feeders: &[Feeder]) {
+        feeders.iter().for_each(Feeder::end);
+        self.settle();
     }
 }
 
 #[test]
-fn anchoring_twice_to_the_same_tuple_acks_it_once() {
-    for placement in PLACEMENTS {
-        let t = Topology::new("self-anchor");
-        place(&t, placement);
-        let feeder = storm::self_anchor(&t);
-        let mut fed = Fed::start(t);
-        feeder.feed(1, 1);
-        fed.settle();
-        assert_eq!(feeder.acks(), [1]);
-        (2..5).for_each(|id| feeder.feed(id, 1));
-        fed.settle();
-        assert_eq!(feeder.acks().len(), 3, "in placement {placement:?}");
-        assert_eq!(feeder.fails(), []);
+fn storms_scenarios_have_its_counts_on_virtual_time_in_each_placement() {
+    for scenario in &storm::SCENARIOS {
+        PLACEMENTS.iter().for_each(|placement| scenario.play::<Fed>(*placement, ShmUse::Auto));
     }
 }
 
-/// `testTimeout`; and the failure comes at the timeout, not between it and twice as late.
+// Beyond Storm's scenarios.
+
+/// The failure comes at the timeout, not between it and twice as late.
 #[test]
 fn a_tuple_that_nobody_ends_fails_at_the_message_timeout() {
     for placement in PLACEMENTS {
@@ -95,51 +79,6 @@ fn a_tuple_that_nobody_ends_fails_at_the_message_timeout() {
         assert_eq!(stats.roots_failed, [("timed out".to_owned(), 1)].into());
     }
 }
-
-/// `testResetTimeout`.
-#[test]
-fn a_kept_tuple_lives_as_long_as_its_timeout_is_reset() {
-    for placement in PLACEMENTS {
-        let t = Topology::new("reset-timeout");
-        place(&t, placement);
-        t.configure(|c| c.message_timeout_ms = 10_000);
-        let feeder = Feeder::default();
-        let f = feeder.clone();
-        let spout = t.spout("1", move || f.spout());
-        t.bolt("2", ResetTimeout::default).on(spout.global());
-        let mut fed = Fed::start(t);
-        feeder.feed(1, 1);
-        feeder.feed(2, 1);
-        fed.pass(9 * SECOND);
-        feeder.feed(3, 1);
-        fed.pass(9 * SECOND);
-        assert_eq!(feeder.acks(), [3]);
-        assert_eq!(feeder.fails(), [(2, "timed out".into())], "in placement {placement:?}");
-        feeder.feed(4, 1);
-        fed.pass(9 * SECOND);
-        feeder.feed(5, 1);
-        fed.settle();
-        // The fifth is acknowledged by its call, the first by its anchor, which is heard after it.
-        assert_eq!((feeder.acks(), feeder.fails()), (vec![4, 5, 1], vec![]), "in placement {placement:?}");
-    }
-}
-
-/// `testHooks`.
-#[test]
-fn hooks_see_each_emit_ack_fail_and_execution_also_of_the_spout() {
-    let t = Topology::new("hooks");
-    let run = storm::hooks(&t);
-    let mut fed = Fed::start(t);
-    for id in 1..=4 {
-        run.feeder.feed(id, 1);
-        fed.settle();
-    }
-    storm::check_hooks(&run);
-    assert_eq!(run.feeder.acks(), [1, 3]);
-    assert_eq!(run.feeder.fails(), [(2, "failed by 2".into()), (4, "failed by 2".into())]);
-}
-
-// Beyond Storm's scenarios.
 
 #[test]
 fn with_acking_off_ids_are_acked_at_once_and_nothing_is_anchored() {

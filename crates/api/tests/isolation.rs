@@ -717,3 +717,47 @@ fn an_executor_that_was_restarted_is_left_alone_when_its_neighbour_cannot_be() {
     let prepared = [0, 1].map(|at: usize| script.0[at].load(Ordering::Relaxed));
     assert_eq!(prepared, [3, 3], "{:?}", logged(&fed));
 }
+
+#[test]
+fn a_tuple_for_several_tasks_comes_to_each_once_though_the_second_panics_behind_a_full_feedback_batch() {
+    struct Loop(Arc<Mutex<Vec<(TaskId, u64)>>>, TaskId);
+    impl Bolt for Loop {
+        type In = Num;
+        type Out = Stream<Num>;
+        fn prepare(&mut self, ctx: &Context) -> Result<(), BoltError> {
+            self.1 = ctx.task();
+            Ok(())
+        }
+        fn execute(&mut self, input: Input<'_, Num>, out: &mut Stream<Num>) -> Result<(), BoltError> {
+            let (n, first) = (input.n.to_native(), self.1 == 1);
+            let mut seen = self.0.lock().unwrap();
+            seen.push((self.1, n));
+            match (n, first) {
+                // More than a batch: it lies in the inbox when the second task panics.
+                (0, true) => (1..=40).for_each(|n| out.emit(Num { n })),
+                (0, false) => {
+                    drop(seen);
+                    panic_quietly("second");
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+    let (t, feeder, seen) = (Topology::new("loop"), Feeder::default(), Arc::<Mutex<Vec<_>>>::default());
+    place(&t, (1, 1));
+    t.configure(|c| c.batch_bytes = 256);
+    let (from, made) = (feeder.clone(), seen.clone());
+    let source = t.spout("source", move || from.spout());
+    let looped = t.bolt("loop", move || Loop(made.clone(), 0)).tasks(2).on(source.all());
+    let back = looped.all().feedback();
+    looped.on(back);
+    let mut fed = Fed::start(t);
+    feeder.feed(1, 0);
+    fed.settle();
+    let seen = seen.lock().unwrap();
+    for task in [1, 2] {
+        let of: Vec<u64> = seen.iter().filter(|(t, _)| *t == task).map(|(_, n)| *n).collect();
+        assert_eq!(of, (0..=40).collect::<Vec<_>>(), "task {task}");
+    }
+}

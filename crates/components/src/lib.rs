@@ -14,7 +14,7 @@
 //! - with the feature `http`, `HttpPost` and `HttpSink`; with `sqlite`, `Sqlite`; with `parquet`, `ParquetSink`.
 //!
 //! What a component cannot use it deals with by its [`OnError`] policy, which is counted and never silent. All memory has a
-//! bound, which is an option. Sources that threads feed (standard input, sockets) hold a bounded queue; the threads wait when it
+//! bound, which is an option. What a reliable source gives up after many failures goes where [`GiveUp`] says. Sources that threads feed (standard input, sockets) hold a bounded queue; the threads wait when it
 //! is full.
 //!
 //! Deliberately absent: the language of expressions ([`expression::Compiler`] is its place), YAML, event time, and connectors to
@@ -26,6 +26,7 @@
 extern crate squall_api as squall;
 
 pub mod expression;
+mod giving_up;
 mod lines;
 mod log;
 mod offsets;
@@ -38,9 +39,10 @@ mod state;
 mod stock;
 mod transform;
 
+pub use giving_up::GiveUp;
 pub use lines::{
-    BINARY_TEST_BYTES, Line, LineReader, LineRef, LineText, Lines, LinesInput, LinesOptions, ReadCounts, ReadError,
-    RowLines, Share, Start,
+    BINARY_TEST_BYTES, DeadLine, Line, LineReader, LineRef, LineText, Lines, LinesAndLetters, LinesAndLettersStreams,
+    LinesInput, LinesOptions, LinesOut, ReadCounts, ReadError, RowLines, Share, Start,
 };
 pub use log::{LogAppend, LogRead, ReadFrom};
 pub use offsets::{OffsetError, OffsetStore};

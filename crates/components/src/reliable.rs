@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall::{Clock, Context, Failure, Level, Logger, MessageId, Next, Replay, ReplayLimits, SpoutError, Time};
+use squall::{Clock, Context, Failure, Level, Logger, MessageId, Next, Replay, SpoutError, Time};
 
+use crate::giving_up::GiveUp;
 use crate::offsets::OffsetStore;
 
 /// Places are written at most so often.
@@ -26,13 +27,13 @@ pub(crate) struct Reliable<P> {
 
 impl<P> Reliable<P> {
     /// Of this task; `None` where acking is off.
-    pub(crate) fn open(ctx: &Context) -> Result<Option<Reliable<P>>, SpoutError> {
+    pub(crate) fn open(ctx: &Context, give_up: GiveUp) -> Result<Option<Reliable<P>>, SpoutError> {
         if !ctx.plan().spec.config.acking() {
             return Ok(None);
         }
         let clock = ctx.clock();
         Ok(Some(Reliable {
-            replay: Replay::new(ctx, ReplayLimits::default()),
+            replay: give_up.replay(ctx)?,
             store: OffsetStore::of_task(ctx)?,
             reached: None,
             committed: clock.now(),
@@ -51,11 +52,9 @@ impl<P> Reliable<P> {
         self.advance()
     }
 
-    /// Gives back what is given up.
-    pub(crate) fn fail(&mut self, id: MessageId, why: &Failure<'_>) -> Result<Option<P>, SpoutError> {
-        let given_up = self.replay.fail(id, why);
-        self.advance()?;
-        Ok(given_up)
+    pub(crate) fn fail(&mut self, id: MessageId, why: &Failure<'_>) -> Result<(), SpoutError> {
+        drop(self.replay.fail(id, why));
+        self.advance()
     }
 
     fn advance(&mut self) -> Result<(), SpoutError> {

@@ -51,6 +51,11 @@ pub const COUNTERS: &[(&str, &str, &str)] = &[
         "bad_input",
         "tuples or lines that could not be used, whatever was done with them",
     ),
+    (
+        "what has the option `on_give_up`; `Lines::dead_letters` (Rust)",
+        "dead_letters",
+        "tuples that were given up and acknowledged as dead letters",
+    ),
     ("sinks; `log-read`", "rows", "rows that were written, or read"),
     ("`http-sink`", "posts", "posts that were answered with success"),
     ("`http-sink`, `tcp-sink`", "retries", "attempts that failed and were made again"),

@@ -121,6 +121,37 @@ fn rows_are_acknowledged_when_their_post_was_answered() {
 }
 
 #[test]
+fn a_row_is_pending_for_as_long_as_its_post_has_no_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (arrived, has_arrived) = std::sync::mpsc::channel();
+    let (answer, may_answer) = std::sync::mpsc::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let mut connection = listener.accept().unwrap().0;
+        let mut request = Vec::new();
+        while !request.ends_with(b"{\"n\":7}\n") {
+            let mut part = [0; 1024];
+            let read = connection.read(&mut part).unwrap();
+            assert_ne!(read, 0, "the post is whole");
+            request.extend_from_slice(&part[..read]);
+        }
+        arrived.send(()).unwrap();
+        may_answer.recv().unwrap();
+        connection.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    });
+    let mut sink = typed(|p| HttpSink::to(&url).declare(p), &["n"]);
+    let root = sink.send(row![7i64]);
+    has_arrived.recv().unwrap();
+    // The batch has ended, and ticks look for answers.
+    sink.advance(Duration::from_secs(1));
+    assert!(sink.acked().is_empty() && sink.failed().is_empty(), "the server has it, and has not said so");
+    answer.send(()).unwrap();
+    sink.finish();
+    assert_eq!(sink.acked(), [root]);
+    server.join().unwrap();
+}
+
+#[test]
 fn a_server_that_cannot_now_is_asked_again_and_one_that_will_not_is_not() {
     // A connection that is closed without an answer, too.
     let (url, bodies) = server(&["503 Busy", "", "429 Slow Down", "204 No Content"]);

@@ -16,10 +16,10 @@ use serde_json::json;
 use squall::testing::Outcome;
 use squall::{Bolt, BoltError, Input, Row, Topology};
 use squall_components::registry::Place;
-use squall_components::{Line, Lines, LinesOptions, TcpLines};
+use squall_components::{DeadLine, GiveUp, Line, Lines, LinesOptions, TcpLines};
 use squall_engine::{MemCluster, VirtualClock};
 use squall_topology::Machine;
-use support::{counter, declare, run, show};
+use support::{collect, collected, counter, declare, run, show};
 
 /// What a bolt took, in order.
 type Taken = Arc<Mutex<Vec<String>>>;
@@ -90,6 +90,16 @@ fn rows(component: &str, config: serde_json::Value, state: Option<&Path>, taken:
     let handle = declared.stream("default").unwrap().handle.clone();
     topology.bolt("judge", move || JudgeRows(judge(&taken, rule))).on(handle.global());
     topology.configure(|c| c.state = state.map(|s| s.display().to_string()));
+    topology
+}
+
+/// The same, with a bolt that collects the source's dead letters.
+fn rows_and_letters(component: &str, config: serde_json::Value, taken: &Taken, rule: Rule) -> Topology {
+    let topology = Topology::new("letters");
+    let declared = declare(&topology, "source", component, config, &[]).unwrap_or_else(|e| panic!("{e:?}"));
+    let (taken, handle) = (taken.clone(), declared.stream("default").unwrap().handle.clone());
+    topology.bolt("judge", move || JudgeRows(judge(&taken, rule))).on(handle.global());
+    collect(&topology, &declared, "dead_letters");
     topology
 }
 
@@ -278,6 +288,147 @@ fn a_row_that_always_fails_is_given_up_after_ten_times_and_the_source_ends() {
     assert!(outcome.took.as_millis() >= 2550, "{:?}", outcome.took);
 }
 
+/// Rows 3 and 7 never work.
+fn three_and_seven_fail(row: &str, _: u32) -> Verdict {
+    if matches!(row, "3" | "7") { Verdict::Fail } else { Verdict::Ack }
+}
+
+#[test]
+fn what_always_fails_goes_to_dead_letters_with_its_cause_where_the_source_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, mut config, count) in sources(folder.path()) {
+        let state = folder.path().join("state-letters");
+        let options = config.as_object_mut().unwrap();
+        options.insert("give_up_after".into(), json!(3));
+        options.insert("on_give_up".into(), json!("dead_letters"));
+        let taken = Taken::default();
+        let topology = rows_and_letters(name, config.clone(), &taken, three_and_seven_fail);
+        topology.configure(|c| c.state = Some(state.display().to_string()));
+        let outcome = run(topology).unwrap();
+        let taken = take(&taken);
+        assert_eq!(taken.iter().filter(|row| *row == "3").count(), 3, "{name}");
+        assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), count, "{name}");
+        let letters = collected(&outcome);
+        let error = "\"failed by judge, the last of 3 failures\"]";
+        let number = |row: &str| row.trim_start_matches(['[', '"']).chars().next();
+        assert_eq!(
+            letters.iter().map(|row| number(row)).collect::<BTreeSet<_>>(),
+            [Some('3'), Some('7')].into(),
+            "{name}"
+        );
+        assert!(letters.len() == 2 && letters.iter().all(|row| row.ends_with(error)), "{name}: {letters:?}");
+        let counted = ["given_up", "dead_letters"].map(|counter_name| counter(&outcome, "source", counter_name));
+        assert_eq!(counted, [0, 2], "{name}");
+        // The last failure of each is followed by its letter, which is a root of its own.
+        assert_eq!(roots(&outcome), (count as u64 + 6, count as u64, 6), "{name}");
+        // They are done with: another run does not read them again.
+        let taken = Taken::default();
+        let topology = rows_and_letters(name, config, &taken, acks);
+        topology.configure(|c| c.state = Some(state.display().to_string()));
+        run(topology).unwrap();
+        assert_eq!(take(&taken), Vec::<String>::new(), "{name}");
+        fs::remove_dir_all(&state).unwrap();
+    }
+}
+
+#[test]
+fn letters_of_a_log_have_partition_and_offset_and_those_of_json_the_text_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal");
+    log(&journal);
+    let give_up = |mut config: serde_json::Value| {
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(json!({ "give_up_after": 1, "on_give_up": "dead_letters" }).as_object().unwrap().clone());
+        config
+    };
+    let taken = Taken::default();
+    let config = give_up(json!({ "folder": journal, "fields": ["n", "key", "value"], "offsets": true }));
+    let outcome = run(rows_and_letters("log-read", config, &taken, three_and_seven_fail)).unwrap();
+    let letters = collected(&outcome);
+    let ends = letters.iter().filter(|row| {
+        row.ends_with(", 0, 3, \"failed by judge, the last of 1 failures\"]")
+            || row.ends_with(", 0, 7, \"failed by judge, the last of 1 failures\"]")
+    });
+    assert_eq!((ends.count(), letters.len()), (2, 2), "{letters:?}");
+
+    fs::write(folder.path().join("a.json"), "{\"a\": 3}\nno json\n{\"a\": 4}\n").unwrap();
+    let config = json!({ "paths": folder.path().join("a.json"), "fields": ["a"], "on_error": "dead_letters" });
+    let outcome = run(rows_and_letters("json-lines", give_up(config), &taken, three_and_seven_fail)).unwrap();
+    let mut letters = collected(&outcome);
+    letters.sort();
+    // One stream for both: what could not be read, and what was given up.
+    assert!(letters.len() == 2 && letters[0].starts_with("[\"no json\", "), "{letters:?}");
+    assert_eq!(letters[1], r#"["{\"a\": 3}", "failed by judge, the last of 1 failures"]"#);
+}
+
+#[test]
+fn a_letter_that_is_not_acknowledged_when_the_source_dies_comes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let config = json!({ "count": 10, "give_up_after": 2, "on_give_up": "dead_letters" });
+    let topology = |letters: &Taken, rule: Rule| {
+        let topology = Topology::new("letters");
+        let declared =
+            declare(&topology, "source", "generator", config.clone(), &[]).unwrap_or_else(|e| panic!("{e:?}"));
+        let stream = |name: &str| declared.stream(name).unwrap().handle.clone();
+        let taken = Taken::default();
+        topology.bolt("judge", move || JudgeRows(judge(&taken, three_and_seven_fail))).on(stream("default").global());
+        let letters = letters.clone();
+        topology.bolt("letters", move || JudgeRows(judge(&letters, rule))).on(stream("dead_letters").global());
+        topology.configure(|c| c.state = Some(state.display().to_string()));
+        topology
+    };
+    let letters = Taken::default();
+    let hold: Rule = |_, _| Verdict::Hold;
+    run_and_die(topology(&letters, hold));
+    assert_eq!(take(&letters), ["3", "7"]);
+    run(topology(&letters, acks)).unwrap();
+    assert_eq!(take(&letters), ["3", "7"], "nothing is behind a letter that nobody has acknowledged");
+    run(topology(&letters, acks)).unwrap();
+    assert_eq!(take(&letters), Vec::<String>::new());
+}
+
+#[test]
+fn dead_letters_that_nobody_reads_end_the_run_when_it_begins() {
+    let config = json!({ "count": 10, "on_give_up": "dead_letters" });
+    let fault = run(rows("generator", config, None, &Taken::default(), acks)).err().expect("refused");
+    assert!(fault.contains("nobody reads the dead letters of `source`: subscribe a bolt to its stream"), "{fault}");
+}
+
+/// Written in Rust, with typed streams.
+#[test]
+fn typed_lines_that_always_fail_go_to_their_stream_of_dead_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.txt");
+    fs::write(&path, "1\n3\n5\n").unwrap();
+    let topology = Topology::new("typed");
+    let make = move || Lines::over([path.clone()]).give_up_after(4).dead_letters();
+    let lines = topology.spout("source", make).streams();
+    let (taken, dead) = (Taken::default(), Arc::new(Mutex::new(Vec::new())));
+    let (seen, kept) = (taken.clone(), dead.clone());
+    topology.bolt("judge", move || JudgeLines(judge(&seen, three_and_seven_fail))).on(lines.default.shuffle());
+    topology.bolt("dead", move || KeepLetters(kept.clone())).on(lines.dead_letters.global());
+    let outcome = run(topology).unwrap();
+    assert_eq!(take(&taken).iter().filter(|line| *line == "3").count(), 4);
+    let error = "failed by judge, the last of 4 failures".to_owned();
+    assert_eq!(*dead.lock().unwrap(), [DeadLine { text: "3".into(), error }]);
+    assert_eq!(roots(&outcome), (3 + 4, 3, 4));
+}
+
+struct KeepLetters(Arc<Mutex<Vec<DeadLine>>>);
+
+impl Bolt for KeepLetters {
+    type In = DeadLine;
+    type Out = ();
+
+    fn execute(&mut self, input: Input<'_, DeadLine>, _: &mut ()) -> Result<(), BoltError> {
+        self.0.lock().unwrap().push(input.view().to_owned());
+        Ok(())
+    }
+}
+
 #[test]
 fn bad_input_is_done_with_where_it_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -328,4 +479,28 @@ fn a_sender_over_tcp_is_told_how_many_of_its_lines_are_done() {
     let taken = take(&taken);
     assert_eq!((taken.iter().collect::<BTreeSet<_>>().len(), taken.len()), (200, 320));
     assert_eq!(roots(&outcome), (320, 200, 120));
+}
+
+#[test]
+fn a_line_over_tcp_that_always_fails_is_done_for_its_sender_when_its_letter_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let topology = Topology::new("tcp");
+    let give_up = GiveUp::after(2).to_dead_letters();
+    let source = TcpLines::bound(listener).acks().give_up(give_up).limit(10);
+    let declared = source.declare(Place::new(&topology, "source")).unwrap();
+    let (taken, handle) = (Taken::default(), declared.stream("default").unwrap().handle.clone());
+    topology.bolt("judge", move || JudgeRows(judge(&taken, three_and_seven_fail))).on(handle.global());
+    collect(&topology, &declared, "dead_letters");
+    let sender = std::thread::spawn(move || {
+        let mut connection = TcpStream::connect(address).unwrap();
+        let text: String = (0..10).map(|n| format!("{n}\n")).collect();
+        connection.write_all(text.as_bytes()).unwrap();
+        BufReader::new(connection).lines().map(|l| l.unwrap().parse::<u64>().unwrap()).last()
+    });
+    let outcome = run(topology).unwrap();
+    assert_eq!(sender.join().unwrap(), Some(10));
+    let error = "\"failed by judge, the last of 2 failures\"";
+    assert_eq!(collected(&outcome), [format!("[\"3\", {error}]"), format!("[\"7\", {error}]")]);
+    assert_eq!((counter(&outcome, "source", "given_up"), roots(&outcome)), (0, (14, 10, 4)));
 }

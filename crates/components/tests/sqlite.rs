@@ -53,6 +53,23 @@ fn a_row_that_the_database_refuses_is_bad_input_and_the_others_go_in() {
     assert_eq!(all(&path, "SELECT v FROM t"), ["third"]);
 }
 
+/// The constraint is looked at when the transaction is committed: rows that were inserted are none of the table's then.
+#[test]
+fn rows_whose_transaction_cannot_be_committed_are_not_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let tables = "CREATE TABLE keys (k PRIMARY KEY); \
+                  CREATE TABLE t (k REFERENCES keys (k) DEFERRABLE INITIALLY DEFERRED); INSERT INTO keys VALUES (1)";
+    Connection::open(&path).unwrap().execute_batch(tables).unwrap();
+    let (mut sink, _) = bolt("sqlite", json!({ "file": path, "table": "t", "create": false }), &["k"]);
+    sink.send(row![1i64]);
+    let fault = sink.try_send(row![2i64]).unwrap_err().to_string();
+    assert!(fault.contains("cannot commit to") && fault.contains("FOREIGN KEY"), "{fault}");
+    assert_eq!((sink.acked().len(), sink.counter("rows")), (1, 1));
+    drop(sink);
+    assert_eq!(all(&path, "SELECT quote(k) FROM t"), ["1"]);
+}
+
 #[test]
 fn a_table_that_is_not_there_is_told_when_the_run_begins() {
     let folder = tempfile::tempdir().unwrap();

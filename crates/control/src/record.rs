@@ -222,6 +222,10 @@ pub struct WorkerAssignment {
     pub generation: u32,
     /// Its executors.
     pub executors: Vec<u32>,
+    /// Reactor threads that it has unless its topology says how many: the cores of a slot where it was placed first. It keeps them when it moves,
+    /// so that the plan of all workers stays. 0: not known.
+    #[serde(default)]
+    pub threads: u32,
 }
 
 /// Which worker runs what where.
@@ -249,7 +253,7 @@ pub struct NodeInfo {
     pub id: String,
     /// Made once with its state folder; a secret only in that nobody else has the same.
     pub identity: String,
-    /// Where nimbus and other nodes reach it.
+    /// Where supervisors of other nodes reach it, as ADDRESS:PORT; without a port it is reached by nobody.
     pub address: String,
     /// Workers it can run.
     pub slots: u16,

@@ -348,6 +348,35 @@ fn a_lost_node_s_workers_move_and_only_they() {
 }
 
 #[test]
+fn where_a_worker_has_to_run_more_than_before_all_workers_of_its_topology_begin_anew() {
+    let mut rig = Rig::new(2);
+    rig.pass(Duration::from_secs(5));
+    let three = |name: &str| {
+        let mut submission = submission(name);
+        submission.shape.workers = 3;
+        Request::Submit(Box::new(submission))
+    };
+    let ids: Vec<String> = ["a", "b"].map(|name| rig.done(three(name))).to_vec();
+    let before: Vec<Assignment> = ids.iter().map(|id| rig.assignment(id)).collect();
+    // Three workers are without a place then, and one slot is free.
+    rig.commit(vec![Op::delete(at(SUPERVISORS, "node0"), None)]);
+    let mut unchanged = 0;
+    for (id, before) in ids.iter().zip(&before) {
+        let after = rig.assignment(id);
+        assert_eq!(after.workers.len(), 2, "{after:?}");
+        for worker in &after.workers {
+            assert_eq!((worker.node.as_str(), worker.threads), ("node1", 1));
+            assert!(worker.generation > before.generation, "{worker:?} was {before:?}");
+            let same = |w: &&squall_control::record::WorkerAssignment| {
+                (&w.node, w.slot, &w.executors) == (&worker.node, worker.slot, &worker.executors)
+            };
+            unchanged += usize::from(before.workers.iter().any(|w| same(&w)));
+        }
+    }
+    assert!(unchanged > 0, "one of them runs what it ran before, beside others that do not");
+}
+
+#[test]
 fn a_node_that_lost_its_disk_gets_new_generations() {
     let mut rig = Rig::new(1);
     rig.pass(Duration::from_secs(5));

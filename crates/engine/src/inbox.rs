@@ -85,6 +85,14 @@ pub(crate) struct Inbox {
     pub(crate) local_bytes: u64,
 }
 
+impl Inbox {
+    /// Behind what waits; the rest of a batch that was `begun` is next, whatever came meanwhile: order is kept, and of a tuple
+    /// for several tasks the next ones have it before anything else.
+    pub(crate) fn wait(&mut self, item: Item, begun: bool) {
+        if begun { self.queue.push_front(item) } else { self.queue.push_back(item) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! One worker: its reactor threads, the rings between them, and the handle by which the main thread steers them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -292,8 +292,8 @@ impl Worker {
     /// As [`Worker::start`], in a run whose workers may die and come again.
     ///
     /// # Errors
-    /// As [`Worker::start`]. Where somebody heals the run, a peer that dies meanwhile is none: its links are left out until
-    /// [`Worker::rejoiner`] brings them.
+    /// As [`Worker::start`]. Where somebody heals the run, a peer that dies meanwhile is none, and a link without a socket neither: they are left out
+    /// until [`Worker::rejoiner`] brings them.
     pub fn start_in(
         config: WorkerConfig,
         membership: Membership,
@@ -312,6 +312,8 @@ impl Worker {
             shared.event(WorkerEvent::Warning(warning.clone()));
         }
         let mut rings = make_rings(&plan, &reactors);
+        // Links whose sockets are not here yet come later, where somebody heals the run.
+        let due = if membership.heals { links_out(&plan, &reactors) } else { ends_of(&sockets) };
         for link in &sockets {
             let inside = reactors.contains(&link.a) != reactors.contains(&link.b);
             assert!(inside, "a socket leads from one of this worker's reactors to another worker's");
@@ -346,7 +348,7 @@ impl Worker {
                 },
                 waiter: waits.waiter(*reactor),
                 rings: std::mem::take(&mut rings[at]),
-                links: sockets.iter().filter(|link| link.a == *reactor || link.b == *reactor).count(),
+                links: due.iter().filter(|(a, b)| a == reactor || b == reactor).count(),
                 commands,
                 sleep: sleep.clone(),
                 hello: hello_tx,
@@ -365,15 +367,13 @@ impl Worker {
         let peers: Vec<(ReactorIx, Peer)> =
             reactors.iter().zip(&worker.threads).map(|(r, t)| (*r, t.peer.clone())).collect();
         let bells: Vec<_> = peers.iter().map(|(r, peer)| (*r, peer.bell.clone())).collect();
-        let due: Vec<(ReactorIx, ReactorIx)> = sockets.iter().map(|link| (link.a, link.b)).collect();
         let mut ends = shake_hands(&plan, sockets, &bells, Instant::now() + HELLO_WAIT, mortal)?;
         let has = |(a, b): (ReactorIx, ReactorIx)| {
             ends.iter().any(|e| (e.mine, e.peer) == (a, b) || (e.mine, e.peer) == (b, a))
         };
         let worker_of = |reactor: ReactorIx| plan.reactors[reactor as usize].worker;
         let missed = due.iter().filter(|pair| !has(**pair)).flat_map(|(a, b)| [worker_of(*a), worker_of(*b)]);
-        let mut missed: Vec<WorkerIx> = missed.filter(|w| *w != config.worker).collect();
-        missed.dedup();
+        let missed: BTreeSet<WorkerIx> = missed.filter(|w| *w != config.worker).collect();
         worker.peer_links = PeerLinks::of(&ends);
         for end in ends.iter().filter(|end| end.mine < end.peer) {
             if let Some(cause) = &end.refused {
@@ -644,6 +644,17 @@ fn nested<V>(flat: BTreeMap<(String, String), V>) -> BTreeMap<String, BTreeMap<S
         nested.entry(component).or_default().insert(name, value);
     }
     nested
+}
+
+/// By link to another worker: the reactor here and the one there.
+fn links_out(plan: &Plan, reactors: &[ReactorIx]) -> Vec<(ReactorIx, ReactorIx)> {
+    let out = plan.links.iter().filter(|link| matches!(link.kind, LinkKind::Shm | LinkKind::Socket));
+    // Links of sockets and shared memory lead both ways.
+    out.filter(|link| reactors.contains(&link.from)).map(|link| (link.from, link.to)).collect()
+}
+
+fn ends_of(sockets: &[SocketLink]) -> Vec<(ReactorIx, ReactorIx)> {
+    sockets.iter().map(|link| (link.a, link.b)).collect()
 }
 
 fn make_rings(plan: &Plan, reactors: &[ReactorIx]) -> Vec<RingEnds> {

@@ -224,11 +224,18 @@ fn answer(mut socket: Socket, role: Role, bell: Option<&OwnedFd>, options: &Link
     set_patience(&socket)?;
     let mut message = [0; MESSAGE_BYTES];
     read_exact(&mut socket, &mut message)?;
-    let role_asked = if message[8] == 0 { Role::Ingest } else { Role::Egress };
     if message[..8] != MAGIC {
         refuse(&mut socket, "another version of the generator is needed")?;
         return Err(io::Error::new(ErrorKind::InvalidData, "somebody who is no load generator connected"));
     }
+    let role_asked = if message[8] == 0 { Role::Ingest } else { Role::Egress };
+    let len = u32::from_le_bytes([message[12], message[13], message[14], message[15]]) as usize;
+    if len > TEXT_BYTES_MAX {
+        return Err(io::Error::new(ErrorKind::InvalidData, "a schema of impossible length"));
+    }
+    // Read to its end before a refusal: a socket that is closed with something unread may take the refusal back.
+    let mut text = vec![0; len];
+    read_exact(&mut socket, &mut text)?;
     if role_asked != role {
         let what = match role {
             Role::Ingest => "this is an ingest spout; were the two addresses exchanged?",
@@ -237,12 +244,6 @@ fn answer(mut socket: Socket, role: Role, bell: Option<&OwnedFd>, options: &Link
         refuse(&mut socket, what)?;
         return Err(io::Error::new(ErrorKind::InvalidInput, "a generator came to the wrong component"));
     }
-    let len = u32::from_le_bytes([message[12], message[13], message[14], message[15]]) as usize;
-    if len > TEXT_BYTES_MAX {
-        return Err(io::Error::new(ErrorKind::InvalidData, "a schema of impossible length"));
-    }
-    let mut text = vec![0; len];
-    read_exact(&mut socket, &mut text)?;
     let schema = String::from_utf8_lossy(&text).parse::<Schema>();
     let schema = match schema {
         Ok(schema) => schema,
@@ -407,8 +408,8 @@ fn greet(socket: &mut Socket, address: &Address, role: Role, schema: &Schema) ->
     message[8] = u8::from(role == Role::Egress);
     message[9] = u8::from(matches!(address, Address::Shm(_)));
     message[12..16].copy_from_slice(&(text.len() as u32).to_le_bytes());
-    write_all(socket, &message)?;
-    write_all(socket, text.as_bytes())
+    // At once: who refuses may hang up behind the first of two.
+    write_all(socket, &[&message[..], text.as_bytes()].concat())
 }
 
 type Reply = ([u8; MESSAGE_BYTES], Option<OwnedFd>, Option<OwnedFd>);

@@ -1,7 +1,8 @@
 //! The default scheduler: spread over nodes, talkers together.
 //!
 //! 1. Workers stay where they are, for all topologies, before anything new is placed.
-//! 2. A topology short of workers gets slots on the nodes with the fewest of its workers, the emptiest first.
+//! 2. A topology short of workers gets slots on the nodes with the fewest of its workers, the emptiest first. What ran together on a node that
+//!    is gone moves there together: who runs what is the plan of its workers, and while that stays the others need not start anew.
 //! 3. Its executors that have no worker go to the workers that have room for them in number (all have the same number, or
 //!    one more) and on their node; of those to where most of the components they talk to are, then to the one with the
 //!    fewest.
@@ -95,6 +96,8 @@ struct Draft<'a> {
     workers: Vec<Worker>,
     /// By executor: it has a worker.
     placed: Vec<bool>,
+    /// Executors of workers that cannot stay where they were.
+    homeless: Vec<Vec<u32>>,
 }
 
 impl<'a> Draft<'a> {
@@ -105,7 +108,8 @@ impl<'a> Draft<'a> {
             talks[a as usize].push(b);
             talks[b as usize].push(a);
         }
-        Draft { topology, talks, workers: Vec::new(), placed: vec![false; topology.executors.len()] }
+        let placed = vec![false; topology.executors.len()];
+        Draft { topology, talks, workers: Vec::new(), placed, homeless: Vec::new() }
     }
 
     /// Keeps what can stay: workers of nodes that are there, executors that still exist and fit.
@@ -115,7 +119,10 @@ impl<'a> Draft<'a> {
                 self.pin(place, rooms);
                 continue;
             }
-            let Some(node) = rooms.home(place) else { continue };
+            let Some(node) = rooms.home(place) else {
+                self.homeless.push(place.executors.clone());
+                continue;
+            };
             let mut worker = self.empty_worker(node, place.slot);
             for &executor in &place.executors {
                 if self.placed.get(executor as usize) == Some(&false) {
@@ -152,6 +159,9 @@ impl<'a> Draft<'a> {
         }
         let before = (self.workers.clone(), self.placed.clone());
         let kept = self.workers.len();
+        self.rehouse(wanted, rooms);
+        // Beyond so many, workers that are there give up executors to new ones.
+        let mut full = self.workers.len();
         let mut why = Ok(());
         let mut workers = wanted;
         loop {
@@ -167,7 +177,7 @@ impl<'a> Draft<'a> {
             }
             // Slots may be fewer than workers are wanted.
             workers = self.workers.len();
-            if workers > kept {
+            if workers > full {
                 self.shed(rooms);
             }
             self.deal(rooms);
@@ -180,10 +190,31 @@ impl<'a> Draft<'a> {
                 why = Err(Unplaced::NoRoom { executors: left.len(), largest });
             }
             self.take_back(&before, rooms);
+            full = kept;
             if workers == kept.max(1) {
                 return why;
             }
             workers -= 1;
+        }
+    }
+
+    /// Gives workers that cannot stay a slot elsewhere, with all they run where there is room for it.
+    fn rehouse(&mut self, wanted: usize, rooms: &mut Rooms<'_>) {
+        for executors in std::mem::take(&mut self.homeless) {
+            let free: Vec<u32> =
+                executors.into_iter().filter(|&e| self.placed.get(e as usize) == Some(&false)).collect();
+            if free.is_empty() || self.workers.len() >= wanted {
+                continue;
+            }
+            let Some((node, slot)) = self.next_slot(rooms, wanted) else { return };
+            let mut worker = self.empty_worker(node, slot);
+            for executor in free {
+                self.put(&mut worker, executor, rooms);
+            }
+            if !worker.executors.is_empty() {
+                rooms.take_slot(node, slot);
+                self.workers.push(worker);
+            }
         }
     }
 

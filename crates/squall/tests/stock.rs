@@ -1,7 +1,7 @@
 //! The `squall` binary as its users have it: YAML topologies run, checked, drawn; components listed; first topologies made.
 #![cfg(feature = "yaml")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -250,6 +250,97 @@ fn a_full_disk_ends_the_run_with_the_place_to_go_on_from() {
     assert_eq!(squall(dir.path(), "run t.yaml -q").code, Some(0));
     let after = squall(dir.path(), "run r.yaml -q");
     assert_eq!(rows(&after.stdout), offset + 100_000, "{}", after.stderr);
+}
+
+/// Whatever a write takes from a buffer that earlier rows have filled: none of them counts as done when it fails (D4). `ulimit -f`
+/// stands for the disk.
+#[test]
+fn what_a_sink_could_not_write_is_not_acknowledged_and_comes_again_in_the_next_run() {
+    let count = 5_000;
+    // Of rows so long a batch fills the sink's buffer more than once; with limits of several sizes writes fail in the middle of one.
+    let long = "x".repeat(200);
+    for (sink, read, blocks) in [
+        ("json-file, config: { folder: out }", "out", 58),
+        ("json-file, config: { folder: out }", "out", 62),
+        ("text-file, config: { folder: out, template: '{text}' }", "out", 74),
+        ("log-append, config: { folder: out, segment_size: 1 MiB }", "", 62),
+        ("print, config: { format: text }", "printed", 62),
+    ] {
+        let dir = folder();
+        let lines: String = (0..count).map(|n| format!("row {n}.{long}\n")).collect();
+        fs::write(dir.path().join("in.txt"), lines).expect("written");
+        let topology = format!(
+            "name: full\nspouts: [{{ id: l, className: lines, config: {{ paths: in.txt }} }}]\n\
+             bolts: [{{ id: s, className: {sink} }}]\nstreams: [{{ from: l, to: s }}]\n"
+        );
+        fs::write(dir.path().join("t.yaml"), topology).expect("written");
+        fs::create_dir(dir.path().join("printed")).expect("made");
+        let run = |before: &str, to: &str| {
+            let squall = env!("CARGO_BIN_EXE_squall");
+            let run = format!("{before} exec '{squall}' run t.yaml -q --state st --restarts 0 > printed/{to}");
+            ended(Command::new("sh").args(["-c", &run]).current_dir(dir.path()))
+        };
+        let full = run(&format!("ulimit -f {blocks};"), "first");
+        assert_eq!(full.code, Some(1), "{sink}: {}", full.stderr);
+        let rest = run("", "second");
+        assert_eq!(rest.code, Some(0), "{sink}: {}", rest.stderr);
+        let mut text = String::new();
+        if read.is_empty() {
+            let read = "name: read\nspouts: [{ id: r, className: log-read, config: { folder: out, fields: [text] } }]\n\
+                        bolts: [{ id: p, className: print }]\nstreams: [{ from: r, to: p }]\n";
+            fs::write(dir.path().join("r.yaml"), read).expect("written");
+            text = squall(dir.path(), "run r.yaml -q").stdout;
+        } else {
+            for entry in fs::read_dir(dir.path().join(read)).expect("a folder") {
+                text += &fs::read_to_string(entry.expect("an entry").path()).expect("text");
+            }
+        }
+        let seen = |rest: &str| rest.split_once('.').and_then(|(number, _)| number.parse().ok());
+        let seen: BTreeSet<u32> = text.split("row ").filter_map(seen).collect();
+        let lost: Vec<u32> = (0..count).filter(|n| !seen.contains(n)).collect();
+        assert!(lost.is_empty(), "{sink}: {} rows are lost, the first is {}", lost.len(), lost[0]);
+    }
+}
+
+/// A line that a bolt can make nothing of: the spout gives it up, and the run fails; or it is where the topology says.
+#[test]
+fn lines_that_always_fail_go_where_the_topology_says_and_no_run_fails_for_them() {
+    let dir = folder();
+    fs::write(dir.path().join("in.jsonl"), "{\"a\":1}\nno json\n{\"a\":2}\n").expect("written");
+    let topology = |more: &str, letters: &str| {
+        let lines = format!("{{ id: l, className: lines, config: {{ paths: in.jsonl, give_up_after: 3{more} }} }}");
+        let parse = "{ id: p, className: parse-json, config: { fields: [a] } }, { id: end, className: print }";
+        let text = format!(
+            "name: letters\nspouts: [{lines}]\nbolts:\n  [{parse}{}]\nstreams:\n  [{{ from: l, to: p }}, {{ from: p, to: end }}{}]\n",
+            if letters.is_empty() { "" } else { ", { id: dead, className: json-file, config: { folder: out } }" },
+            letters
+        );
+        fs::write(dir.path().join("t.yaml"), text).expect("written");
+    };
+    topology("", "");
+    let failed = squall(dir.path(), "run t.yaml -q");
+    assert_eq!((failed.code, sorted(&failed.stdout)), (Some(1), vec!["{\"a\":1}", "{\"a\":2}"]), "{}", failed.stderr);
+
+    topology(", on_give_up: dead_letters", "");
+    let unread = squall(dir.path(), "validate t.yaml");
+    assert_eq!(unread.code, Some(1));
+    assert!(
+        unread.stderr.contains("nobody reads the stream `dead_letters` of `l`\n --> t.yaml:2:16"),
+        "{}",
+        unread.stderr
+    );
+
+    topology(
+        ", on_give_up: dead_letters",
+        ", { from: l, to: dead, grouping: { type: GLOBAL, streamId: dead_letters } }",
+    );
+    let run = squall(dir.path(), "run t.yaml -q --report r.json");
+    assert_eq!((run.code, sorted(&run.stdout)), (Some(0), vec!["{\"a\":1}", "{\"a\":2}"]), "{}", run.stderr);
+    let letters = fs::read_to_string(dir.path().join("out/rows-0-0.jsonl")).expect("letters");
+    assert_eq!(letters, "{\"text\":\"no json\",\"error\":\"failed by p, the last of 3 failures\"}\n");
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(dir.path().join("r.json")).expect("a report")).expect("JSON");
+    assert_eq!(report["counters"]["l"]["dead_letters"], 1, "{report}");
 }
 
 #[test]

@@ -272,11 +272,14 @@ fn a_wrong_configuration_of_zookeeper_is_told_at_the_start() {
         scope.spawn(|| refused(&format!("{nimbus} --set zookeeper.servers={free}"), "Is the address right"));
         scope.spawn(|| refused(&format!("{supervisor} --set zookeeper.servers={free}"), "Is the address right"));
     });
-    let keys = keys(&server, "--set zookeeper.create-chroot=false");
+    let (there, keys) = (keys(&server, ""), keys(&server, "--set zookeeper.create-chroot=false"));
     refused(&format!("{nimbus} {keys}"), "is the chroot right?");
     refused(&format!("{supervisor} {keys}"), "is the chroot right?");
     refused(&format!("{nimbus} --set zookeeper.chroot=squall"), "zookeeper.chroot");
     refused(&format!("{nimbus} --set zookeeper.digest=secret"), "zookeeper.digest is no USER:PASSWORD");
     refused(&format!("{nimbus} --set zookeeper.servers=,"), "zookeeper.servers names none");
+    let everywhere = format!("{} {there}", nimbus.replace("--bind 127.0.0.1:0", "--bind 0.0.0.0:0"));
+    refused(&everywhere, "name this host's with --advertise HOST");
+    refused(&format!("{everywhere} --advertise n1:80"), "is no host");
     refused("dev --conf-dir none --set coordinator.kind=zookeeper", "`squall dev` agrees with nobody but itself");
 }

@@ -50,6 +50,7 @@ pub(crate) fn declare(
     for edge in &graph.edges {
         builder.subscribe(edge);
     }
+    builder.readers();
     book.notes.into_inner()
 }
 
@@ -180,8 +181,19 @@ impl Builder<'_, '_> {
         if let Some(tasks) = &def.tasks {
             place = place.tasks(tasks.value);
         }
+        if let Some(timeout) = &def.execute_timeout {
+            place = place.execute_timeout(timeout.value);
+        }
         match described.declare(&config, number, place) {
-            Ok(declared) => self.declared[at] = Some(declared),
+            Ok(declared) => {
+                if let Some(timeout) = def.execute_timeout.as_ref().filter(|_| declared.on_side_thread()) {
+                    let message = format!("`execute_timeout` has no effect on `{}`", def.id.value);
+                    let help =
+                        "it runs on a thread of its own, where a call may take as long as it likes; remove the key";
+                    self.diagnostics.push(Diagnostic::warning(timeout.span, message).help(help));
+                }
+                self.declared[at] = Some(declared);
+            }
             Err(errors) => self.report(errors, span),
         }
     }
@@ -221,6 +233,25 @@ impl Builder<'_, '_> {
         let sub = if edge.def.feedback { sub.feedback() } else { sub };
         if let Some(to) = &mut self.declared[edge.to] {
             to.subscribe(sub);
+        }
+    }
+
+    /// Streams whose tuples would be lost if nobody read them.
+    fn readers(&mut self) {
+        for (at, declared) in self.declared.iter().enumerate() {
+            for stream in declared.iter().flat_map(|declared| declared.to_be_read()) {
+                let named = |edge: &&Edge<'_>| edge.def.grouping.stream.as_ref().is_some_and(|s| s.value == *stream);
+                if self.graph.edges.iter().any(|edge| edge.from == at && named(&edge)) {
+                    continue;
+                }
+                let id = &self.graph.components[at].def.id;
+                let error = Diagnostic::error(id.span, format!("nobody reads the stream `{stream}` of `{}`", id.value));
+                let help = format!(
+                    "add a stream with `from: {}` and `streamId: {stream}` in its grouping, or have it emit nothing there",
+                    id.value
+                );
+                self.diagnostics.push(error.help(help));
+            }
         }
     }
 

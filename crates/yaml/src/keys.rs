@@ -87,6 +87,11 @@ const TASKS: &[Known] = &[
     known("className", "What it is: a name that `squall components` lists, or Storm's class name of the like"),
     known("parallelism", "Number of executors (default 1)"),
     known("numTasks", "Number of tasks, fixed for the topology's life (default: as many as executors)"),
+    known(
+        "execute_timeout",
+        "How long one call of it may take before its worker is killed and replaced: `2m`, at least 1s; 0: as long as it likes \
+         (default 30s). On a thread of its own it has no effect",
+    ),
     known("config", "Options of the component; `squall components NAME` lists them"),
     known("ref", "Id of an entry of `components` whose `className` and `config` are taken over"),
 ];

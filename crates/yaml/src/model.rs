@@ -2,6 +2,8 @@
 //!
 //! The shape has been checked (kinds of values, known keys, counts in range); names have not: see `resolve`.
 
+use std::time::Duration;
+
 use crate::source::Span;
 use crate::tree::Entry;
 
@@ -45,6 +47,8 @@ pub(crate) struct ComponentDef {
     pub parallelism: Option<At<u32>>,
     /// Tasks.
     pub tasks: Option<At<u32>>,
+    /// How long one call may take; zero: as long as it likes.
+    pub execute_timeout: Option<At<Duration>>,
     /// Options.
     pub config: Vec<OptionDef>,
 }

@@ -1,6 +1,9 @@
 //! From files to a [`Model`]: the file, what it includes, and the shape of each part.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use squall_components::registry::{parse_duration, show_duration};
 
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::keys::{self, Keys};
@@ -15,6 +18,9 @@ const INCLUDE_DEPTH_MAX: usize = 8;
 
 /// Largest count of tasks or executors of one component.
 const TASKS_MAX: i64 = 1 << 20;
+
+/// Least and most of `execute_timeout`, as the plan has them: a call is noticed after a second.
+const EXECUTE_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// Reads files into one model.
 pub(crate) struct Loader<'a> {
@@ -214,7 +220,7 @@ impl Shape<'_> {
 
 fn component(node: &Node, keys: &Keys, diagnostics: &mut Diagnostics) -> Option<ComponentDef> {
     let (mut id, mut class, mut refers) = (None, None, None);
-    let (mut parallelism, mut tasks, mut config) = (None, None, Vec::new());
+    let (mut parallelism, mut tasks, mut execute_timeout, mut config) = (None, None, None, Vec::new());
     keys.check(node, diagnostics, |entry, diagnostics| match entry.key.as_str() {
         "id" => id = text(&entry.value, "`id`", diagnostics),
         // `null` is a component, and YAML's word for nothing.
@@ -225,6 +231,7 @@ fn component(node: &Node, keys: &Keys, diagnostics: &mut Diagnostics) -> Option<
         "ref" => refers = text(&entry.value, "`ref`", diagnostics),
         "parallelism" => parallelism = count(&entry.value, "`parallelism`", diagnostics),
         "numTasks" => tasks = count(&entry.value, "`numTasks`", diagnostics),
+        "execute_timeout" => execute_timeout = timeout(&entry.value, diagnostics),
         _ => config = options(&entry.value, diagnostics),
     });
     if !matches!(node.value, Yaml::Map(_)) {
@@ -245,7 +252,7 @@ fn component(node: &Node, keys: &Keys, diagnostics: &mut Diagnostics) -> Option<
             .help(format!("make `numTasks` at least {}, or leave it out", executors.value));
         diagnostics.push(error);
     }
-    Some(ComponentDef { id: id?, class, refers, parallelism, tasks, config })
+    Some(ComponentDef { id: id?, class, refers, parallelism, tasks, execute_timeout, config })
 }
 
 fn stream(node: &Node, diagnostics: &mut Diagnostics) -> Option<StreamDef> {
@@ -373,6 +380,40 @@ fn count(node: &Node, what: &str, diagnostics: &mut Diagnostics) -> Option<At<u3
             None
         }
     }
+}
+
+/// The time that a call may take: 0, or a duration that the plan takes.
+fn timeout(node: &Node, diagnostics: &mut Diagnostics) -> Option<At<Duration>> {
+    let value = match &node.value {
+        Yaml::Int(0) => Some(Duration::ZERO),
+        Yaml::Str(text) => parse_duration(text),
+        _ => None,
+    };
+    // What is finer than the plan is not cut off in silence.
+    let fits = |value: &Duration| {
+        value.is_zero() || EXECUTE_TIMEOUT.contains(value) && value.subsec_nanos().is_multiple_of(1_000_000)
+    };
+    let (least, most) = (show_duration(*EXECUTE_TIMEOUT.start()), show_duration(*EXECUTE_TIMEOUT.end()));
+    let (message, help) = match (value, &node.value) {
+        (Some(value), _) if fits(&value) => return Some(At { value, span: node.span }),
+        (Some(value), _) => (
+            format!("`execute_timeout` is {least} to {most} in whole milliseconds, not {}", show_duration(value)),
+            "a call that does not return is noticed after a second; 0 lets it take as long as it likes",
+        ),
+        (None, Yaml::Int(n)) => (
+            format!("`execute_timeout` has a unit, and {n} has none"),
+            "write it with its unit, such as 2m or 10s; only 0 has none",
+        ),
+        (None, Yaml::Str(text)) => {
+            (format!("`{text}` is no duration"), "write a number and its unit, such as 2m or 10s; or 0")
+        }
+        (None, _) => (
+            format!("`execute_timeout` is a duration, and this is {}", node.kind()),
+            "write one such as 2m or 10s; or 0",
+        ),
+    };
+    diagnostics.push(Diagnostic::error(node.span, message).help(help));
+    None
 }
 
 fn boolean(node: &Node, what: &str, diagnostics: &mut Diagnostics) -> bool {

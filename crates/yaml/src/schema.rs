@@ -72,6 +72,7 @@ fn component(keys: &Keys, registry: &Registry, fits: impl Fn(Kind) -> bool) -> V
         "className" => or_variable(json!({ "enum": names })),
         "parallelism" | "numTasks" => count(),
         "config" => json!({ "type": ["object", "null"] }),
+        "execute_timeout" => json!({ "anyOf": [{ "const": 0 }, text()] }),
         _ => text(),
     });
     let cases = fitting().map(|described| {

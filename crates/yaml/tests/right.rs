@@ -77,6 +77,35 @@ streams:
 }
 
 #[test]
+fn how_long_a_call_may_take_is_said_of_each_component() {
+    let (declaration, built) = right(
+        "\
+name: timeouts
+spouts:
+  - { id: numbers, className: generator, execute_timeout: 0, config: { count: 1 } }
+bolts:
+  - { id: a, className: count, execute_timeout: 2m, config: { by: key } }
+  - { id: b, className: count, execute_timeout: '1500ms', config: { by: key } }
+  - { id: c, className: count, execute_timeout: 0s, config: { by: key } }
+  - { id: d, className: count, config: { by: key } }
+  - { id: end, className: print, execute_timeout: 5s }
+streams:
+  - { from: numbers, to: a }
+  - { from: numbers, to: b }
+  - { from: numbers, to: c }
+  - { from: numbers, to: d }
+  - { from: numbers, to: end }
+",
+    );
+    let timeouts: Vec<_> = built.spec.components.iter().map(|c| (c.name.as_str(), c.execute_timeout_ms)).collect();
+    let wanted = [("numbers", 0), ("a", 120_000), ("b", 1500), ("c", 0), ("d", 30_000), ("end", 5000)];
+    assert_eq!(timeouts, wanted);
+    // What prints has a thread of its own.
+    let warnings: Vec<&str> = declaration.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(warnings, ["`execute_timeout` has no effect on `end`"]);
+}
+
+#[test]
 fn a_circle_is_closed_by_a_stream_that_says_so() {
     let text = format!(
         "{SPOUT}bolts:

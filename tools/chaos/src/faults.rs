@@ -164,7 +164,7 @@ fn count_duplicates(record: &Record, done: &mut [Done], all: u64, wrong: &mut Ve
 }
 
 /// Sentences of eight words each, of a vocabulary of some thousands.
-fn write_lines(path: &Path, seed: u64) -> io::Result<()> {
+pub(crate) fn write_lines(path: &Path, seed: u64) -> io::Result<()> {
     let mut dice = Dice(seed ^ 0xA5A5);
     let mut text = String::new();
     for _ in 0..LINES {
@@ -177,7 +177,7 @@ fn write_lines(path: &Path, seed: u64) -> io::Result<()> {
     std::fs::write(path, text)
 }
 
-fn last_words(dir: &Path) -> String {
+pub(crate) fn last_words(dir: &Path) -> String {
     let text = std::fs::read_to_string(dir.join("stderr")).unwrap_or_default();
     let lines: Vec<_> = text.lines().rev().take(15).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -196,7 +196,7 @@ impl Dice {
 }
 
 /// The run that is disturbed, as its record shows it.
-struct Run {
+pub(crate) struct Run {
     child: Child,
     log: PathBuf,
     /// By worker: epoch, process, whether it is up.
@@ -208,11 +208,14 @@ struct Run {
     /// When a worker was last started, and when one was last up.
     started_ns: u64,
     up_ns: u64,
+    /// Workers that were lost, and links that were made anew.
+    pub(crate) losses: u64,
+    pub(crate) relinks: u64,
     lines_seen: usize,
 }
 
 impl Run {
-    fn start(plan: &Plan, inputs: u64) -> io::Result<Run> {
+    pub(crate) fn start(plan: &Plan, inputs: u64) -> io::Result<Run> {
         let Plan { dir, rate, group_ms, .. } = plan;
         let log = dir.join("run.jsonl");
         let mut command = Command::new(std::env::current_exe()?);
@@ -231,12 +234,14 @@ impl Run {
             lost_ns: 0,
             started_ns: 0,
             up_ns: 0,
+            losses: 0,
+            relinks: 0,
             lines_seen: 0,
         })
     }
 
     /// Takes in what the run has written since the last look.
-    fn look(&mut self) -> io::Result<()> {
+    pub(crate) fn look(&mut self) -> io::Result<()> {
         let text = match std::fs::read_to_string(&self.log) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             text => text?,
@@ -261,10 +266,12 @@ impl Run {
                 }
                 Some("lost") => {
                     self.workers[worker].2 = false;
+                    self.losses += 1;
                     self.lost_ns = number("t_ns");
                 }
                 Some("relinked") => {
                     self.sockets = (number_at(&event["workers"], 0) as u32, inodes(&event["sockets"][0]));
+                    self.relinks += 1;
                     self.lost_ns = number("t_ns");
                 }
                 _ => {}
@@ -273,11 +280,27 @@ impl Run {
         Ok(())
     }
 
-    fn ended(&mut self) -> io::Result<bool> {
+    /// Waits until both workers are up, and inputs are acked.
+    pub(crate) fn until_at_work(&mut self, record: &Record) -> io::Result<()> {
+        let until = Instant::now() + 3 * PATIENCE;
+        loop {
+            self.look()?;
+            if record.note(Note::AckedBelow) > 0 && self.workers.iter().all(|(_, _, up)| *up) {
+                return Ok(());
+            }
+            if self.ended()? || Instant::now() >= until {
+                let said = last_words(self.log.parent().unwrap_or(Path::new(".")));
+                return Err(io::Error::other(format!("the run does not get to work; the end of its words:\n{said}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn ended(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    fn wait(&mut self) -> io::Result<Option<i32>> {
+    pub(crate) fn wait(&mut self) -> io::Result<Option<i32>> {
         let until = Instant::now() + 2 * PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {

@@ -15,6 +15,7 @@
 
 mod check;
 mod faults;
+mod load;
 mod summary;
 mod topology;
 
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use check::{Checked, check};
 pub use faults::{Disturbed, Done, Kind, Plan, disturb};
+pub use load::{LoadPlan, Loaded, load, spin};
 use squall_ring::Words;
 pub use summary::{Percentiles, summary};
 pub use topology::run_main;

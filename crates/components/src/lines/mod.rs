@@ -31,5 +31,5 @@ pub use ranges::Share;
 pub use reader::{BINARY_TEST_BYTES, LineReader, LineText, LinesOptions, ReadCounts};
 pub(crate) use rows::described;
 pub use rows::{RowLines, Start};
-pub use spout::{Line, LineRef, Lines};
+pub use spout::{DeadLine, Line, LineRef, Lines, LinesAndLetters, LinesAndLettersStreams, LinesOut};
 pub use walk::LinesInput;

@@ -9,6 +9,7 @@ use super::follow::Follower;
 use super::ranges::Share;
 use super::reader::{LineReader, LinesOptions};
 use super::walk::LinesInput;
+use crate::giving_up::{GiveUp, giving_up_if, giving_up_options};
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Options, Place};
 use crate::reliable::Reliable;
 use crate::rows::{OnError, on_error, on_error_option};
@@ -35,13 +36,14 @@ pub struct RowLines {
     options: LinesOptions,
     form: Form,
     on_error: OnError,
+    give_up: GiveUp,
     follow: Option<(Start, Duration)>,
 }
 
 impl RowLines {
     /// Lines as the options say.
     pub fn new(options: LinesOptions) -> RowLines {
-        RowLines { options, form: Form::Text, on_error: OnError::Fail, follow: None }
+        RowLines { options, form: Form::Text, on_error: OnError::Fail, give_up: GiveUp::default(), follow: None }
     }
 
     /// Lines of files, folders, or `@FILE` for a file that lists them.
@@ -59,6 +61,12 @@ impl RowLines {
         RowLines { on_error, ..self }
     }
 
+    /// What becomes of lines that fail again and again: as dead letters they are `text` and `error`. Default: they are given up
+    /// after ten failures. Followed lines are not emitted again.
+    pub fn give_up(self, give_up: GiveUp) -> RowLines {
+        RowLines { give_up, ..self }
+    }
+
     /// Follows files that grow, are rotated or truncated, and folders in which files appear; looks at this period.
     pub fn follow(self, start: Start, look_every: Duration) -> RowLines {
         RowLines { follow: Some((start, look_every)), ..self }
@@ -70,7 +78,9 @@ impl RowLines {
     /// When two fields would have one name.
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         self.form.check(&place)?;
-        let streams = self.form.streams(self.on_error);
+        let reliable = self.follow.is_none();
+        let give_up = if reliable { self.give_up } else { GiveUp::default() };
+        let streams = self.form.streams(self.on_error, give_up);
         let form = Arc::new(self.form.clone());
         let settings = Arc::new(self);
         let shared = settings.clone();
@@ -83,8 +93,7 @@ impl RowLines {
             lines: None,
             long: false,
         };
-        let reliable = settings.follow.is_none();
-        Ok(place.spout_with(streams, make, |decl| decl.reliable(reliable)))
+        Ok(give_up.read(place.spout_with(streams, make, |decl| decl.reliable(reliable))))
     }
 }
 
@@ -116,7 +125,7 @@ impl Spout for Reading {
         self.source = Some(match self.settings.follow {
             None => {
                 let mut reader = LineReader::new(&options, share)?;
-                self.reliable = Reliable::open(ctx)?;
+                self.reliable = Reliable::open(ctx, self.settings.give_up)?;
                 if let Some(reliable) = &self.reliable {
                     reader.resume(reliable.store().places().clone());
                 }
@@ -167,7 +176,7 @@ impl Spout for Reading {
     }
 
     fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
-        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why))
     }
 
     fn cleanup(&mut self) {
@@ -186,6 +195,10 @@ impl Reading {
         };
         if let Some((id, text)) = reliable.replay.take_due() {
             self.form.emit_as(Some(id), text, out)?;
+            return Ok(Next::Emitted);
+        }
+        if let Some((id, text, error)) = reliable.replay.take_letter() {
+            self.form.letter(id, text.as_bytes(), error, out);
             return Ok(Next::Emitted);
         }
         if self.exhausted || !reliable.replay.has_room() {
@@ -217,7 +230,7 @@ impl Reading {
 }
 
 fn common() -> Vec<OptionSpec> {
-    vec![
+    let own = vec![
         OptionSpec::required(
             "paths",
             OptionType::list(OptionType::Path),
@@ -249,18 +262,22 @@ fn common() -> Vec<OptionSpec> {
             "8 MiB",
             "The longest line. A longer one comes in pieces; as JSON or CSV it is bad input.",
         ),
-    ]
+    ];
+    own.into_iter().chain(giving_up_options()).collect()
 }
 
-fn lines(options: &Options) -> RowLines {
+fn lines(options: &Options) -> Result<RowLines, Vec<ConfigError>> {
     let inputs: Vec<LinesInput> = options.texts("paths").iter().map(|p| LinesInput::from_arg(p)).collect();
     let line_bytes_max = options.size("line_bytes_max").value as usize;
-    let lines = RowLines::new(LinesOptions { line_bytes_max, ..LinesOptions::over(inputs) });
-    if !options.flag("follow").value {
-        return lines;
+    let followed = options.flag("follow").value;
+    let (why, remedy) = ("lines of followed files are not emitted again", "leave it out, or `follow`");
+    let give_up = giving_up_if(!followed, options, why, remedy).map_err(|e| vec![e])?;
+    let lines = RowLines::new(LinesOptions { line_bytes_max, ..LinesOptions::over(inputs) }).give_up(give_up);
+    if !followed {
+        return Ok(lines);
     }
     let start = if options.word("start").value == "end" { Start::End } else { Start::Beginning };
-    lines.follow(start, options.duration("look_every").value)
+    Ok(lines.follow(start, options.duration("look_every").value))
 }
 
 pub(crate) fn described() -> Vec<Described> {
@@ -270,10 +287,10 @@ pub(crate) fn described() -> Vec<Described> {
         kind: Kind::Spout,
         summary: "The lines of files and folders; of compressed ones, too; also as they grow.",
         options: common(),
-        outputs: "`default`: `text`.",
+        outputs: "`default`: `text`. `dead_letters`: `text` and `error`, with `on_give_up: dead_letters`.",
         example: "id: lines\nclassName: lines\nconfig:\n  paths: Cargo.toml\n",
         example_fields: &[],
-        factory: Box::new(|options, place| lines(options).declare(place)),
+        factory: Box::new(|options, place| lines(options)?.declare(place)),
     };
     let json = Described {
         name: "json-lines",
@@ -291,12 +308,13 @@ pub(crate) fn described() -> Vec<Described> {
                 on_error_option(),
             ])
             .collect(),
-        outputs: "`default`: the keys of `fields`. `dead_letters`: `text` and `error`, with `on_error: dead_letters`.",
+        outputs: "`default`: the keys of `fields`. `dead_letters`: `text` and `error`, with `on_error: dead_letters` or \
+                  `on_give_up: dead_letters`.",
         example: "id: clicks\nclassName: json-lines\nconfig:\n  paths: clicks.jsonl\n  fields: [user, page, ms]\n",
         example_fields: &[],
         factory: Box::new(|options, place| {
             let fields = options.texts("fields").into_iter().map(|f| f.value).collect();
-            lines(options).form(Form::Json(fields)).on_error(on_error(options)).declare(place)
+            lines(options)?.form(Form::Json(fields)).on_error(on_error(options)).declare(place)
         }),
     };
     vec![text, json, crate::transform::csv_lines(common(), lines)]

@@ -1,10 +1,15 @@
 //! The spout around [`LineReader`].
 
-use squall::{Context, Counter, Failure, Level, Logger, MessageId, Next, Placement, Spout, SpoutError, Stream, Tuple};
+use std::marker::PhantomData;
+
+use squall::{
+    Context, Counter, Failure, Level, Logger, MessageId, Next, Outputs, Placement, Spout, SpoutError, Stream, Tuple,
+};
 
 use super::ranges::Share;
 use super::reader::{LineReader, LinesOptions, ReadCounts};
 use super::walk::LinesInput;
+use crate::giving_up::GiveUp;
 use crate::reliable::Reliable;
 
 /// What a tuple of a line has in its batch beside the text: tuple header, sections, the archived string
@@ -21,6 +26,53 @@ pub struct Line {
     pub text: String,
 }
 
+/// A line that was given up, and why it failed the last time.
+#[derive(Debug, Clone, PartialEq, Eq, Tuple)]
+pub struct DeadLine {
+    /// The text.
+    pub text: String,
+    /// Such as `failed by count, the last of 10 failures`.
+    pub error: String,
+}
+
+/// What [`Lines`] emits: a stream of lines, or [`LinesAndLetters`].
+pub trait LinesOut: Outputs {
+    /// The stream of lines.
+    fn lines(&mut self) -> &mut Stream<Line>;
+
+    /// That of lines which were given up, if there is one.
+    fn letters(&mut self) -> Option<&mut Stream<DeadLine>>;
+}
+
+impl LinesOut for Stream<Line> {
+    fn lines(&mut self) -> &mut Stream<Line> {
+        self
+    }
+
+    fn letters(&mut self) -> Option<&mut Stream<DeadLine>> {
+        None
+    }
+}
+
+/// The streams of [`Lines::dead_letters`].
+#[derive(Outputs)]
+pub struct LinesAndLetters {
+    /// The lines.
+    pub default: Stream<Line>,
+    /// Those that were given up.
+    pub dead_letters: Stream<DeadLine>,
+}
+
+impl LinesOut for LinesAndLetters {
+    fn lines(&mut self) -> &mut Stream<Line> {
+        &mut self.default
+    }
+
+    fn letters(&mut self) -> Option<&mut Stream<DeadLine>> {
+        Some(&mut self.dead_letters)
+    }
+}
+
 /// Emits the lines of files, folders and lists of them, then ends.
 ///
 /// All tasks read the same inputs and share them: each file belongs to one task, a large one in ranges
@@ -30,7 +82,8 @@ pub struct Line {
 ///
 /// Where acking is on it is reliable: each line has an id and is emitted again until it is acknowledged (behind others then), and
 /// what is acknowledged is noted, so that after a restart (with the topology's `state`, also of the whole run) only the rest is
-/// read. A line that fails ten times is given up. [`Lines::unacked`] leaves that out.
+/// read. A line that fails ten times is given up: the run fails, unless it goes to [`Lines::dead_letters`]. [`Lines::unacked`]
+/// leaves all of that out.
 ///
 /// Reading a file may block, so it runs on a side thread unless told otherwise. It counts `lines`,
 /// `bytes`, `files`, `skipped_binary`, `skipped_special` and `invalid_utf8` (see [`ReadCounts`]) and
@@ -45,10 +98,12 @@ pub struct Line {
 /// let lines = topology.spout("lines", || Lines::over(["Cargo.toml"])).tasks(2).streams();
 /// ```
 #[derive(Debug)]
-pub struct Lines {
+pub struct Lines<O = Stream<Line>> {
     options: LinesOptions,
     acked: bool,
+    give_up: GiveUp,
     open: Option<Open>,
+    out: PhantomData<fn(O)>,
 }
 
 struct Open {
@@ -79,12 +134,35 @@ struct Counters {
 impl Lines {
     /// Lines as the options say.
     pub fn new(options: LinesOptions) -> Lines {
-        Lines { options, acked: true, open: None }
+        Lines { options, acked: true, give_up: GiveUp::default(), open: None, out: PhantomData }
     }
 
     /// Without ids, whatever the topology says: each line is emitted once.
     pub fn unacked(self) -> Lines {
         Lines { acked: false, ..self }
+    }
+
+    /// A line that has failed so often, lost workers not counted, is given up; 0: never. Default 10.
+    pub fn give_up_after(self, failures: u32) -> Lines {
+        Lines { give_up: GiveUp::after(failures), ..self }
+    }
+
+    /// What is given up goes to a second stream, `dead_letters`, which somebody must read, and is done with when it is acknowledged
+    /// there. So no run fails because of it.
+    ///
+    /// ```
+    /// # extern crate squall_api as squall;
+    /// use squall::prelude::*;
+    /// use squall_components::{DeadLine, Line, Lines, Null};
+    ///
+    /// let topology = Topology::new("show");
+    /// let lines = topology.spout("lines", || Lines::over(["Cargo.toml"]).dead_letters()).streams();
+    /// topology.bolt("work", Null::<Line>::default).on(lines.default.shuffle());
+    /// topology.bolt("dead", Null::<DeadLine>::default).on(lines.dead_letters.global());
+    /// ```
+    pub fn dead_letters(self) -> Lines<LinesAndLetters> {
+        let Lines { options, acked, give_up, .. } = self;
+        Lines { options, acked, give_up: give_up.to_dead_letters(), open: None, out: PhantomData }
     }
 
     /// Lines of files, folders, or `@FILE` for a file that lists them, with default options.
@@ -125,10 +203,15 @@ impl Counters {
 }
 
 impl Open {
-    fn next_acked(&mut self, out: &mut Stream<Line>) -> Result<Next, SpoutError> {
+    fn next_acked(&mut self, out: &mut impl LinesOut) -> Result<Next, SpoutError> {
         let reliable = self.reliable.as_mut().expect("asked before");
         if let Some((id, text)) = reliable.replay.take_due() {
-            out.emit_with_id(id, LineRef { text });
+            out.lines().emit_with_id(id, LineRef { text });
+            return Ok(Next::Emitted);
+        }
+        if let Some((id, text, error)) = reliable.replay.take_letter() {
+            let letters = out.letters().expect("only with the stream there are letters");
+            letters.emit_with_id(id, DeadLineRef { text, error });
             return Ok(Next::Emitted);
         }
         if self.exhausted || !reliable.replay.has_room() {
@@ -144,7 +227,7 @@ impl Open {
         let place = if last { self.reader.place() } else { None };
         let bytes = text.len();
         let id = reliable.replay.push(text, bytes, place);
-        out.emit_with_id(id, LineRef { text: reliable.replay.payload(id) });
+        out.lines().emit_with_id(id, LineRef { text: reliable.replay.payload(id) });
         if self.counters.is_due(self.reader.counts()) {
             self.publish();
         }
@@ -168,8 +251,8 @@ impl Open {
     }
 }
 
-impl Spout for Lines {
-    type Out = Stream<Line>;
+impl<O: LinesOut> Spout for Lines<O> {
+    type Out = O;
 
     fn prepare(&mut self, ctx: &Context) -> Result<(), SpoutError> {
         let tuple_bytes_max = ctx.plan().spec.config.max_tuple_bytes as usize;
@@ -177,7 +260,7 @@ impl Spout for Lines {
         options.line_bytes_max = options.line_bytes_max.min(tuple_bytes_max.saturating_sub(TUPLE_OVERHEAD_BYTES));
         let share = Share { index: ctx.task_index(), count: ctx.task_count() };
         let mut reader = LineReader::new(&options, share)?;
-        let reliable = if self.acked { Reliable::open(ctx)? } else { None };
+        let reliable = if self.acked { Reliable::open(ctx, self.give_up)? } else { None };
         if let Some(reliable) = &reliable {
             reader.resume(reliable.store().places().clone());
         }
@@ -186,14 +269,14 @@ impl Spout for Lines {
         Ok(())
     }
 
-    fn next(&mut self, out: &mut Stream<Line>) -> Result<Next, SpoutError> {
+    fn next(&mut self, out: &mut O) -> Result<Next, SpoutError> {
         let open = self.open.as_mut().expect("`prepare` comes before `next`");
         if open.reliable.is_some() {
             return open.next_acked(out);
         }
         // One tuple a call: the spout's turn reads the clock so often that origin times stay exact.
         match open.reader.next_line()? {
-            Some(line) => out.emit(LineRef { text: line.text }),
+            Some(line) => out.lines().emit(LineRef { text: line.text }),
             None => {
                 open.publish();
                 return Ok(Next::End);
@@ -212,7 +295,7 @@ impl Spout for Lines {
 
     fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
         let reliable = self.open.as_mut().and_then(|open| open.reliable.as_mut());
-        reliable.map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+        reliable.map_or(Ok(()), |r| r.fail(id, &why))
     }
 
     fn deactivate(&mut self) {

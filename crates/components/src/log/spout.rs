@@ -12,6 +12,7 @@ use squall::{
 
 use super::format::{LogError, SegmentReader, segment_path, segments};
 use crate::expression::Evaluated;
+use crate::giving_up::{GiveUp, emit_letter, giving_up, giving_up_options};
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Place};
 use crate::reliable::Reliable;
 use crate::rows::{Cells, emit_as, stream};
@@ -37,13 +38,21 @@ pub struct LogRead {
     from: ReadFrom,
     offsets: bool,
     follow: Option<Duration>,
+    give_up: GiveUp,
 }
 
 impl LogRead {
     /// This log, whose rows have these fields: they are compared with what the log says.
     pub fn of<S: Into<String>>(folder: impl Into<PathBuf>, fields: impl IntoIterator<Item = S>) -> LogRead {
         let fields = fields.into_iter().map(Into::into).collect();
-        LogRead { folder: folder.into(), fields, from: ReadFrom::Start, offsets: false, follow: None }
+        LogRead {
+            folder: folder.into(),
+            fields,
+            from: ReadFrom::Start,
+            offsets: false,
+            follow: None,
+            give_up: GiveUp::default(),
+        }
     }
 
     /// Where reading begins. Default: at the start.
@@ -61,6 +70,12 @@ impl LogRead {
         LogRead { follow: Some(look_every), ..self }
     }
 
+    /// What becomes of rows that fail again and again: as dead letters they have their fields and `error`. Default: they are given
+    /// up after ten failures.
+    pub fn give_up(self, give_up: GiveUp) -> LogRead {
+        LogRead { give_up, ..self }
+    }
+
     /// Declares it at a place.
     ///
     /// # Errors
@@ -68,11 +83,14 @@ impl LogRead {
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         let more = if self.offsets { &["partition", "offset"][..] } else { &[] };
         let fields: Vec<String> = self.fields.iter().cloned().chain(more.iter().map(|f| (*f).to_owned())).collect();
-        distinct_names(&fields, place.span())?;
+        let give_up = self.give_up;
+        let streams = give_up.streams(vec![stream(fields.clone())], &fields);
+        // An `error` of the row's own would stand beside that of a letter.
+        distinct_names(&streams.last().expect("the usual one").fields, place.span())?;
         let settings = Arc::new(self);
         let make =
             move || Reading { settings: settings.clone(), partitions: Vec::new(), turn: 0, kit: None, reliable: None };
-        Ok(place.spout_with(vec![stream(fields)], make, |decl| decl.reliable(true)))
+        Ok(give_up.read(place.spout_with(streams, make, |decl| decl.reliable(true))))
     }
 }
 
@@ -181,6 +199,12 @@ impl Spout for Reading {
                 emit_row(row, *partition, *offset, *offsets, Some(id), out);
                 return Ok(Next::Emitted);
             }
+            if let Some((id, Kept { row, partition, offset }, error)) = reliable.replay.take_letter() {
+                let row = TupleRef::<Row>::from_bytes(row).map_err(|e| SpoutError::new(e.to_string()))?;
+                let more = offset_cells(*partition, *offset).into_iter().filter(|_| *offsets);
+                emit_letter(out, id, row.get().iter().map(Evaluated::Field).chain(more), error);
+                return Ok(Next::Emitted);
+            }
             if !reliable.replay.has_room() {
                 return reliable.rest(false);
             }
@@ -220,7 +244,7 @@ impl Spout for Reading {
     }
 
     fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
-        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why))
     }
 
     fn cleanup(&mut self) {
@@ -232,6 +256,10 @@ impl Spout for Reading {
     }
 }
 
+fn offset_cells(partition: i64, offset: u64) -> [Evaluated<'static>; 2] {
+    [partition, offset as i64].map(|n| Evaluated::Scalar(ValueRef::I64(n)))
+}
+
 fn emit_row(
     row: TupleRef<'_, Row>,
     partition: i64,
@@ -241,8 +269,7 @@ fn emit_row(
     out: &mut RowStreams,
 ) {
     if offsets {
-        let more = [partition, offset as i64].map(|n| Evaluated::Scalar(ValueRef::I64(n)));
-        let cells: Cells<'_> = row.get().iter().map(Evaluated::Field).chain(more).collect();
+        let cells: Cells<'_> = row.get().iter().map(Evaluated::Field).chain(offset_cells(partition, offset)).collect();
         return emit_as(&mut out[0], id, &cells);
     }
     match id {
@@ -253,7 +280,7 @@ fn emit_row(
 
 impl Reading {
     fn open(&mut self, ctx: &Context, start: u64) -> Result<(), SpoutError> {
-        self.reliable = Reliable::open(ctx)?;
+        self.reliable = Reliable::open(ctx, self.settings.give_up)?;
         let mine = |(i, _): &(usize, (u32, PathBuf))| *i as u32 % ctx.task_count() == ctx.task_index();
         for (_, (number, path)) in partitions(&self.settings.folder)?.into_iter().enumerate().filter(mine) {
             let key: Arc<str> = path.display().to_string().into();
@@ -294,8 +321,12 @@ pub(super) fn described() -> Described {
                 "100ms",
                 "How often a followed log is looked at.",
             ),
-        ],
-        outputs: "`default`: `fields`; with `offsets`, then `partition` and `offset`.",
+        ]
+        .into_iter()
+        .chain(giving_up_options())
+        .collect(),
+        outputs: "`default`: `fields`; with `offsets`, then `partition` and `offset`. `dead_letters`: the same and `error`, with \
+                  `on_give_up: dead_letters`.",
         example: "id: replay\nclassName: log-read\nconfig:\n  folder: journal\n  fields: [word, n]\n",
         example_fields: &[],
         factory: Box::new(|options, place| {
@@ -308,7 +339,7 @@ pub(super) fn described() -> Described {
             if options.flag("follow").value {
                 read = read.follow(options.duration("look_every").value);
             }
-            read.declare(place)
+            read.give_up(giving_up(options)).declare(place)
         }),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use squall::{Bolt, BoltDecl, Row, RowStream, RowStreams, Spout, SpoutDecl, StreamHandle, Sub, Topology};
+use squall::{Bolt, BoltDecl, Placement, Row, RowStream, RowStreams, Spout, SpoutDecl, StreamHandle, Sub, Topology};
 
 use super::config::{ConfigError, Given, Span, meant};
 use crate::expression::{Compiler, ExpressionFactory, field_expression};
@@ -36,6 +36,7 @@ pub struct Place<'t> {
     tasks: Option<u32>,
     fields: Vec<String>,
     compiler: Option<&'t dyn Compiler>,
+    execute_timeout: Option<Duration>,
     /// Stands for the component's name and options in the plan.
     digest: Option<u64>,
 }
@@ -51,10 +52,16 @@ pub struct Rows {
     pub handle: StreamHandle<Row>,
 }
 
+type Subscribe = Box<dyn FnMut(Sub<Row>)>;
+
 /// A component that has been declared: its streams, and the way to subscribe it.
 pub struct Declared {
     streams: Vec<Rows>,
-    subscribe: Option<Box<dyn FnMut(Sub<Row>)>>,
+    /// Names of those whose tuples would be lost if nobody read them.
+    to_read: Vec<&'static str>,
+    /// Its executors run on threads of their own.
+    side_thread: bool,
+    subscribe: Option<Subscribe>,
 }
 
 impl<'t> Place<'t> {
@@ -69,6 +76,7 @@ impl<'t> Place<'t> {
             tasks: None,
             fields: Vec::new(),
             compiler: None,
+            execute_timeout: None,
             digest: None,
         }
     }
@@ -94,6 +102,13 @@ impl<'t> Place<'t> {
     /// The fields of the rows that a bolt reads: those of all its streams.
     pub fn reads<S: AsRef<str>>(mut self, fields: &[S]) -> Self {
         self.fields = fields.iter().map(|f| f.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// How long one call of it may take before its worker is killed and replaced: whole milliseconds, at least 1,000; zero for as
+    /// long as it likes. On a side thread it has no effect. Default: 30 s.
+    pub fn execute_timeout(mut self, timeout: Duration) -> Self {
+        self.execute_timeout = Some(timeout);
         self
     }
 
@@ -187,8 +202,12 @@ impl<'t> Place<'t> {
         if let Some(digest) = self.digest {
             decl = decl.config(OPTIONS, format!("{digest:016x}"));
         }
+        if let Some(timeout) = self.execute_timeout {
+            decl = decl.execute_timeout(timeout);
+        }
         let handles = settings(decl.executors(self.executors)).streams();
-        Declared { streams: named(streams, handles), subscribe: None }
+        let side_thread = S::placement() == Placement::SideThread;
+        Declared { streams: named(streams, handles), to_read: Vec::new(), side_thread, subscribe: None }
     }
 
     /// Declares a bolt here; `factory` makes one instance per task; `tick` is the period of its ticks.
@@ -213,6 +232,9 @@ impl<'t> Place<'t> {
         if let Some(digest) = self.digest {
             decl = decl.config(OPTIONS, format!("{digest:016x}"));
         }
+        if let Some(timeout) = self.execute_timeout {
+            decl = decl.execute_timeout(timeout);
+        }
         let mut decl = settings(decl.executors(self.executors));
         if let Some(period) = tick {
             decl = decl.tick_every(period.max(Duration::from_millis(1)));
@@ -220,7 +242,9 @@ impl<'t> Place<'t> {
         let handles = (*decl).clone();
         let mut decl = Some(decl);
         let subscribe = move |sub: Sub<Row>| decl = decl.take().map(|decl| decl.on(sub));
-        Declared { streams: named(streams, handles), subscribe: Some(Box::new(subscribe)) }
+        let side_thread = B::placement() == Placement::SideThread;
+        let subscribe: Subscribe = Box::new(subscribe);
+        Declared { streams: named(streams, handles), to_read: Vec::new(), side_thread, subscribe: Some(subscribe) }
     }
 }
 
@@ -238,6 +262,22 @@ impl Declared {
     /// The stream of this name.
     pub fn stream(&self, name: &str) -> Option<&Rows> {
         self.streams.iter().find(|s| s.name == name)
+    }
+
+    /// Says that a stream has to have a reader: without one its tuples would be lost.
+    pub(crate) fn must_be_read(mut self, stream: &'static str) -> Declared {
+        self.to_read.push(stream);
+        self
+    }
+
+    /// Names of its streams that have to have a reader. A topology whose author forgot one ends when it begins.
+    pub fn to_be_read(&self) -> &[&'static str] {
+        &self.to_read
+    }
+
+    /// Whether each of its executors has a thread of its own, whose calls may take as long as they like.
+    pub fn on_side_thread(&self) -> bool {
+        self.side_thread
     }
 
     /// Whether it is a bolt, which must be subscribed to something.

@@ -11,7 +11,7 @@ use crate::expression::Evaluated;
 
 pub(crate) use json::{parse_object, write_json, write_object};
 pub use policy::OnError;
-pub(crate) use policy::{BadInput, on_error, on_error_option};
+pub(crate) use policy::{BadInput, DEAD_LETTERS, on_error, on_error_option};
 
 /// Values of a row that is about to be emitted.
 pub(crate) type Cells<'a> = SmallVec<[Evaluated<'a>; 8]>;

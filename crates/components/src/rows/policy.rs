@@ -20,8 +20,8 @@ pub enum OnError {
     DeadLetters,
 }
 
-/// Name of the stream of input that cannot be used.
-const DEAD_LETTERS: &str = "dead_letters";
+/// Name of the stream of input that cannot be used, and of what a source has given up.
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 const WORDS: &[&str] = &["fail", "skip", "dead_letters"];
 
 /// The option of every component that can meet bad input.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall::{Bolt, BoltError, Clock, Context, Counter, Finish, Input, Placement, Row, RowStreams};
+use squall::{ArchivedRow, Bolt, BoltError, Clock, Context, Counter, Finish, Input, Placement, Row, RowStreams};
 
+use super::Torn;
 use crate::registry::{ConfigError, Declared, Described, Given, Kind, OptionSpec, OptionType, Options, Place};
 use crate::transform::{FormatTo, Writer, delimiter, delimiter_option};
 
@@ -19,7 +20,8 @@ const PART: &str = ".part";
 /// Files are named `NAME-TASK-NUMBER.EXTENSION`, with the task's place among those of its component and a number that goes on
 /// from the files that are there. A file has `.part` behind its name until it is done: when it is as large or as old as it may
 /// be, and at the end of the run; then its bytes are on the disk (`fsync`) before it is renamed. A `.part` that a run left behind
-/// is kept, with what was written to it. A row is acknowledged when it is handed to the system, which is when its batch ends.
+/// is kept, with what was written to it. A row is acknowledged when it is handed to the system, which is when its batch ends; where
+/// that fails, all rows of the batch do.
 ///
 /// What cannot be written (a full disk) ends the run with an error that names the file and how many bytes of it are whole lines.
 #[derive(Debug, Clone)]
@@ -99,6 +101,8 @@ impl FileSink {
             open: None,
             line: Vec::new(),
             kit: None,
+            torn: Torn::default(),
+            rows: 0,
         };
         Ok(place.bolt(Vec::new(), tick, make))
     }
@@ -127,6 +131,9 @@ struct Writing {
     open: Option<OpenFile>,
     line: Vec<u8>,
     kit: Option<(Clock, Counter, Counter)>,
+    torn: Torn,
+    /// Of this batch.
+    rows: u64,
 }
 
 struct OpenFile {
@@ -195,6 +202,18 @@ impl Writing {
         Ok(self.open.as_mut().expect("made if it was not there"))
     }
 
+    fn write(&mut self, row: &ArchivedRow) -> Result<(), BoltError> {
+        self.open()?;
+        self.line.clear();
+        self.writer.write(row, &mut self.line);
+        self.line.push(b'\n');
+        let open = self.open.as_mut().expect("opened");
+        open.file.write_all(&self.line).map_err(|cause| open.failed(&cause))?;
+        open.bytes += self.line.len() as u64;
+        self.rows += 1;
+        if self.settings.rotate_bytes.is_some_and(|most| open.bytes >= most) { self.rotate() } else { Ok(()) }
+    }
+
     fn rotate(&mut self) -> Result<(), BoltError> {
         if let Some(open) = self.open.take() {
             open.commit()?;
@@ -230,22 +249,17 @@ impl Bolt for Writing {
     }
 
     fn execute(&mut self, input: Input<'_, Row>, _: &mut RowStreams) -> Result<(), BoltError> {
-        self.open()?;
-        self.line.clear();
-        self.writer.write(input.get(), &mut self.line);
-        self.line.push(b'\n');
-        let open = self.open.as_mut().expect("opened");
-        open.file.write_all(&self.line).map_err(|cause| open.failed(&cause))?;
-        open.bytes += self.line.len() as u64;
-        self.kit.as_ref().expect("prepared").1.inc();
-        if self.settings.rotate_bytes.is_some_and(|most| open.bytes >= most) {
-            self.rotate()?;
-        }
+        let mut torn = std::mem::take(&mut self.torn);
+        torn.write(|| self.write(input.get()));
+        self.torn = torn;
         Ok(())
     }
 
     fn batch_end(&mut self, _: &mut RowStreams) -> Result<(), BoltError> {
-        self.open.as_mut().map_or(Ok(()), OpenFile::flush)
+        self.torn.end()?;
+        self.open.as_mut().map_or(Ok(()), OpenFile::flush)?;
+        self.kit.as_ref().expect("prepared").1.add(std::mem::take(&mut self.rows));
+        Ok(())
     }
 
     fn tick(&mut self, _: &mut RowStreams) -> Result<(), BoltError> {

@@ -1,11 +1,12 @@
 //! Rows on standard output, in the log, and nowhere.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use squall::{Bolt, BoltError, Context, Input, Level, Logger, Placement, Row, RowStreams};
 
-use super::typed::Shared;
+use super::Torn;
+use super::typed::{Shared, cannot_write};
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Place};
 use crate::rows::{write_object, write_text};
 
@@ -74,6 +75,7 @@ impl PrintRows {
             out: self.to.as_ref().map_or_else(|| Box::new(Shared::default()) as Box<dyn Write>, |make| make()),
             line: Vec::new(),
             label: String::new(),
+            torn: Torn::default(),
         };
         Ok(place.bolt(Vec::new(), None, make))
     }
@@ -85,12 +87,7 @@ struct Printing {
     out: Box<dyn Write>,
     line: Vec<u8>,
     label: String,
-}
-
-impl Printing {
-    fn failed(&self, cause: io::Error) -> BoltError {
-        super::typed::cannot_write(&self.label, cause)
-    }
+    torn: Torn,
 }
 
 impl Bolt for Printing {
@@ -106,11 +103,14 @@ impl Bolt for Printing {
         self.line.clear();
         self.show.write(input.get(), &self.fields, &mut self.line);
         self.line.push(b'\n');
-        self.out.write_all(&self.line).map_err(|cause| self.failed(cause))
+        let Printing { out, line, label, torn, .. } = self;
+        torn.write(|| out.write_all(line).map_err(|cause| cannot_write(label, cause)));
+        Ok(())
     }
 
     fn batch_end(&mut self, _: &mut RowStreams) -> Result<(), BoltError> {
-        self.out.flush().map_err(|cause| self.failed(cause))
+        self.torn.end()?;
+        self.out.flush().map_err(|cause| cannot_write(&self.label, cause))
     }
 
     fn placement() -> Placement {

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 
 use squall::{Bolt, BoltError, Context, Input, Placement, Tuple, TupleRef};
 
+use super::Torn;
+
 /// Takes tuples and does nothing: what was executed is counted, and its latency recorded, by the engine.
 ///
 /// ```
@@ -55,12 +57,18 @@ pub struct Print<T: Tuple> {
     format: Format<T>,
     out: Box<dyn Write>,
     label: String,
+    torn: Torn,
 }
 
 impl<T: Tuple> Print<T> {
     /// Prints each tuple by the function, which writes whole lines.
     pub fn with(format: impl FnMut(TupleRef<'_, T>, &mut dyn Write) -> io::Result<()> + 'static) -> Print<T> {
-        Print { format: Box::new(format), out: Box::new(Shared::default()), label: String::new() }
+        Print {
+            format: Box::new(format),
+            out: Box::new(Shared::default()),
+            label: String::new(),
+            torn: Torn::default(),
+        }
     }
 
     /// Prints each tuple as a line in its `Debug` form.
@@ -74,10 +82,6 @@ impl<T: Tuple> Print<T> {
     /// Writes there instead of standard output. It should buffer: it is flushed when a batch ends.
     pub fn to(self, out: impl Write + 'static) -> Print<T> {
         Print { out: Box::new(out), ..self }
-    }
-
-    fn failed(&self, cause: io::Error) -> BoltError {
-        cannot_write(&self.label, cause)
     }
 }
 
@@ -95,11 +99,14 @@ impl<T: Tuple> Bolt for Print<T> {
     }
 
     fn execute(&mut self, input: Input<'_, T>, _: &mut ()) -> Result<(), BoltError> {
-        (self.format)(input.view(), &mut *self.out).map_err(|cause| self.failed(cause))
+        let Print { format, out, label, torn } = self;
+        torn.write(|| format(input.view(), &mut **out).map_err(|cause| cannot_write(label, cause)));
+        Ok(())
     }
 
     fn batch_end(&mut self, _: &mut ()) -> Result<(), BoltError> {
-        self.out.flush().map_err(|cause| self.failed(cause))
+        self.torn.end()?;
+        self.out.flush().map_err(|cause| cannot_write(&self.label, cause))
     }
 
     fn placement() -> Placement {
@@ -116,6 +123,18 @@ pub(super) struct Shared {
 
 /// A batch whose text is longer than this leaves in several parts.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What printed it has panicked within a batch: the lines of the tuples before were acknowledged.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let whole = memchr::memrchr(b'\n', &self.buffer).map_or(0, |at| at + 1);
+        self.buffer.truncate(whole);
+        if whole > 0 {
+            // Nobody is left to be told of an error.
+            drop(self.flush());
+        }
+    }
+}
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

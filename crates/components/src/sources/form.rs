@@ -5,6 +5,7 @@ use std::sync::Arc;
 use squall::{BoltError, Context, Emit, MessageId, Row, RowRef, RowStream, RowStreams, SpoutError, Value, ValueRef};
 
 use crate::expression::Evaluated;
+use crate::giving_up::{GiveUp, emit_letter};
 use crate::registry::{ConfigError, OptionSpec, OptionType, Options, Place};
 use crate::rows::{BadInput, Cells, OnError, emit_as, on_error, on_error_option, parse_object, stream};
 use crate::transform::{Column, CsvFields};
@@ -27,18 +28,20 @@ pub enum Form {
 }
 
 impl Form {
-    pub(crate) fn streams(&self, on_error: OnError) -> Vec<RowStream> {
+    /// The streams of a source of such texts. Dead letters are texts, whatever they were to become.
+    pub(crate) fn streams(&self, on_error: OnError, give_up: GiveUp) -> Vec<RowStream> {
         let fields: Vec<String> = match self {
             Form::Text => vec!["text".into()],
             Form::Json(fields) => fields.clone(),
             Form::Csv { columns, .. } => columns.iter().map(|(name, _)| name.clone()).collect(),
         };
-        on_error.streams(vec![stream(fields)], &["text".to_owned()])
+        let text = ["text".to_owned()];
+        give_up.streams(on_error.streams(vec![stream(fields)], &text), &text)
     }
 
     /// Refuses fields of one name.
     pub(crate) fn check(&self, place: &Place<'_>) -> Result<(), Vec<ConfigError>> {
-        let streams = self.streams(OnError::Fail);
+        let streams = self.streams(OnError::Fail, GiveUp::default());
         crate::state::distinct_names(&streams[0].fields, place.span())
     }
 
@@ -118,6 +121,13 @@ impl FormReader {
             Err(_) if *self.form == Form::Text => self.emit_as(id, &String::from_utf8_lossy(bytes), out),
             Err(cause) => self.refuse_as(id, bytes, &format!("no UTF-8: {cause}"), out),
         }
+    }
+
+    /// Emits a text that was given up, and why.
+    #[cold]
+    pub(crate) fn letter(&self, id: MessageId, text: &[u8], error: &str, out: &mut RowStreams) {
+        let text = String::from_utf8_lossy(text);
+        emit_letter(out, id, std::iter::once(Evaluated::Scalar(ValueRef::Str(&text))), error);
     }
 
     /// Does with a text what the policy says.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use squall::{Clock, Context, Failure, MessageId, Next, RowRef, RowStreams, Spout, SpoutError, Time, ValueRef};
 
 use super::random::Random;
+use crate::expression::Evaluated;
+use crate::giving_up::{GiveUp, emit_letter, giving_up, giving_up_options};
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Place};
 use crate::reliable::Reliable;
 use crate::rows::stream;
@@ -35,13 +37,22 @@ pub struct Generator {
     keys: Keys,
     value: (f64, f64),
     seed: u64,
+    give_up: GiveUp,
 }
 
 impl Generator {
     /// So many rows over all tasks, as fast as they are taken, with keys `key-0` to `key-99` in turn and values from 0 to 1.
     pub fn new(count: u64) -> Generator {
         let words = (0..100).map(|i| format!("key-{i}")).collect();
-        Generator { count: Some(count), rate: None, words, keys: Keys::InTurn, value: (0.0, 1.0), seed: 1 }
+        Generator {
+            count: Some(count),
+            rate: None,
+            words,
+            keys: Keys::InTurn,
+            value: (0.0, 1.0),
+            seed: 1,
+            give_up: GiveUp::default(),
+        }
     }
 
     /// Rows without an end.
@@ -77,12 +88,21 @@ impl Generator {
         Generator { seed, ..self }
     }
 
+    /// What becomes of rows that fail again and again: as dead letters they have their fields and `error`. Default: they are given
+    /// up after ten failures.
+    pub fn give_up(self, give_up: GiveUp) -> Generator {
+        Generator { give_up, ..self }
+    }
+
     /// Declares it at a place.
     ///
     /// # Errors
     /// None today.
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         let weights = self.weights().map(Arc::new);
+        let give_up = self.give_up;
+        let fields = FIELDS.map(str::to_owned);
+        let streams = give_up.streams(vec![stream(&fields)], &fields);
         let generator = Arc::new(self);
         let make = move || Generating {
             generator: generator.clone(),
@@ -95,7 +115,15 @@ impl Generator {
             source: "".into(),
             rows: 0,
         };
-        Ok(place.spout_with(vec![stream(["n", "key", "value"])], make, |decl| decl.reliable(true)))
+        Ok(give_up.read(place.spout_with(streams, make, |decl| decl.reliable(true))))
+    }
+
+    /// What the rows follow from: all settings but those of how they are emitted. It names their places, so it stays as it is.
+    fn identity(&self) -> String {
+        let Generator { count, rate, words, keys, value, seed, give_up: _ } = self;
+        format!(
+            "Generator {{ count: {count:?}, rate: {rate:?}, words: {words:?}, keys: {keys:?}, value: {value:?}, seed: {seed:?} }}"
+        )
     }
 
     /// Sums of the keys' weights, where they differ.
@@ -126,6 +154,9 @@ struct Generating {
     rows: u64,
 }
 
+/// The fields of a row.
+const FIELDS: [&str; 3] = ["n", "key", "value"];
+
 /// A row: `n`, the key's place, the value.
 type Made = (u64, usize, f64);
 
@@ -147,9 +178,12 @@ impl Generating {
         made
     }
 
-    fn emit(&self, (n, key, value): Made, id: Option<MessageId>, out: &mut RowStreams) {
-        let key = ValueRef::Str(&self.generator.words[key]);
-        let row = [ValueRef::I64(n as i64), key, ValueRef::F64(value)];
+    fn row(&self, (n, key, value): Made) -> [ValueRef<'_>; 3] {
+        [ValueRef::I64(n as i64), ValueRef::Str(&self.generator.words[key]), ValueRef::F64(value)]
+    }
+
+    fn emit(&self, made: Made, id: Option<MessageId>, out: &mut RowStreams) {
+        let row = self.row(made);
         match id {
             None => out[0].emit(RowRef(&row)),
             Some(id) => out[0].emit_with_id(id, RowRef(&row)),
@@ -198,10 +232,10 @@ impl Spout for Generating {
         self.random = Random::new(self.generator.seed ^ (self.next << 40));
         let pace = |rate| Pace { clock: ctx.clock(), began: None, ns_per_row: 1e9 / rate, due: 0 };
         self.paced = self.generator.rate.map(pace);
-        self.reliable = Reliable::open(ctx)?;
+        self.reliable = Reliable::open(ctx, self.generator.give_up)?;
         if let Some(reliable) = &self.reliable {
             // Other rows than these were never made here.
-            let source = format!("{:?} {}/{}", self.generator, ctx.task_index(), ctx.task_count());
+            let source = format!("{} {}/{}", self.generator.identity(), ctx.task_index(), ctx.task_count());
             self.source = source.into();
             // What was acknowledged is made again, and passed over, so that the rest is the same.
             for _ in 0..reliable.store().get(&self.source) {
@@ -217,6 +251,11 @@ impl Spout for Generating {
             if let Some((id, made)) = reliable.replay.take_due() {
                 let made = *made;
                 self.emit(made, Some(id), out);
+                return Ok(Next::Emitted);
+            }
+            if let Some((id, made, error)) = reliable.replay.take_letter() {
+                let (made, error) = (*made, error.to_owned());
+                emit_letter(out, id, self.row(made).into_iter().map(Evaluated::Scalar), &error);
                 return Ok(Next::Emitted);
             }
             if exhausted || !reliable.replay.has_room() {
@@ -241,7 +280,7 @@ impl Spout for Generating {
     }
 
     fn fail(&mut self, id: MessageId, why: Failure<'_>) -> Result<(), SpoutError> {
-        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why).map(drop))
+        self.reliable.as_mut().map_or(Ok(()), |r| r.fail(id, &why))
     }
 
     fn cleanup(&mut self) {
@@ -280,8 +319,12 @@ pub(super) fn described() -> Described {
             OptionSpec::with_default("min", any.clone(), "0", "Least of `value`."),
             OptionSpec::with_default("max", any, "1", "Bound of `value`, itself excluded."),
             OptionSpec::with_default("seed", OptionType::at_least(0), "1", "The same seed gives the same rows."),
-        ],
-        outputs: "`default`: `n` (integer, from 0), `key` (text), `value` (float).",
+        ]
+        .into_iter()
+        .chain(giving_up_options())
+        .collect(),
+        outputs: "`default`: `n` (integer, from 0), `key` (text), `value` (float). `dead_letters`: the same and `error`, with \
+                  `on_give_up: dead_letters`.",
         example: "id: readings\nclassName: generator\nconfig:\n  count: 1000\n  words: [kitchen, cellar]\n  min: -10\n  max: 40\n",
         example_fields: &[],
         factory: Box::new(|options, place| {
@@ -305,7 +348,8 @@ pub(super) fn described() -> Described {
                 let what = format!("`min` is {}, above `max`, which is {}", min.value, max.value);
                 return Err(vec![ConfigError::new(min.at, what, "swap them")]);
             }
-            generator.values(min.value, max.value).seed(options.count("seed") as u64).declare(place)
+            generator = generator.values(min.value, max.value).seed(options.count("seed") as u64);
+            generator.give_up(giving_up(options)).declare(place)
         }),
     }
 }

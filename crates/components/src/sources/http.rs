@@ -20,6 +20,7 @@ use super::form::{FORM_OUTPUTS, Form, form, form_options};
 use super::inflow::{Chunk, Feeder, Inflow, inflow};
 use super::net::{address, listen_option};
 use super::stdin::limit_option;
+use crate::giving_up::GiveUp;
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Place};
 use crate::rows::OnError;
 
@@ -102,7 +103,7 @@ impl HttpPost {
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         place.one_task("an address can be listened on once").map_err(|e| vec![e])?;
         self.form.check(&place)?;
-        let streams = self.form.streams(self.on_error);
+        let streams = self.form.streams(self.on_error, GiveUp::default());
         let settings = Arc::new(self);
         Ok(place.spout(streams, move || Posted { settings: settings.clone(), inflow: None, server: None }))
     }

@@ -6,10 +6,11 @@ use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use squall::{Context, Counter, Failure, MessageId, Next, Replay, ReplayLimits, RowStreams, SpoutError, Waker};
+use squall::{Context, Counter, Failure, MessageId, Next, Replay, RowStreams, SpoutError, Waker};
 
 use super::form::{Form, FormReader};
 use super::senders::{Acks, Ahead};
+use crate::giving_up::GiveUp;
 use crate::rows::OnError;
 
 /// Chunks that wait, at most.
@@ -185,6 +186,10 @@ impl Inflow {
                 self.form.emit_bytes_as(Some(id), line, out)?;
                 return Ok(Next::Emitted);
             }
+            if let Some((id, line, error)) = replay.take_letter() {
+                self.form.letter(id, line, error, out);
+                return Ok(Next::Emitted);
+            }
             if exhausted || !replay.has_room() {
                 return Ok(replay.rest(exhausted));
             }
@@ -235,8 +240,9 @@ impl Inflow {
     }
 
     /// Lines of senders get ids, and are emitted again until they are acknowledged.
-    pub(crate) fn track(&mut self, ctx: &Context) {
-        self.replay = Some(Replay::new(ctx, ReplayLimits::default()));
+    pub(crate) fn track(&mut self, ctx: &Context, give_up: GiveUp) -> Result<(), SpoutError> {
+        self.replay = Some(give_up.replay(ctx)?);
+        Ok(())
     }
 
     pub(crate) fn ack(&mut self, id: MessageId) {

@@ -17,6 +17,7 @@ use super::form::{FORM_OUTPUTS, Form, form, form_options};
 use super::inflow::{Chunk, Feeder, Inflow, LINE_BYTES_MAX, inflow};
 use super::senders::Acks;
 use super::stdin::limit_option;
+use crate::giving_up::{GiveUp, giving_up_if, giving_up_options};
 use crate::registry::{ConfigError, Declared, Described, Given, Kind, OptionSpec, OptionType, Options, Place};
 use crate::rows::OnError;
 
@@ -38,6 +39,7 @@ struct Settings<S> {
     limit: Option<u64>,
     /// Senders are told how many of their lines are done.
     acks: bool,
+    give_up: GiveUp,
 }
 
 impl<S> Settings<S> {
@@ -50,6 +52,7 @@ impl<S> Settings<S> {
             on_error: OnError::Fail,
             limit: None,
             acks: false,
+            give_up: GiveUp::default(),
         }
     }
 
@@ -104,11 +107,12 @@ macro_rules! builder {
             pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
                 place.one_task("an address can be listened on once").map_err(|e| vec![e])?;
                 self.settings.form.check(&place)?;
-                let streams = self.settings.form.streams(self.settings.on_error);
+                let acks = self.settings.acks;
+                let give_up = if acks { self.settings.give_up } else { GiveUp::default() };
+                let streams = self.settings.form.streams(self.settings.on_error, give_up);
                 let settings = Arc::new(self.settings);
-                let acks = settings.acks;
                 let make = move || Listening { settings: settings.clone(), inflow: None, stop: None };
-                Ok(place.spout_with(streams, make, |decl| decl.reliable(acks)))
+                Ok(give_up.read(place.spout_with(streams, make, |decl| decl.reliable(acks))))
             }
         }
     };
@@ -132,6 +136,13 @@ impl TcpLines {
     /// its connection broke loses nothing, whoever dies here (D4). Needs acking; without it nobody is told.
     pub fn acks(mut self) -> TcpLines {
         self.settings.acks = true;
+        self
+    }
+
+    /// With [`TcpLines::acks`]: what becomes of lines that fail again and again; as dead letters they are `text` and `error`. Their
+    /// sender is told that they are done when they are given up, or the letter is acknowledged. Default: given up after ten failures.
+    pub fn give_up(mut self, give_up: GiveUp) -> TcpLines {
+        self.settings.give_up = give_up;
         self
     }
 }
@@ -171,14 +182,14 @@ impl Drop for Stop {
 
 impl<S> Listening<S> {
     /// Makes the queue; gives the feeder, and the flag and the connections that end the threads.
-    fn open(&mut self, ctx: &Context) -> (Feeder, Logger) {
-        let Settings { form, on_error, limit, .. } = &*self.settings;
+    fn open(&mut self, ctx: &Context) -> Result<(Feeder, Logger), SpoutError> {
+        let Settings { form, on_error, limit, give_up, .. } = &*self.settings;
         let (feeder, mut inflow) = inflow(ctx, form, *on_error, *limit);
         if self.acks(ctx) {
-            inflow.track(ctx);
+            inflow.track(ctx, *give_up)?;
         }
         self.inflow = Some(inflow);
-        (feeder, ctx.logger())
+        Ok((feeder, ctx.logger()))
     }
 
     fn acks(&self, ctx: &Context) -> bool {
@@ -225,7 +236,7 @@ impl Spout for Listening<TcpListener> {
         let listener = self.settings.bind(|address| TcpListener::bind(address))?;
         let address = listener.local_addr()?;
         ctx.log(Level::Info, format_args!("listening for lines on tcp {address}"));
-        let (feeder, logger) = self.open(ctx);
+        let (feeder, logger) = self.open(ctx)?;
         let acks = self.acks(ctx);
         let (flag, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let thread = {
@@ -324,7 +335,7 @@ impl Spout for Listening<UdpSocket> {
         let socket = self.settings.bind(|address| UdpSocket::bind(address))?;
         let address = socket.local_addr()?;
         ctx.log(Level::Info, format_args!("listening for datagrams on udp {address}"));
-        let (feeder, _) = self.open(ctx);
+        let (feeder, _) = self.open(ctx)?;
         let flag = Arc::new(AtomicBool::new(false));
         let receive = {
             let flag = flag.clone();
@@ -411,15 +422,20 @@ pub(super) fn described() -> Vec<Described> {
                 "false",
                 "Tells each sender how many of its lines are done: a number on a line, each time it has grown.",
             )])
+            .chain(giving_up_options())
             .collect(),
-        outputs: FORM_OUTPUTS,
+        outputs: "`default`: `text`, or the keys of `fields`. `dead_letters`: `text` and `error`, with `on_error: dead_letters` or \
+                  `on_give_up: dead_letters`.",
         example: "id: input\nclassName: tcp-lines\nconfig:\n  listen: \"127.0.0.1:4000\"\n",
         example_fields: &[],
         factory: Box::new(|options, place| {
             let (form, on_error) = form(options);
             let address = address(options, "listen").map_err(|e| vec![e])?;
             let tcp = TcpLines::on(&address).form(form).on_error(on_error);
-            let tcp = if options.flag("acks").value { tcp.acks() } else { tcp };
+            let acks = options.flag("acks").value;
+            let (why, remedy) = ("lines are emitted again only with `acks`", "set `acks: true`, or leave it out");
+            let tcp = tcp.give_up(giving_up_if(acks, options, why, remedy).map_err(|e| vec![e])?);
+            let tcp = if acks { tcp.acks() } else { tcp };
             match options.maybe_integer("limit") {
                 Some(limit) => tcp.limit(limit.value as u64).declare(place),
                 None => tcp.declare(place),

@@ -8,6 +8,7 @@ use squall::{Context, Next, RowStreams, Spout, SpoutError};
 
 use super::form::{FORM_OUTPUTS, Form, form, form_options};
 use super::inflow::{Chunk, Inflow, LINE_BYTES_MAX, inflow};
+use crate::giving_up::GiveUp;
 use crate::registry::{ConfigError, Declared, Described, Kind, OptionSpec, OptionType, Place};
 use crate::rows::OnError;
 
@@ -58,7 +59,7 @@ impl Stdin {
     pub fn declare(self, place: Place<'_>) -> Result<Declared, Vec<ConfigError>> {
         place.one_task("there is one standard input").map_err(|e| vec![e])?;
         self.form.check(&place)?;
-        let streams = self.form.streams(self.on_error);
+        let streams = self.form.streams(self.on_error, GiveUp::default());
         let settings = Arc::new(self);
         Ok(place.spout(streams, move || Lines { settings: settings.clone(), inflow: None }))
     }

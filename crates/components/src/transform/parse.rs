@@ -324,21 +324,24 @@ fn csv_columns(options: &Options) -> Result<(Columns, u8), Vec<ConfigError>> {
 }
 
 /// The spout of CSV records a line, given the options and the reading of lines.
-pub(crate) fn csv_lines(common: Vec<OptionSpec>, lines: fn(&Options) -> RowLines) -> Described {
+pub(crate) fn csv_lines(
+    common: Vec<OptionSpec>,
+    lines: fn(&Options) -> Result<RowLines, Vec<ConfigError>>,
+) -> Described {
     Described {
         name: "csv-lines",
         aliases: &[],
         kind: Kind::Spout,
         summary: "CSV records, one a line, of files and folders.",
         options: common.into_iter().chain(csv_options()).chain([on_error_option()]).collect(),
-        outputs: "`default`: the columns. `dead_letters`: `text` and `error`, with `on_error: dead_letters`. A line of names at a \
-                  file's start is a record as any other: skip it by `on_error: skip` where a type refuses it, or filter it.",
+        outputs: "`default`: the columns. `dead_letters`: `text` and `error`, with `on_error: dead_letters` or \
+                  `on_give_up: dead_letters`. A line of names at a file's start is a record as any other: skip it by `on_error: skip` where a type refuses it, or filter it.",
         example: "id: readings\nclassName: csv-lines\nconfig:\n  paths: readings.csv\n  columns: [sensor, celsius]\n  types: \
                   {celsius: float}\n  on_error: skip\n",
         example_fields: &[],
         factory: Box::new(move |options, place| {
             let (columns, delimiter) = csv_columns(options)?;
-            lines(options).form(Form::Csv { columns, delimiter }).on_error(on_error(options)).declare(place)
+            lines(options)?.form(Form::Csv { columns, delimiter }).on_error(on_error(options)).declare(place)
         }),
     }
 }

@@ -140,7 +140,8 @@ impl Nimbus {
         self.reports.values().flat_map(of).collect()
     }
 
-    /// Workers that stay as they are keep their generation; all others get the next one.
+    /// Workers that stay as they are keep their generation; all others get the next one. Where another plan is to be run (other executors together in
+    /// a worker) nobody stays: workers of different plans do not understand each other.
     fn generations(
         &self,
         current: Option<&Assignment>,
@@ -148,18 +149,22 @@ impl Nimbus {
         spent: &BTreeSet<(String, u16, u32)>,
     ) -> Assignment {
         let mut next = Assignment { generation: current.map_or(0, |a| a.generation), workers: Vec::new() };
+        let same_plan = current.is_some_and(|current| together(&current.placement()) == together(&placement));
         for place in placement {
             let old = current.and_then(|a| a.workers.iter().find(|w| (&w.node, w.slot) == (&place.node, place.slot)));
             let identity = self.view.nodes.get(&place.node).map(|n| &n.identity);
             let stays = old.filter(|old| {
-                old.executors == place.executors
+                same_plan
+                    && old.executors == place.executors
                     && identity.is_none_or(|identity| *identity == old.identity)
                     && !spent.contains(&(old.node.clone(), old.slot, old.generation))
             });
             let worker = match stays {
                 Some(old) => old.clone(),
                 None => {
-                    Self::started(&mut next, place, identity.or(old.map(|o| &o.identity)).cloned().unwrap_or_default())
+                    let threads = self.threads(current, &place);
+                    let identity = identity.or(old.map(|o| &o.identity)).cloned().unwrap_or_default();
+                    Self::started(&mut next, place, identity, threads)
                 }
             };
             next.workers.push(worker);
@@ -168,11 +173,21 @@ impl Nimbus {
         next
     }
 
-    fn started(assignment: &mut Assignment, place: WorkerPlace, identity: String) -> WorkerAssignment {
+    /// What [`WorkerAssignment::threads`] says.
+    fn threads(&self, current: Option<&Assignment>, place: &WorkerPlace) -> u32 {
+        let before = current.and_then(|a| a.workers.iter().find(|w| w.executors == place.executors));
+        let share = |node: &NodeInfo| {
+            let cores = node.capacity.cpu / u64::from(squall_scheduler::POINTS_PER_CORE);
+            (cores / u64::from(node.slots).max(1)).clamp(1, 1024) as u32
+        };
+        before.map(|w| w.threads).or(self.view.nodes.get(&place.node).map(share)).unwrap_or(0)
+    }
+
+    fn started(assignment: &mut Assignment, place: WorkerPlace, identity: String, threads: u32) -> WorkerAssignment {
         assert!(assignment.generation < Epoch::MAX_GENERATION, "a topology was reassigned four million times");
         assignment.generation += 1;
         let WorkerPlace { node, slot, executors } = place;
-        WorkerAssignment { node, identity, slot, generation: assignment.generation, executors }
+        WorkerAssignment { node, identity, slot, generation: assignment.generation, executors, threads }
     }
 
     /// A topology after its rebalance: all its workers are new, in the same places if it only restarts.
@@ -188,7 +203,8 @@ impl Nimbus {
                 let known = current.workers.iter().find(|w| w.node == place.node).map(|w| &w.identity);
                 let identity =
                     self.view.nodes.get(&place.node).map(|n| &n.identity).or(known).cloned().unwrap_or_default();
-                let worker = Self::started(&mut next, place, identity);
+                let threads = self.threads(Some(&current), &place);
+                let worker = Self::started(&mut next, place, identity, threads);
                 next.workers.push(worker);
             }
             let path = at(ASSIGNMENTS, &record.id);
@@ -266,4 +282,9 @@ impl Nimbus {
     pub fn status_of(&self, id: &str) -> Option<&Status> {
         self.view.topologies.get(id).map(|record| &record.status)
     }
+}
+
+/// Which executors are together, in an order that does not depend on where.
+fn together(placement: &[WorkerPlace]) -> BTreeSet<&[u32]> {
+    placement.iter().map(|place| place.executors.as_slice()).collect()
 }

@@ -167,6 +167,8 @@ pub enum Output {
     },
     /// Tell nimbus.
     Report(Report),
+    /// The other supervisors, by id, and where they are: all that were ever seen, since one that lost its session may be there still.
+    Neighbours(BTreeMap<String, NodeInfo>),
     /// Give up, with this error: a person has to act.
     Fail(String),
     /// Something for the log.
@@ -222,6 +224,8 @@ enum Waiting {
     Registered,
     Rival,
     Folder(&'static str),
+    Neighbours,
+    Neighbour,
     Topology(String),
     Assignment(String),
 }
@@ -234,6 +238,7 @@ pub struct Supervisor {
     slots: BTreeMap<u16, Slot>,
     topologies: BTreeMap<String, TopologyRecord>,
     assignments: BTreeMap<String, Assignment>,
+    neighbours: BTreeMap<String, NodeInfo>,
     /// Folders read since the session began or its connection came back. Both: the slots may be brought to what is assigned.
     read: BTreeSet<&'static str>,
     blobs: BTreeSet<String>,
@@ -261,6 +266,7 @@ impl Supervisor {
             slots,
             topologies: BTreeMap::new(),
             assignments: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
             read: BTreeSet::new(),
             blobs: BTreeSet::new(),
             fetching: BTreeSet::new(),
@@ -401,12 +407,12 @@ impl Supervisor {
     fn begin(&mut self) {
         self.waiting.clear();
         self.read.clear();
+        // Of the supervisors the own node is watched to register again should someone delete it, the others to know where they are.
         for folder in [TOPOLOGIES, ASSIGNMENTS, SUPERVISORS] {
-            // The own node is watched to register again should someone delete it.
-            let of = if folder == SUPERVISORS { at(SUPERVISORS, &self.options.node.id) } else { folder.to_owned() };
-            self.call(Waiting::Ignored, Call::Watch(of));
+            self.call(Waiting::Ignored, Call::Watch(folder.into()));
         }
         self.register(Vec::new());
+        self.call(Waiting::Neighbours, Call::Children(SUPERVISORS.into()));
         for folder in [TOPOLOGIES, ASSIGNMENTS] {
             self.call(Waiting::Folder(folder), Call::Children(folder.into()));
         }
@@ -424,8 +430,23 @@ impl Supervisor {
             self.call(Waiting::Topology(id), Call::Get(path.to_owned()));
         } else if let Some(id) = below(ASSIGNMENTS) {
             self.call(Waiting::Assignment(id), Call::Get(path.to_owned()));
-        } else if below(SUPERVISORS).as_ref() == Some(&self.options.node.id) {
-            self.look_at_rival();
+        } else if let Some(id) = below(SUPERVISORS) {
+            if id == self.options.node.id {
+                self.look_at_rival();
+            } else {
+                self.call(Waiting::Neighbour, Call::Get(path.to_owned()));
+            }
+        }
+    }
+
+    fn meet(&mut self, nodes: Vec<NodeInfo>) {
+        let mut news = false;
+        for node in nodes.into_iter().filter(|node| node.id != self.options.node.id) {
+            news |= self.neighbours.get(&node.id) != Some(&node);
+            self.neighbours.insert(node.id.clone(), node);
+        }
+        if news {
+            self.outputs.push_back(Output::Neighbours(self.neighbours.clone()));
         }
     }
 
@@ -444,6 +465,14 @@ impl Supervisor {
             }
             (Waiting::Registered, Err(Error::Exists { .. } | Error::BadVersion { .. })) => self.look_at_rival(),
             (Waiting::Rival, Ok(Reply::Node(node))) => self.rival(node),
+            (Waiting::Neighbours, Ok(Reply::Children(children))) => {
+                let read = children.into_iter().filter_map(|(_, n)| from_json(&n.data).ok());
+                self.meet(read.collect());
+            }
+            // One that is gone from there is remembered: its workers may be there still.
+            (Waiting::Neighbour, Ok(Reply::Node(node))) => {
+                self.meet(node.and_then(|n| from_json(&n.data).ok()).into_iter().collect());
+            }
             (Waiting::Folder(folder), Ok(Reply::Children(children))) => {
                 if folder == TOPOLOGIES {
                     let read = children.into_iter().filter_map(|(id, n)| Some((id, from_json(&n.data).ok()?)));

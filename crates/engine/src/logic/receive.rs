@@ -103,7 +103,9 @@ impl Core {
             self.drop_after_end(at, from, batch, charge, net);
             return Ok(());
         }
+        let mut begun = false;
         while self.slots[at].ready() {
+            begun = true;
             if self.execute(at, batch, &mut cursor, port)? == BatchEnd::Done {
                 self.executed_all(at, from, charge, now_ns, net);
                 // What the last tuple sealed leaves before the next batch is looked at: it may pause the cohort.
@@ -122,7 +124,7 @@ impl Core {
         let slot = &mut self.slots[at];
         slot.stats.bump(Count::MovedBytes, buf.len() as u64);
         let cursor = buf.view().cursor();
-        slot.inbox.queue.push_back(Item::Batch { held: Held::Own(buf), cursor, port, from, charge });
+        slot.inbox.wait(Item::Batch { held: Held::Own(buf), cursor, port, from, charge }, begun);
         Ok(())
     }
 
@@ -136,7 +138,9 @@ impl Core {
         net: &mut dyn Net,
     ) -> Result<(), Fault> {
         let mut cursor = batch.view().cursor();
+        let mut begun = false;
         while self.slots[at].ready() {
+            begun = true;
             if self.execute(at, &batch.view(), &mut cursor, port)? == BatchEnd::Done {
                 self.note_first_sink(at, now_ns);
                 self.pool.give(batch);
@@ -150,7 +154,7 @@ impl Core {
         }
         let (inbox, charge) = (&mut self.slots[at].inbox, batch.len() as u64);
         inbox.local_bytes += charge;
-        inbox.queue.push_back(Item::Batch { held: Held::Own(batch), cursor, port, from: self.me, charge });
+        inbox.wait(Item::Batch { held: Held::Own(batch), cursor, port, from: self.me, charge }, begun);
         Ok(())
     }
 

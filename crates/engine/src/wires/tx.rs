@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 use squall_io::{Bell, Driver, StreamId};
 use squall_ring::{CreditSource, CreditView, Producer, PushError, RingCorrupt, SleepFlag};
-use squall_topology::Plan;
+use squall_topology::{LinkKind, Plan};
 use squall_tuple::ids::ReactorIx;
 use squall_tuple::{BatchBuf, BatchKind, CreditRecord, OpenBatch, StreamBatch};
 
@@ -145,9 +145,14 @@ impl Tx {
             }
         }
         let count = plan.reactors.len();
+        // What leads to another worker is down until its socket is here, which may be later than the first batch for it.
+        let first = |to: ReactorIx| match plan.link_between(me, to).map(|link| plan.links[link as usize].kind) {
+            Some(LinkKind::Shm | LinkKind::Socket) => LinkTx::Down,
+            _ => LinkTx::None,
+        };
         Tx {
             me,
-            links: (0..count).map(|_| LinkTx::None).collect(),
+            links: (0..count as ReactorIx).map(first).collect(),
             ring_credit: (0..count).map(|_| None).collect(),
             driver,
             unflushed: false,

@@ -14,8 +14,8 @@
 //!
 //! *Sending*: one gathered `sendmsg` per stream is in flight; what is queued meanwhile leaves together in the next. Large ones may go without a
 //! copy (`zerocopy`); their buffers wait in `held` for the notification, and nothing else does. Not used: send bundles (they gather too, no
-//! faster than `sendmsg` does: 8 batches of 192 B take 1.2 µs each either way, sent singly 5.3 µs; and they need every buffer in a ring of entries), registered buffers (the buffers of batches are allocated one by one,
-//! and there is no registered form of a gathered zero-copy send that is older than Linux 6.15).
+//! faster than `sendmsg` does: 8 batches of 192 B take 1.2 µs each either way, sent singly 5.3 µs; and they need every buffer in a ring of entries),
+//! registered buffers (only zero-copy sends take them, of which they save at most 5 %: example `registered`, docs/decisions/0010-receive-window.md).
 //!
 //! *Against epoll*: for one or two sockets and small messages a plain `recv` in a loop is 1.5–2 µs faster a round trip, because a completion costs a
 //! second system call; from some tens of sockets on the ring is three times as fast. The ring is the default everywhere all the same: its idle turn is

@@ -54,7 +54,7 @@ impl World {
         let start = self.hosts[at].start;
         match output {
             SupervisorOutput::Call { ticket, call } => self.send_call(End::Host(at), ticket, call),
-            SupervisorOutput::Connect | SupervisorOutput::Announce { .. } => {}
+            SupervisorOutput::Connect | SupervisorOutput::Announce { .. } | SupervisorOutput::Neighbours(_) => {}
             SupervisorOutput::Fetch(blobs) => {
                 for hash in blobs {
                     let there = !(self.faulty && self.dice.percent(20));

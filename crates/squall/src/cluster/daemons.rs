@@ -5,7 +5,7 @@
 //! Killed, neither does.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use super::agree::{self, Leader};
 use super::api::{self, Api};
 use super::client::{ADDRESS_FILE, StateFlags, TOKEN_FILE, known};
 use super::link::{Link, Nodes};
-use super::node::{Event, Node, NodeOptions};
+use super::node::{Event, HostsOptions, Node, NodeOptions};
 use super::remote::{Find, Remote, Sessions};
 use super::standby::{self, Standbys};
 use super::talk::{arch, engine_version};
@@ -81,6 +81,12 @@ pub(crate) struct NimbusCommand {
     /// Address where supervisors reach it [default: `nimbus.bind`]
     #[arg(long, value_name = "ADDRESS:PORT")]
     sessions: Option<SocketAddr>,
+    /// Host that others are told, where those of --bind and --sessions are not it [default: `nimbus.advertise`]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// Serve whoever asks, without a token [default: `api.insecure`]
+    #[arg(long)]
+    insecure: bool,
 }
 
 /// Options of `supervisor`.
@@ -94,6 +100,15 @@ pub(crate) struct SupervisorCommand {
     /// File with the token of the cluster [default: `token` in the state folder]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Address where supervisors of other nodes reach it [default: `supervisor.bind`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    bind: Option<SocketAddr>,
+    /// Address that other nodes are told, where it is not that of --bind [default: `supervisor.advertise`]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    advertise: Option<String>,
+    /// Work without a token, for whoever asks [default: `api.insecure`]
+    #[arg(long)]
+    insecure: bool,
     /// Name of the node, unique in the cluster [default: `supervisor.id`, or the host's name]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -109,7 +124,9 @@ pub(crate) fn dev(command: &DevCommand) -> ExitCode {
         // The lock comes first: whoever has it may touch the rest.
         let folder = base.supervisor_folder()?;
         let bind = bind(&base.config, command.bind, "api.bind", true)?;
-        let part = NimbusPart::open(&base, bind, None, "dev").await?;
+        let insecure = base.insecure(false);
+        let at = At { api: bind, sessions: None, advertise: None };
+        let part = NimbusPart::open(&base, at, "dev", insecure).await?;
         let slots = command.slots.unwrap_or(base.config.integer("supervisor.slots") as u16);
         let id = base.config.text("supervisor.id").unwrap_or("dev").to_owned();
         let blobs = BlobSource::local(part.blobs.clone(), base.supervisor().join("artifacts"));
@@ -117,7 +134,7 @@ pub(crate) fn dev(command: &DevCommand) -> ExitCode {
         part.nodes.here(&id, base.logs());
         let (node, tell) = base.node(
             folder,
-            NodePart { id, slots, orphan_ms: Some(ORPHAN_MS), blobs },
+            NodePart { id, slots, orphan_ms: Some(ORPHAN_MS), blobs, address: host(), hosts: None },
             part.coordinator.clone(),
             link,
         )?;
@@ -155,7 +172,10 @@ pub(crate) fn nimbus(command: &NimbusCommand) -> ExitCode {
         let api = bind(&base.config, command.bind, "api.bind", false)?;
         let sessions = bind(&base.config, command.sessions, "nimbus.bind", false)?;
         let id = base.config.text("nimbus.id").map_or_else(host, str::to_owned);
-        let part = NimbusPart::open(&base, api, Some(sessions), &id).await?;
+        let insecure = base.insecure(command.insecure);
+        let advertise = command.advertise.clone().or_else(|| base.config.text("nimbus.advertise").map(str::to_owned));
+        let at = At { api, sessions: Some(sessions), advertise };
+        let part = NimbusPart::open(&base, at, &id, insecure).await?;
         let mut signals = signals()?;
         ready(&part.handle, 0).await?;
         announce(&base.state, part.api, part.sessions)?;
@@ -175,10 +195,9 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
         let folder = base.supervisor_folder()?;
         let ensemble = base.ensemble(&folder)?;
         let find = base.find(command.nimbus.clone(), ensemble.clone());
-        let path = command.token_file.clone().unwrap_or_else(|| base.state.join(TOKEN_FILE));
-        let token = std::fs::read_to_string(&path)
-            .map_err(|error| format!("the token of the cluster cannot be read: {}: {error}", path.display()))?;
-        let token = token.trim().to_owned();
+        let insecure = base.insecure(command.insecure);
+        let token = if insecure { String::new() } else { base.cluster_token(command.token_file.as_deref())? };
+        let (listener, address) = base.hosts(command)?;
         let id = command.id.clone().or_else(|| base.config.text("supervisor.id").map(str::to_owned));
         let id = id.unwrap_or_else(host);
         if !squall_control::record::valid_name(&id) {
@@ -192,11 +211,13 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
         let link = Link::keep(id.clone(), find.clone(), token.clone(), timeout, logs, base.log.clone());
         let link = link.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
         let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), link.clone());
+        let hosts = Some(HostsOptions { listener, key: token.clone().into_bytes() });
         let coordinator = ensemble.unwrap_or_else(|| Arc::new(Remote::new(find, token)));
-        let part = NodePart { id: id.clone(), slots, orphan_ms: None, blobs };
+        let part = NodePart { id: id.clone(), slots, orphan_ms: None, blobs, address: address.clone(), hosts };
         let (node, _tell) = base.node(folder, part, coordinator, Box::new(link))?;
         let mut signals = signals()?;
-        (base.log)(&format!("supervisor {id} with {slots} slots; state in {}", base.state.display()));
+        let shown = base.state.display();
+        (base.log)(&format!("supervisor {id} with {slots} slots, for others at {address}; state in {shown}"));
         tokio::select! {
             ended = node.run() => ended.map(|()| ExitCode::SUCCESS),
             () = signals.next() => Ok(ExitCode::SUCCESS),
@@ -240,6 +261,8 @@ struct NodePart {
     slots: u16,
     orphan_ms: Option<u64>,
     blobs: BlobSource,
+    address: String,
+    hosts: Option<HostsOptions>,
 }
 
 impl Base {
@@ -299,6 +322,53 @@ impl Base {
         files::Folder::open(&self.supervisor()).map_err(|error| error.to_string())
     }
 
+    /// Whether no token is asked for: said by the flag or the key, and then said aloud.
+    fn insecure(&self, flag: bool) -> bool {
+        let insecure = flag || self.config.flag("api.insecure");
+        if insecure {
+            (self.log)("insecure: whoever reaches this daemon can use it, and run programs on this machine");
+        }
+        insecure
+    }
+
+    /// The token of the cluster as this host has it.
+    fn cluster_token(&self, file: Option<&Path>) -> Result<String, String> {
+        if let (None, Some(token)) = (file, self.config.text("api.token")) {
+            return Ok(token.to_owned());
+        }
+        let file = file.or(self.config.text("api.token-file").map(Path::new));
+        let path = file.map_or_else(|| self.state.join(TOKEN_FILE), Path::to_owned);
+        let read = std::fs::read_to_string(&path).map_err(|error| {
+            let shown = path.display();
+            format!("the token of the cluster cannot be read: {shown}: {error}; copy it from nimbus's state folder, or name one with --token-file")
+        })?;
+        match read.trim() {
+            "" => Err(format!("{} holds no token: copy it from nimbus's state folder", path.display())),
+            token => Ok(token.to_owned()),
+        }
+    }
+
+    /// Listens for the supervisors of other nodes, and says where they are told to find this one.
+    fn hosts(&self, command: &SupervisorCommand) -> Result<(StdListener, String), String> {
+        let bind = bind(&self.config, command.bind, "supervisor.bind", false)?;
+        let listener = StdListener::bind(bind).map_err(|error| {
+            format!("{bind} cannot be had: {error}; choose another address with --bind, or port 0 for a free one")
+        })?;
+        let bound = listener.local_addr().map_err(|error| error.to_string())?;
+        let told = command.advertise.clone().or_else(|| self.config.text("supervisor.advertise").map(str::to_owned));
+        let address = match told {
+            Some(told) if told.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => told,
+            Some(told) => return Err(format!("{told:?} is no ADDRESS:PORT that other nodes could be told")),
+            None if bound.ip().is_unspecified() => {
+                return Err(format!(
+                    "{bound} is no address that other nodes could be told: name this host's with --advertise ADDRESS:PORT"
+                ));
+            }
+            None => bound.to_string(),
+        };
+        Ok((listener, address))
+    }
+
     fn session(&self) -> SessionOptions {
         SessionOptions { timeout: self.config.duration("coordinator.session-timeout") }
     }
@@ -322,7 +392,7 @@ impl Base {
         let info = NodeInfo {
             id: part.id,
             identity: folder.identity().to_owned(),
-            address: host(),
+            address: part.address,
             slots: part.slots,
             capacity: Resources { cpu: 100 * cores.len() as u64, memory },
             arch: arch(),
@@ -336,10 +406,20 @@ impl Base {
             session: self.session(),
             orphan_ms: part.orphan_ms,
             blobs: part.blobs,
+            hosts: part.hosts,
             path: self.supervisor(),
         };
         Node::open(options, coordinator, link, self.log.clone())
     }
+}
+
+/// Where a nimbus is to be.
+struct At {
+    api: SocketAddr,
+    /// `None`: no other process has sessions or links with it.
+    sessions: Option<SocketAddr>,
+    /// The host that others are told.
+    advertise: Option<String>,
 }
 
 /// A nimbus with its interfaces, at work.
@@ -353,8 +433,8 @@ struct NimbusPart {
 }
 
 impl NimbusPart {
-    async fn open(base: &Base, bind: SocketAddr, sessions: Option<SocketAddr>, id: &str) -> Result<NimbusPart, String> {
-        if sessions.is_none() && agree::is_zookeeper(&base.config) {
+    async fn open(base: &Base, at: At, id: &str, insecure: bool) -> Result<NimbusPart, String> {
+        if at.sessions.is_none() && agree::is_zookeeper(&base.config) {
             return Err(
                 "`squall dev` agrees with nobody but itself: for a cluster by ZooKeeper start `squall nimbus` and \
                         `squall supervisor`, or leave coordinator.kind at embedded"
@@ -372,27 +452,34 @@ impl NimbusPart {
             }
         };
         let blobs = store(&base.state.join("blobs"))?;
-        let token = token(&base.state.join(TOKEN_FILE))?;
+        let token = match (base.config.text("api.token"), base.config.text("api.token-file")) {
+            (Some(token), _) => token.to_owned(),
+            (None, Some(path)) => token(Path::new(path))?,
+            (None, None) => token(&base.state.join(TOKEN_FILE))?,
+        };
+        let token = Some(token).filter(|_| !insecure);
         let taken = |address: SocketAddr, flag: &str, error: std::io::Error| {
             format!("{address} cannot be had: {error}; choose another port with {flag}, or 0 for a free one")
         };
-        let listener = TcpListener::bind(bind).await.map_err(|error| taken(bind, "--bind", error))?;
+        let listener = TcpListener::bind(at.api).await.map_err(|error| taken(at.api, "--bind", error))?;
         let api = listener.local_addr().map_err(|error| error.to_string())?;
         let instance = super::client::random_hex().map_err(|error| format!("no random number: {error}"))?;
-        let sessions = match sessions {
+        let sessions = match at.sessions {
             Some(sessions) => {
                 let bound = StdListener::bind(sessions).and_then(|l| Ok((l.local_addr()?, l)));
                 Some(bound.map_err(|error| taken(sessions, "--sessions", error))?)
             }
             None => None,
         };
-        let at = sessions.as_ref().map(|(at, _)| *at);
+        let bound = sessions.as_ref().map(|(bound, _)| *bound);
+        let told = |bound: SocketAddr| told(bound, at.advertise.as_deref(), many);
         let me = LeaderInfo {
             id: id.to_owned(),
             instance: instance.clone(),
-            address: api.to_string(),
-            sessions: at.map(|at| at.to_string()),
+            address: told(api)?,
+            sessions: bound.map(told).transpose()?,
         };
+        let address = me.address.clone();
         let options = NimbusOptions {
             grace: base.config.duration("nimbus.grace"),
             wait: base.config.duration("nimbus.kill-wait"),
@@ -408,19 +495,26 @@ impl NimbusPart {
         let nodes = Nodes::default();
         if let Some((_, listener)) = sessions {
             let (coordinator, nimbus) = (Some(coordinator.clone()).filter(|_| !many), handle.clone());
-            let served =
-                Sessions { coordinator, nimbus, nodes: nodes.clone(), token: token.clone(), api }.serve(listener);
+            let (nodes, token) = (nodes.clone(), token.clone());
+            let served = Sessions { coordinator, nimbus, nodes, token, api: address }.serve(listener);
             served.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
+        }
+        for address in [Some(api), bound].into_iter().flatten().filter(|address| !address.ip().is_loopback()) {
+            (base.log)(&format!(
+                "{address} is served beyond this machine, with nothing encrypted: the network has to be trusted"
+            ));
         }
         tokio::spawn(driver.run());
         if many {
             let (nimbus, store, log) = (handle.clone(), blobs.clone(), base.log.clone());
-            tokio::spawn(standby::keep_up(nimbus, store, token.clone(), instance, log));
+            // Where no token is asked for, an empty one is as good as any.
+            let token = token.clone().unwrap_or_default();
+            tokio::spawn(standby::keep_up(nimbus, store, token, instance, log));
         }
         let (nimbus, standbys) = (handle.clone(), Standbys::default());
         let served = Api { nimbus, blobs: blobs.clone(), nodes: nodes.clone(), standbys, token };
         tokio::spawn(api::serve(listener, Arc::new(served)));
-        Ok(NimbusPart { handle, coordinator, blobs, nodes, api, sessions: at })
+        Ok(NimbusPart { handle, coordinator, blobs, nodes, api, sessions: bound })
     }
 }
 
@@ -428,22 +522,32 @@ fn store(path: &Path) -> Result<Arc<BlobStore>, String> {
     BlobStore::open(path, Limits::default(), best_disk().0).map(Arc::new).map_err(|error| error.to_string())
 }
 
-/// Where to listen: the flag, or the key; `free`: any port of this machine where neither is set. Only this machine so far: there is no TLS.
+/// Where to listen: the flag, or the key; `free`: any port of this machine where neither is set.
 fn bind(config: &Config, flag: Option<SocketAddr>, key: &str, free: bool) -> Result<SocketAddr, String> {
-    let bind = match (flag, config.origin(key)) {
-        (Some(bind), _) => bind,
-        (None, Origin::Default) if free => SocketAddr::from(([127, 0, 0, 1], 0)),
+    match (flag, config.origin(key)) {
+        (Some(bind), _) => Ok(bind),
+        (None, Origin::Default) if free => Ok(SocketAddr::from(([127, 0, 0, 1], 0))),
         (None, origin) => {
             let text = config.text(key).unwrap_or_default();
-            text.parse().map_err(|_| format!("{origin}: {key}: {text:?} is no ADDRESS:PORT"))?
+            text.parse().map_err(|_| format!("{origin}: {key}: {text:?} is no ADDRESS:PORT"))
         }
-    };
-    if bind.ip().is_loopback() {
-        return Ok(bind);
     }
-    Err(format!(
-        "{bind} is no address of this machine alone: 127.0.0.1 and [::1] are served so far, since there is no TLS yet"
-    ))
+}
+
+/// What others are told of where a nimbus is: the host that is advertised, or what is bound. All addresses of a host are told as they are where there
+/// is one nimbus, since who has found it knows its host; `many`: others read of it what they cannot know.
+fn told(bound: SocketAddr, advertise: Option<&str>, many: bool) -> Result<String, String> {
+    match advertise {
+        Some(host) if host.parse::<Ipv6Addr>().is_ok() => Ok(format!("[{host}]:{}", bound.port())),
+        Some(host) if host.is_empty() || host.contains([':', '/', ' ', ',']) => Err(format!(
+            "{host:?} is no host that others could be told: a name or an address, without a port, since those of --bind and --sessions are told"
+        )),
+        Some(host) => Ok(format!("{host}:{}", bound.port())),
+        None if many && bound.ip().is_unspecified() => {
+            Err(format!("{bound} is no address that others could be told: name this host's with --advertise HOST"))
+        }
+        None => Ok(bound.to_string()),
+    }
 }
 
 /// The token of requests, made once and readable by its owner only.
@@ -527,6 +631,24 @@ impl Signals {
             if self.0.readable().await.is_err() || matches!(self.0.try_read(&mut bytes), Ok(n) if n > 0) {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_an_address_that_they_can_use() {
+        let (all, one): (SocketAddr, SocketAddr) = ("0.0.0.0:80".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        assert_eq!(told(one, None, true).as_deref(), Ok("10.0.0.1:80"));
+        assert_eq!(told(one, Some("node1"), true).as_deref(), Ok("node1:80"));
+        assert_eq!(told(all, Some("fd00::1"), true).as_deref(), Ok("[fd00::1]:80"));
+        assert_eq!(told(all, None, false).as_deref(), Ok("0.0.0.0:80"), "who comes knows the host");
+        assert!(told(all, None, true).is_err_and(|why| why.contains("--advertise HOST")));
+        for wrong in ["node1:80", "http://node1", "", "a,b"] {
+            assert!(told(one, Some(wrong), false).is_err_and(|why| why.contains("is no host")), "{wrong}");
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -218,7 +218,7 @@ pub(super) fn serve(
     let timeout = session_timeout(hello.timeout_ms);
     let writer = stream.try_clone().ok()?;
     std::thread::Builder::new().spawn(move || write(writer, &queue, || ToNode::Beat, timeout / 3)).ok()?;
-    if !super::api::equal(hello.token.as_bytes(), sessions.token.as_bytes()) {
+    if sessions.token.as_ref().is_some_and(|own| !super::api::equal(hello.token.as_bytes(), own.as_bytes())) {
         let why = "the token is not that of this nimbus: look at --token-file";
         return tell.send(ToNode::Refused(why.into())).ok();
     }
@@ -233,7 +233,7 @@ pub(super) fn serve(
     if standing.role != Role::Leading {
         return tell.send(elsewhere()).ok();
     }
-    let api = sessions.api.to_string();
+    let api = sessions.api.clone();
     tell.send(ToNode::Opened { timeout_ms: timeout.as_millis() as u64, api }).ok()?;
     stream.set_read_timeout(Some(timeout)).ok()?;
     let _linked = sessions.nodes.add(&hello.node, tell.clone());
@@ -381,6 +381,7 @@ impl Link {
         let mut reader = BufReader::new(stream.try_clone().map_err(failed)?);
         match read(&mut reader) {
             Some(ToNode::Opened { timeout_ms, api }) => {
+                let api = reached(api, address.ip());
                 Ok(Ok(Opened { stream, reader, timeout: Duration::from_millis(timeout_ms), api }))
             }
             Some(ToNode::Elsewhere(leader)) => Ok(Err(leader)),
@@ -475,6 +476,14 @@ impl NimbusLink for Link {
     }
 }
 
+/// An address that a nimbus has told, whose links are at `host`: what is bound to all addresses of its host is there, too.
+fn reached(told: String, host: IpAddr) -> String {
+    match told.parse::<SocketAddr>() {
+        Ok(bound) if bound.ip().is_unspecified() => SocketAddr::new(host, bound.port()).to_string(),
+        _ => told,
+    }
+}
+
 fn line<T: Serialize>(message: &T) -> Vec<u8> {
     let mut line = serde_json::to_vec(message).expect("plain data");
     line.push(b'\n');
@@ -484,6 +493,15 @@ fn line<T: Serialize>(message: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_bound_to_all_addresses_is_reached_where_its_links_are() {
+        let reached = |told: &str, host: &str| reached(told.into(), host.parse().expect("an address"));
+        assert_eq!(reached("0.0.0.0:80", "10.0.0.1"), "10.0.0.1:80");
+        assert_eq!(reached("[::]:80", "fd00::1"), "[fd00::1]:80");
+        assert_eq!(reached("10.0.0.2:80", "10.0.0.1"), "10.0.0.2:80");
+        assert_eq!(reached("node1:80", "10.0.0.1"), "node1:80");
+    }
 
     #[test]
     fn a_part_of_a_log_is_what_was_asked_for_and_nothing_outside_of_the_folder_is_read() {

@@ -1,17 +1,19 @@
 //! The embedded coordinator for other processes: sessions with nimbus over TCP, a JSON object a line.
 //!
-//! One connection is one session, and ends with it. Both ends speak at least three times per session timeout; who hears nothing for one gives the
-//! other up. At the same address nimbus takes the links by which supervisors tell it of their workers ([`link`](super::link)).
+//! One connection is one session, which ends when nothing was heard for its timeout: at once when the connection is silent that long, and so long
+//! after the last word when it ends, since a supervisor that is started again is back before, and its workers were there all the while. Both ends
+//! speak at least three times per timeout. At the same address nimbus takes the links by which supervisors tell it of their workers
+//! ([`link`](super::link)).
 //!
 //! Each end has two threads: one reads, one writes what is queued, so neither the coordinator nor a driver ever waits for a socket.
 //!
 //! Deliberately absent: TLS. Beyond one machine the network has to be trusted, or ZooKeeper is used.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -91,8 +93,10 @@ pub(crate) struct Sessions {
     pub coordinator: Option<Arc<dyn Coordinator>>,
     pub nimbus: Handle,
     pub nodes: Nodes,
-    pub token: String,
-    pub api: SocketAddr,
+    /// `None`: whoever comes has a session or a link.
+    pub token: Option<String>,
+    /// Where others are told that its HTTP interface is.
+    pub api: String,
 }
 
 impl Sessions {
@@ -130,7 +134,7 @@ impl Sessions {
         let timeout = session_timeout(timeout_ms);
         let writer = stream.try_clone().ok()?;
         std::thread::Builder::new().spawn(move || write(writer, &queue, || Down::Beat, timeout / 3)).ok()?;
-        if !super::api::equal(token.as_bytes(), self.token.as_bytes()) {
+        if self.token.as_ref().is_some_and(|own| !super::api::equal(token.as_bytes(), own.as_bytes())) {
             tell.send(Down::Refused("the token is not that of this nimbus: look at --token-file".into())).ok()?;
             return None;
         }
@@ -152,13 +156,17 @@ impl Sessions {
         };
         tell.send(Down::Opened { timeout_ms: timeout.as_millis() as u64 }).ok()?;
         stream.set_read_timeout(Some(timeout)).ok()?;
-        loop {
-            match read(&mut reader)? {
+        let mut heard = Instant::now();
+        while let Some(said) = read(&mut reader) {
+            heard = Instant::now();
+            match said {
                 Up::Call { ticket, call } => session.call(ticket, call),
                 Up::Beat => {}
-                Up::Open { .. } | Up::Link(_) => return None,
+                Up::Open { .. } | Up::Link(_) => break,
             }
         }
+        std::thread::sleep(timeout.saturating_sub(heard.elapsed()));
+        None
     }
 }
 

@@ -162,8 +162,9 @@ struct Seat {
     tell: Sender<News>,
     bell: Arc<OwnedFd>,
     finished: bool,
-    /// By worker: links to it that ended while there was no supervisor, with the `joins` that they had.
-    unsaid: BTreeMap<u32, u32>,
+    /// By worker: links to it that have ended and were not made anew, with the `joins` that they had. Each supervisor is told: the one before it
+    /// may have ended before it did something about it.
+    broken: BTreeMap<u32, u32>,
     /// Sockets of a rejoin of which more are to come.
     joining: Vec<SocketEnd>,
 }
@@ -225,7 +226,7 @@ impl Seat {
             tell,
             bell,
             finished: false,
-            unsaid: BTreeMap::new(),
+            broken: BTreeMap::new(),
             joining: Vec::new(),
         })
     }
@@ -271,7 +272,7 @@ impl Seat {
             match news {
                 News::Failed(cause) => return Err(cause),
                 News::Finished => self.finished = true,
-                News::LinkLost { worker, joins } => drop(self.unsaid.insert(worker, joins)),
+                News::LinkLost { worker, joins } => drop(self.broken.insert(worker, joins)),
             }
         }
         Ok(())
@@ -299,7 +300,10 @@ impl Seat {
         while let Ok(news) = self.news.try_recv() {
             let message = match news {
                 News::Failed(cause) => return Err(Gone::Failed(cause)),
-                News::LinkLost { worker, joins } => FromSeat::LinkLost { worker, joins },
+                News::LinkLost { worker, joins } => {
+                    self.broken.insert(worker, joins);
+                    FromSeat::LinkLost { worker, joins }
+                }
                 News::Finished => {
                     self.finished = true;
                     FromSeat::Finished
@@ -347,6 +351,7 @@ impl Seat {
             *known = epoch;
         }
         self.joins.insert(worker, joins);
+        self.broken.remove(&worker);
         let join = self.engine.rejoin(worker, epoch, joins, std::mem::take(&mut self.joining));
         let (tell, bell) = (self.tell.clone(), self.bell.clone());
         let spawned = std::thread::Builder::new().name("rejoin".into()).spawn(move || {
@@ -374,10 +379,9 @@ impl Seat {
         };
         let board = self.board.try_clone().ok()?;
         line.say_with(&FromSeat::Back(Box::new(back)), vec![board]).ok()?;
-        for (worker, joins) in &self.unsaid {
+        for (worker, joins) in &self.broken {
             line.say(&FromSeat::LinkLost { worker: *worker, joins: *joins }).ok()?;
         }
-        self.unsaid.clear();
         Some(line)
     }
 

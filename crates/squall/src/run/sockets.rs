@@ -7,6 +7,7 @@
 //! Each life of a worker gets new sockets. An end for a worker that is not there waits here until it is, or until the worker at the other end has
 //! died as well.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -34,6 +35,8 @@ pub(crate) struct Sockets {
     /// By pair: the worker that an end waits for, and the end.
     held: Vec<Option<(u32, OwnedFd)>>,
     listener: Option<TcpListener>,
+    /// Workers that get no sockets from here: those of other hosts.
+    elsewhere: BTreeSet<u32>,
 }
 
 impl Sockets {
@@ -43,7 +46,12 @@ impl Sockets {
             Family::Unix => None,
             Family::Tcp => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?),
         };
-        Ok(Sockets { pairs: pairs.to_vec(), held: pairs.iter().map(|_| None).collect(), listener })
+        Ok(Sockets {
+            pairs: pairs.to_vec(),
+            held: pairs.iter().map(|_| None).collect(),
+            listener,
+            elsewhere: BTreeSet::new(),
+        })
     }
 
     fn pair(&self) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -71,6 +79,9 @@ impl Sockets {
                 continue;
             }
             let other = if worker == a { b } else { a };
+            if self.elsewhere.contains(&other) {
+                continue;
+            }
             if let Some((_, end)) = self.held[at].take_if(|(waits, _)| *waits == worker) {
                 own.push((reactors, end));
                 continue;
@@ -87,6 +98,19 @@ impl Sockets {
             }
         }
         Ok((own, others))
+    }
+
+    /// These workers get no sockets from here from now on.
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "a run is on one host"))]
+    pub(crate) fn set_elsewhere(&mut self, workers: BTreeSet<u32>) {
+        self.elsewhere = workers;
+    }
+
+    /// The reactors that a link between two workers joins, the lower one first in each.
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "a run is on one host"))]
+    pub(crate) fn reactors_between(&self, one: u32, other: u32) -> Vec<(u32, u32)> {
+        let between = self.pairs.iter().filter(|pair| [(one, other), (other, one)].contains(&pair.workers));
+        between.map(|pair| pair.reactors).collect()
     }
 
     /// A worker is dead: what waits at the other side of its sockets will not be used.

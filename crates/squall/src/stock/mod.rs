@@ -53,7 +53,7 @@ enum Command {
     /// Run a cluster on this machine: nimbus and a supervisor in one process
     #[cfg(feature = "cluster")]
     Dev(crate::cluster::DevCommand),
-    /// Run a nimbus, for supervisors in other processes of this machine
+    /// Run a nimbus, for supervisors in other processes
     #[cfg(feature = "cluster")]
     Nimbus(crate::cluster::NimbusCommand),
     /// Run a supervisor, which runs workers for a nimbus

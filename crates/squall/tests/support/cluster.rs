@@ -1,7 +1,7 @@
 //! Clusters of real processes for tests: daemons, commands, and what they leave behind.
 //!
 //! Everything is on the loopback and in a folder of its own; a cluster that a test leaves behind is ended with its workers, by their ids.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -7,12 +7,15 @@
 //! Invariants: what is to be on disk before a worker starts is there (`Persist` comes first and is carried out in this task); a worker is
 //! admitted to its peers once per life; nothing here stops a worker because something else went away.
 //!
-//! Deliberately absent: links to workers of other nodes. A plan knows which host each seat is on, but sockets are made here only.
+//! Workers of one topology on other nodes are their supervisors'; the links to those are made by both (`hosts`, `wire`).
 
 mod group;
+mod hosts;
 mod line;
+mod mac;
 mod peers;
 mod process;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
@@ -25,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
-use squall_control::record::{NodeInfo, Spouts};
+use squall_control::record::{Assignment, NodeInfo, Spouts};
 use squall_control::{
     Epoch, Found, Liveness, Process, Supervisor, SupervisorOptions, SupervisorOutput, WorkerOrder, files,
 };
@@ -36,11 +39,15 @@ use tokio::sync::oneshot;
 use super::talk::{FromSeat, PLACE_VARIABLE, Place, SpoutsDo, ToSeat};
 use super::{Arguments, BlobSource, Kind, NimbusLink, NodeStats};
 use crate::run::engine::Outline;
+use crate::run::sockets::Ends;
 use crate::run::stats::WorkerStats;
 use crate::run::system;
 use group::{Group, Share};
+pub(crate) use hosts::HostsOptions;
+use hosts::{Hosts, Pair};
 use line::Line;
 use process::Watched;
+use wire::{Account, Answer, CallError, LinkAsk};
 
 /// Between two looks at what only time tells: workers that stand still, roots that are pending.
 const LOOK: Duration = Duration::from_millis(50);
@@ -65,6 +72,8 @@ pub(crate) struct NodeOptions {
     /// How long workers go on without a supervisor.
     pub orphan_ms: Option<u64>,
     pub blobs: BlobSource,
+    /// `None`: this node is alone, and takes no part in a topology of several.
+    pub hosts: Option<HostsOptions>,
 }
 
 /// What comes to the driver.
@@ -85,6 +94,34 @@ pub(crate) enum Event {
     },
     Blob(String, Result<(), String>),
     NoBlob(String),
+    /// A node says how its workers are, on its line of that number.
+    Account {
+        line: u64,
+        account: Account,
+    },
+    /// A node asks whether a socket is welcome.
+    Knock {
+        node: String,
+        ask: LinkAsk,
+        reply: oneshot::Sender<Answer>,
+    },
+    /// It was, and here is the end.
+    Linked {
+        node: String,
+        ask: LinkAsk,
+        fd: OwnedFd,
+    },
+    /// What became of our own attempt.
+    Made {
+        pair: Pair,
+        ask: LinkAsk,
+        made: Result<Ends, CallError>,
+    },
+    /// The line to a supervisor broke, or cannot be had.
+    LineFailed {
+        address: String,
+        cause: String,
+    },
     /// End all workers, then say so.
     End(oneshot::Sender<()>),
 }
@@ -111,6 +148,8 @@ struct Worker {
     joins: BTreeMap<u32, u32>,
     /// Workers of which it was told that they are gone.
     lost: BTreeSet<u32>,
+    /// Links to workers of other nodes that have ended: how often they had been made.
+    broken: BTreeMap<u32, u32>,
     stats: Option<Box<WorkerStats>>,
     since: Instant,
 }
@@ -133,6 +172,9 @@ pub(crate) struct Node {
     lines: BTreeMap<u64, (Line, Option<u16>)>,
     next_line: u64,
     relinks: Vec<peers::Relink>,
+    /// By topology: the assignment that its workers were told of last.
+    placed: BTreeMap<String, Assignment>,
+    hosts: Option<Hosts>,
     /// Workers that have loaded their program and are not admitted yet.
     loaded: Vec<(u16, Epoch, Box<Outline>)>,
     /// The last thing that went wrong with each slot's worker, for people.
@@ -150,7 +192,7 @@ impl Node {
     /// # Errors
     /// A folder that makes no sense, or a socket that cannot be had; nothing was changed.
     pub(crate) fn open(
-        options: NodeOptions,
+        mut options: NodeOptions,
         coordinator: Arc<dyn Coordinator>,
         nimbus: Box<dyn NimbusLink>,
         log: super::Log,
@@ -169,6 +211,15 @@ impl Node {
             workers.extend(worker.map(|worker| (found.file.slot, worker)));
         }
         listen(&options.path, tell.clone())?;
+        let hosts = match options.hosts.take() {
+            Some(HostsOptions { listener, key }) => {
+                let hosts = Hosts::new(&options.info.id, key);
+                wire::serve(listener, hosts.me(), tell.clone())
+                    .map_err(|error| format!("other nodes cannot be heard: {error}; raise `ulimit -n`"))?;
+                Some(hosts)
+            }
+            None => None,
+        };
         let now = Instant::now();
         let node = Node {
             supervisor: Supervisor::new(supervisor_options, found, Duration::ZERO),
@@ -186,6 +237,8 @@ impl Node {
             lines: BTreeMap::new(),
             next_line: 0,
             relinks: Vec::new(),
+            placed: BTreeMap::new(),
+            hosts,
             loaded: Vec::new(),
             troubles: BTreeMap::new(),
             began: now,
@@ -215,6 +268,7 @@ impl Node {
                 () = tokio::time::sleep_until(due.into()) => {}
             }
             self.look();
+            self.look_at_hosts();
             if let Some((_, until)) = &self.ending {
                 if self.workers.is_empty() || *until + END_GRACE <= Instant::now() {
                     let (done, _) = self.ending.take().expect("it is ending");
@@ -236,6 +290,9 @@ impl Node {
         let mut due = self.told_stats + STATS_EVERY;
         if !self.workers.is_empty() || self.ending.is_some() {
             due = due.min(self.looked + LOOK);
+        }
+        if let Some(hosts) = self.hosts_due() {
+            due = due.min(hosts);
         }
         if let Some(tick) = self.supervisor.next_tick() {
             due = due.min(self.began + tick);
@@ -286,6 +343,11 @@ impl Node {
                 });
             }
             Event::NoBlob(hash) => self.supervisor.no_blob(&hash, now),
+            Event::Account { line, account } => self.account(line, account),
+            Event::Knock { node, ask, reply } => drop(reply.send(self.verdict(&node, &ask))),
+            Event::Linked { node, ask, fd } => self.linked(&node, &ask, fd),
+            Event::Made { pair, ask, made } => self.made(pair, &ask, made),
+            Event::LineFailed { address, cause } => self.line_failed(&address, &cause),
             Event::End(done) => {
                 (self.log)(&format!("ending {} workers", self.workers.len()));
                 let slots: Vec<u16> = self.workers.keys().copied().collect();
@@ -359,8 +421,16 @@ impl Node {
                     worker.watched.signal(Signal::KILL);
                 }
             }
-            // Peers of this node are told when a worker is admitted and when it has ended; there are no others yet.
-            SupervisorOutput::Peers { .. } | SupervisorOutput::Announce { .. } => {}
+            SupervisorOutput::Peers { slot, assignment } => {
+                let Some(worker) = self.workers.get(&slot) else { return Ok(()) };
+                self.placed.insert(worker.topology.clone(), assignment.clone());
+                if let Some(group) = worker.group {
+                    self.assigned(group, &assignment);
+                }
+            }
+            SupervisorOutput::Neighbours(nodes) => self.neighbours(nodes),
+            // Peers, here and elsewhere, are told when a worker is admitted and when it has ended.
+            SupervisorOutput::Announce { .. } => {}
             SupervisorOutput::Report(report) => {
                 self.tell_stats();
                 self.nimbus.report(report);
@@ -389,10 +459,11 @@ impl Node {
     /// Starts a worker.
     fn start(&mut self, order: &WorkerOrder) -> Result<Process, String> {
         let record = &order.topology;
-        let me = &self.options.info.id;
-        if let Some(other) = order.assignment.workers.iter().find(|w| w.node != *me) {
+        let me = self.options.info.id.clone();
+        let other = order.assignment.workers.iter().find(|w| w.node != me);
+        if let Some(other) = other.filter(|_| self.hosts.is_none()) {
             return Err(format!(
-                "{} is spread over nodes {me} and {}: workers of one topology share a node so far; submit it with fewer workers",
+                "{} is spread over nodes {me} and {}, and {me} is `squall dev`, which other nodes do not reach: start `squall nimbus` and `squall supervisor`",
                 record.id, other.node
             ));
         }
@@ -400,7 +471,7 @@ impl Node {
         let artifact = record.blobs.first().ok_or("it has no artifact; submit it again")?;
         let artifact = self.options.blobs.path(artifact);
         let workers = group::in_order(&order.assignment);
-        let at = workers.iter().position(|w| w.node == *me && w.slot == order.slot);
+        let at = workers.iter().position(|w| w.node == me && w.slot == order.slot);
         let worker = at.ok_or("its slot is not in its assignment; this is a bug")? as u32;
         let group = self.group_for(order, arguments.reactors);
 
@@ -550,6 +621,7 @@ impl Worker {
             epochs: Vec::new(),
             joins: BTreeMap::new(),
             lost: BTreeSet::new(),
+            broken: BTreeMap::new(),
             stats: None,
             since: Instant::now(),
         }

@@ -1,5 +1,6 @@
 //! Workers and their peers: who is admitted with which sockets, who is lost, which links are made anew (decision 14).
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -31,13 +32,16 @@ pub(super) struct Relink {
 impl Node {
     /// The group that an order belongs to: the one its peers are in, or a new one.
     pub(super) fn group_for(&mut self, order: &WorkerOrder, reactors: Option<u32>) -> u64 {
-        let mut fresh = Group::new(&order.topology, &order.assignment, &self.share, reactors);
-        let same = |(_, group): &(&u64, &mut Group)| group.topology == fresh.topology && group.fits(&fresh);
-        if let Some((id, group)) = self.groups.iter_mut().find(same) {
-            group.generations = std::mem::take(&mut fresh.generations);
-            return *id;
+        let me = &self.options.info.id;
+        let fresh = Group::new(me, &order.topology, &order.assignment, &self.share, reactors);
+        let same = self.groups.iter().find(|(_, group)| group.topology == fresh.topology && group.fits(&fresh));
+        match same.map(|(id, _)| *id) {
+            Some(id) => {
+                self.assigned(id, &order.assignment);
+                id
+            }
+            None => self.new_group(fresh),
         }
-        self.new_group(fresh)
     }
 
     fn new_group(&mut self, group: Group) -> u64 {
@@ -57,13 +61,17 @@ impl Node {
             workers.values().any(|w| w.group == Some(*id))
                 || (wanted(&group.topology) && newest(&group.topology, *id, &all))
         });
+        let groups = &self.groups;
+        self.placed.retain(|topology, _| groups.values().any(|group| group.topology == *topology));
     }
 
-    fn slot_of(&self, group: u64, worker: u32) -> Option<u16> {
-        self.workers.iter().find(|(_, w)| w.group == Some(group) && w.worker == worker).map(|(slot, _)| *slot)
+    pub(super) fn slot_of(&self, group: u64, worker: u32) -> Option<u16> {
+        // One that was moved within the node may still be about to end in its old slot.
+        let of = self.workers.iter().filter(|(_, w)| w.group == Some(group) && w.worker == worker);
+        of.max_by_key(|(_, w)| w.epoch).map(|(slot, _)| *slot)
     }
 
-    fn tell(&self, slot: u16, message: &ToSeat, fds: Vec<OwnedFd>) {
+    pub(super) fn tell(&self, slot: u16, message: &ToSeat, fds: Vec<OwnedFd>) {
         let line = self.workers.get(&slot).and_then(|w| w.line);
         if let Some((line, _)) = line.and_then(|line| self.lines.get(&line)) {
             line.tell(message, fds);
@@ -156,7 +164,10 @@ impl Node {
         let worker = &self.workers[&slot];
         let Some(group) = worker.group.and_then(|group| self.groups.get_mut(&group)) else { return };
         match group.agree(outline) {
-            Ok(()) => self.admit(slot),
+            Ok(()) => {
+                self.hear_again();
+                self.admit(slot);
+            }
             Err(cause) => {
                 (self.log)(&format!("{}: worker {} in slot {slot}: {cause}", worker.topology, worker.worker));
                 worker.watched.signal(Signal::KILL);
@@ -169,10 +180,12 @@ impl Node {
     fn admit(&mut self, slot: u16) {
         let Worker { worker: me, epoch, group: Some(id), .. } = self.workers[&slot] else { return };
         let epochs = self.epochs(id);
+        let elsewhere: BTreeSet<u32> =
+            (0..epochs.len() as u32).filter(|worker| self.is_elsewhere(id, *worker)).collect();
         let peers: Vec<(u16, u32)> = self
             .workers
             .iter()
-            .filter(|(_, w)| w.group == Some(id) && w.admitted)
+            .filter(|(_, w)| w.group == Some(id) && w.admitted && w.worker != me && !elsewhere.contains(&w.worker))
             .map(|(s, w)| (*s, w.worker))
             .collect();
         // Who waits for another life of this worker must not meet this one.
@@ -182,6 +195,7 @@ impl Node {
         if mistaken {
             shared.sockets.end(me);
         }
+        shared.sockets.set_elsewhere(elsewhere.clone());
         let there = |worker: u32| peers.iter().any(|(_, w)| *w == worker);
         let ends = shared.sockets.begin(me, there).and_then(|ends| Ok((ends, shared.board_fd.try_clone()?)));
         let ((own, others), board) = match ends {
@@ -199,35 +213,43 @@ impl Node {
             self.tell(slot, &ToSeat::Sockets(reactors), fds);
         }
         let worker = self.workers.get_mut(&slot).expect("it is there");
-        (worker.admitted, worker.epochs) = (true, epochs);
+        // Links to other hosts come when they are made; until then those are lost to it, which it knows without being told.
+        (worker.admitted, worker.epochs, worker.lost) = (true, epochs, elsewhere);
         for (peer, ends) in others {
             if let Some((peer, _)) = peers.iter().find(|(_, w)| *w == peer) {
-                self.rejoin(*peer, me, epoch, ends);
+                self.rejoin(*peer, me, epoch.wire(), ends);
             }
         }
+        self.dirty();
     }
 
     /// By worker: the incarnation that counts.
     fn epochs(&self, group: u64) -> Vec<u32> {
-        let generations = &self.groups[&group].generations;
-        let mut epochs: Vec<u32> = generations.iter().map(|g| Epoch::first(*g).wire()).collect();
+        let of = &self.groups[&group];
+        let mut epochs: Vec<u32> = (0..of.seats.len() as u32).filter_map(|worker| of.life(worker)).collect();
         for worker in self.workers.values().filter(|w| w.group == Some(group)) {
+            // One that was moved away may still be about to end here.
             if let Some(epoch) = epochs.get_mut(worker.worker as usize) {
-                *epoch = worker.epoch.wire();
+                *epoch = worker.epoch.wire().max(*epoch);
             }
         }
         epochs
     }
 
     /// Hands a worker sockets to a peer's new life.
-    fn rejoin(&mut self, slot: u16, peer: u32, epoch: Epoch, ends: Ends) {
+    fn rejoin(&mut self, slot: u16, peer: u32, life: u32, ends: Ends) {
+        let joins = self.workers.get(&slot).and_then(|w| w.joins.get(&peer)).copied().unwrap_or(0) + 1;
+        self.rejoin_as(slot, peer, life, joins, ends);
+    }
+
+    /// The same where the number of times was agreed on.
+    pub(super) fn rejoin_as(&mut self, slot: u16, peer: u32, life: u32, joins: u32, ends: Ends) {
         let Some(worker) = self.workers.get_mut(&slot) else { return };
         let unaware = !worker.lost.remove(&peer);
-        let joins = worker.joins.entry(peer).or_default();
-        *joins += 1;
-        let joins = *joins;
+        worker.broken.remove(&peer);
+        worker.joins.insert(peer, joins);
         if let Some(known) = worker.epochs.get_mut(peer as usize) {
-            *known = epoch.wire();
+            *known = life;
         }
         if unaware {
             self.tell(slot, &ToSeat::Lost(peer), Vec::new());
@@ -235,7 +257,7 @@ impl Node {
         let mut parts = sockets::parts(ends).into_iter().peekable();
         while let Some((sockets, fds)) = parts.next() {
             let more = parts.peek().is_some();
-            self.tell(slot, &ToSeat::Rejoin { worker: peer, epoch: epoch.wire(), joins, sockets, more }, fds);
+            self.tell(slot, &ToSeat::Rejoin { worker: peer, epoch: life, joins, sockets, more }, fds);
         }
     }
 
@@ -247,6 +269,8 @@ impl Node {
             seats: back.seats,
             executors: back.executors,
             generations,
+            nodes: Vec::new(),
+            remote: Default::default(),
             shared: None,
         };
         let same = self.groups.iter().find(|(_, group)| group.topology == fresh.topology && group.fits(&fresh));
@@ -266,6 +290,11 @@ impl Node {
         (worker.admitted, worker.up, worker.finished) = (true, true, back.finished);
         (worker.epochs, worker.joins) = (back.epochs, back.joins);
         (self.log)(&format!("{}: worker {} in slot {slot} is back", back.topology, back.worker));
+        if let Some(assignment) = self.placed.get(&back.topology).cloned() {
+            self.assigned(id, &assignment);
+        }
+        self.hear_again();
+        self.dirty();
         self.tell_spouts(slot);
         self.admit_loaded();
     }
@@ -280,14 +309,14 @@ impl Node {
     /// A process has ended: its peers hear of it before the next one starts.
     pub(super) fn exited(&mut self, slot: u16, process: Process, how: &str) {
         if let Some(worker) = self.workers.get(&slot).filter(|w| w.watched.process == process) {
-            let (me, group) = (worker.worker, worker.group);
+            let (me, group, life) = (worker.worker, worker.group, worker.epoch.wire());
             (self.log)(&format!("{}: worker {me} in slot {slot}, process {}, {how}", worker.topology, process.pid));
             if !worker.finished && self.ending.is_none() {
                 self.troubles.entry(slot).or_insert_with(|| format!("it {how}"));
             }
             self.workers.remove(&slot);
             if let Some(id) = group {
-                self.lost(id, me);
+                self.lost(id, me, life);
             }
         }
         if self.ending.is_none() {
@@ -298,20 +327,20 @@ impl Node {
         self.admit_loaded();
     }
 
-    fn lost(&mut self, group: u64, me: u32) {
+    fn lost(&mut self, group: u64, me: u32, life: u32) {
+        let elsewhere = self.is_elsewhere(group, me);
         if let Some(shared) = self.groups.get_mut(&group).and_then(|group| group.shared.as_mut()) {
-            shared.sockets.end(me);
+            // What waits for a worker that was moved away is of its old life, and gone already.
+            if !elsewhere {
+                shared.sockets.end(me);
+            }
             let roots = shared.board.bury(me);
             if roots > 0 {
                 (self.log)(&format!("{roots} roots of the spouts of worker {me} are lost with it"));
             }
         }
-        let peers: Vec<u16> =
-            self.workers.iter().filter(|(_, w)| w.group == Some(group) && w.admitted).map(|(slot, _)| *slot).collect();
-        for peer in peers {
-            self.tell(peer, &ToSeat::Lost(me), Vec::new());
-            self.workers.get_mut(&peer).expect("it is one of them").lost.insert(me);
-        }
+        self.forget_gathered(group, me);
+        self.tell_lost(group, me, |known| known <= life);
     }
 
     /// A link ended. Most often the other end is dead, which is told soon.
@@ -320,7 +349,8 @@ impl Node {
         let known = worker.joins.get(&peer).copied().unwrap_or(0);
         // Of a link that has been made anew since, it is no news.
         let (Some(group), true) = (worker.group, joins == known) else { return };
-        let Some(other) = self.slot_of(group, peer).map(|slot| &self.workers[&slot]) else { return };
+        let here = self.slot_of(group, peer).filter(|_| !self.is_elsewhere(group, peer));
+        let Some(other) = here.map(|slot| &self.workers[&slot]) else { return self.part(slot, peer, joins) };
         let mut lives = [(worker.worker, worker.epoch), (peer, other.epoch)];
         lives.sort_by_key(|(worker, _)| *worker);
         if !self.relinks.iter().any(|relink| relink.group == group && relink.lives == lives) {
@@ -347,8 +377,8 @@ impl Node {
                 continue;
             };
             (self.log)(&format!("the link between workers {} and {} broke and is made anew", one.1, other.1));
-            self.rejoin(one.0, other.1, other.2, ones);
-            self.rejoin(other.0, one.1, one.2, others);
+            self.rejoin(one.0, other.1, other.2.wire(), ones);
+            self.rejoin(other.0, one.1, one.2.wire(), others);
         }
     }
 
