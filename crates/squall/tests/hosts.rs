@@ -352,6 +352,38 @@ fn a_supervisor_that_dies_leaves_links_alone_and_the_next_one_makes_new_ones() {
 }
 
 #[test]
+fn commands_reach_the_workers_of_all_nodes() {
+    let hosts = Hosts::start(&["a", "b", "c"]);
+    hosts.done(&format!("submit {} -- --workers 3 --trouble log", adder().display()));
+    let before = hosts.until("adder", "it adds on three nodes", |v| spread(v, 3) && executed(v, "sum") > 0);
+    // Each over the link of its supervisor; who adds up has something to tell.
+    let logs: String = (0..3).map(|worker| hosts.done(&format!("logs adder --worker {worker}"))).collect();
+    assert!(logs.contains("a number worth telling"), "{logs}");
+
+    hosts.done("restart adder -w 10");
+    let renewed = |v: &Value| spread(v, 3) && pids(v).iter().all(|pid| !pids(&before).contains(pid));
+    let after = hosts.until("adder", "it is restarted", renewed);
+    assert_eq!(nodes(&after), nodes(&before), "where it was");
+    hosts.adds(1000);
+
+    // Another plan, with fewer workers: those of the old one are not linked to them.
+    hosts.done("rebalance adder -w 10 -n 2");
+    let two = hosts.until("adder", "it has two workers", |v| spread(v, 2) && pids(v).len() == 2);
+    hosts.adds(1000);
+
+    let left = nodes(&two)[0].clone();
+    hosts.done(&format!("node drain {left}"));
+    let moved = hosts.until("adder", "it is elsewhere", |v| all_run(v) && !nodes(v).contains(&left));
+    assert_eq!(
+        (nodes(&moved)[1].clone(), pids(&moved)[1]),
+        (nodes(&two)[1].clone(), pids(&two)[1]),
+        "its peer lives on"
+    );
+    hosts.adds(1000);
+    hosts.drained();
+}
+
+#[test]
 fn two_supervisors_of_one_name_are_told_apart_and_the_second_gives_up() {
     let hosts = Hosts::start(&["a"]);
     let second = hosts.squall(&hosts.line("a", "other"));

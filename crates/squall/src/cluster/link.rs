@@ -119,7 +119,8 @@ pub(crate) struct Nodes(Arc<Mutex<Asked>>);
 #[derive(Default)]
 struct Asked {
     next: u64,
-    nodes: BTreeMap<String, Reach>,
+    /// The newest way last: a second supervisor of the same name comes and goes, and the first one is there still.
+    nodes: BTreeMap<String, Vec<Reach>>,
     waiting: BTreeMap<u64, oneshot::Sender<Result<Part, String>>>,
 }
 
@@ -143,7 +144,7 @@ pub(crate) enum NoLog {
 impl Nodes {
     /// A node of this process.
     pub(crate) fn here(&self, node: &str, logs: PathBuf) {
-        self.lock().nodes.insert(node.to_owned(), Reach::Here(logs));
+        self.lock().nodes.insert(node.to_owned(), vec![Reach::Here(logs)]);
     }
 
     /// Asks a node for a part of a log.
@@ -157,7 +158,7 @@ impl Nodes {
             asked.next += 1;
             let ask = asked.next;
             let (reply, answer) = oneshot::channel();
-            match asked.nodes.get(node).ok_or_else(away)? {
+            match asked.nodes.get(node).and_then(|ways| ways.last()).ok_or_else(away)? {
                 Reach::Here(logs) => {
                     let logs = logs.clone();
                     tokio::task::spawn_blocking(move || drop(reply.send(read_part(&logs, &of))));
@@ -186,7 +187,7 @@ impl Nodes {
         let mut asked = self.lock();
         asked.next += 1;
         let link = asked.next;
-        asked.nodes.insert(node.to_owned(), Reach::Link(link, tell));
+        asked.nodes.entry(node.to_owned()).or_default().push(Reach::Link(link, tell));
         Linked { nodes: self, node: node.to_owned(), link }
     }
 }
@@ -201,8 +202,8 @@ struct Linked<'n> {
 impl Drop for Linked<'_> {
     fn drop(&mut self) {
         let mut asked = self.nodes.lock();
-        if matches!(asked.nodes.get(&self.node), Some(Reach::Link(link, _)) if *link == self.link) {
-            asked.nodes.remove(&self.node);
+        if let Some(ways) = asked.nodes.get_mut(&self.node) {
+            ways.retain(|way| !matches!(way, Reach::Link(link, _) if *link == self.link));
         }
     }
 }
@@ -493,6 +494,23 @@ fn line<T: Serialize>(message: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_asked_by_its_newest_link_and_by_an_older_one_that_is_left() {
+        let nodes = Nodes::default();
+        let (tell, _queue) = channel();
+        let newest = || match nodes.lock().nodes.get("a").and_then(|ways| ways.last()) {
+            Some(Reach::Link(link, _)) => Some(*link),
+            _ => None,
+        };
+        let first = nodes.add("a", tell.clone());
+        let second = nodes.add("a", tell);
+        assert_eq!(newest(), Some(second.link));
+        drop(second);
+        assert_eq!(newest(), Some(first.link));
+        drop(first);
+        assert_eq!(newest(), None);
+    }
 
     #[test]
     fn what_is_bound_to_all_addresses_is_reached_where_its_links_are() {
