@@ -121,8 +121,11 @@ struct Asked {
     next: u64,
     /// The newest way last: a second supervisor of the same name comes and goes, and the first one is there still.
     nodes: BTreeMap<String, Vec<Reach>>,
-    waiting: BTreeMap<u64, oneshot::Sender<Result<Part, String>>>,
+    waiting: BTreeMap<u64, Waiting>,
 }
+
+/// Who waits for an answer, which comes by the link of that number or, when that ends, never.
+struct Waiting(u64, oneshot::Sender<Result<Part, String>>);
 
 /// How a node is reached.
 enum Reach {
@@ -163,9 +166,10 @@ impl Nodes {
                     let logs = logs.clone();
                     tokio::task::spawn_blocking(move || drop(reply.send(read_part(&logs, &of))));
                 }
-                Reach::Link(_, tell) => {
+                Reach::Link(link, tell) => {
                     tell.send(ToNode::Ask { ask, of }).map_err(|_| away())?;
-                    asked.waiting.insert(ask, reply);
+                    let link = *link;
+                    asked.waiting.insert(ask, Waiting(link, reply));
                 }
             }
             (ask, answer)
@@ -202,8 +206,12 @@ struct Linked<'n> {
 impl Drop for Linked<'_> {
     fn drop(&mut self) {
         let mut asked = self.nodes.lock();
+        asked.waiting.retain(|_, Waiting(link, _)| *link != self.link);
         if let Some(ways) = asked.nodes.get_mut(&self.node) {
             ways.retain(|way| !matches!(way, Reach::Link(link, _) if *link == self.link));
+            if ways.is_empty() {
+                asked.nodes.remove(&self.node);
+            }
         }
     }
 }
@@ -237,7 +245,7 @@ pub(super) fn serve(
     let api = sessions.api.clone();
     tell.send(ToNode::Opened { timeout_ms: timeout.as_millis() as u64, api }).ok()?;
     stream.set_read_timeout(Some(timeout)).ok()?;
-    let _linked = sessions.nodes.add(&hello.node, tell.clone());
+    let mut linked = None;
     loop {
         let message = read(&mut reader)?;
         // What it says must not reach a leader that knows nothing of what it said before.
@@ -245,10 +253,14 @@ pub(super) fn serve(
             return tell.send(elsewhere()).ok();
         }
         match message {
-            FromNode::Report(report) => sessions.nimbus.report(report),
+            FromNode::Report(report) => {
+                // It is registered then: before, another supervisor may have its name, and is asked.
+                linked.get_or_insert_with(|| sessions.nodes.add(&hello.node, tell.clone()));
+                sessions.nimbus.report(report);
+            }
             FromNode::Stats(stats) => sessions.nimbus.stats(*stats),
             FromNode::Part { ask, part } => {
-                if let Some(reply) = sessions.nodes.lock().waiting.remove(&ask) {
+                if let Some(Waiting(_, reply)) = sessions.nodes.lock().waiting.remove(&ask) {
                     let _ = reply.send(part);
                 }
             }
@@ -510,6 +522,26 @@ mod tests {
         assert_eq!(newest(), Some(first.link));
         drop(first);
         assert_eq!(newest(), None);
+    }
+
+    #[test]
+    fn who_waits_for_a_node_whose_link_ends_is_told_so_at_once() {
+        let nodes = Nodes::default();
+        let (tell, queue) = channel();
+        let link = nodes.add("a", tell);
+        let of = LogAsk { topology: "a-1".into(), slot: 0, offset: None, length: 1 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let asking = nodes.clone();
+        let answer = runtime.block_on(async {
+            let asked = tokio::spawn(async move { asking.log("a", of).await });
+            while queue.try_recv().is_err() {
+                tokio::task::yield_now().await;
+            }
+            drop(link);
+            assert!(nodes.lock().waiting.is_empty());
+            asked.await.expect("it ends")
+        });
+        assert_eq!(answer, Err(NoLog::Away("node a does not answer".into())));
     }
 
     #[test]
