@@ -384,9 +384,43 @@ fn commands_reach_the_workers_of_all_nodes() {
 }
 
 #[test]
+fn logs_that_a_node_does_not_give_are_missed_aloud_and_the_others_are_shown() {
+    let hosts = Hosts::start(&["a", "b"]);
+    hosts.done(&format!("submit {} -- --workers 2 --trouble log", adder().display()));
+    hosts.done(&format!("submit {} --name more -- --workers 2", adder().display()));
+    let before = hosts.until("adder", "it adds on two nodes", |v| spread(v, 2) && executed(v, "sum") > 0);
+    let shown = |logs: &str, worker: usize| logs.lines().any(|line| line.starts_with(&format!("worker {worker} | ")));
+    let since = Instant::now();
+    while !(0..2).all(|worker| shown(&hosts.done("logs adder"), worker)) {
+        assert!(since.elapsed() < PATIENCE, "they never log");
+    }
+    // It hangs; its workers have no room elsewhere. Nimbus asks it in vain, or has taken it for lost already.
+    hosts.signal("b", Signal::STOP);
+    let some = hosts.squall("logs adder");
+    hosts.signal("b", Signal::CONT);
+    assert_eq!(some.code, Some(1), "{}{}", some.stdout, some.stderr);
+    assert!(some.stderr.contains("the logs of adder are not whole: "), "{}", some.stderr);
+    let here = usize::from(nodes(&before)[0] != "a");
+    assert!(shown(&some.stdout, here), "{}", some.stdout);
+}
+
+#[test]
 fn two_supervisors_of_one_name_are_told_apart_and_the_second_gives_up() {
     let hosts = Hosts::start(&["a"]);
-    let second = hosts.squall(&hosts.line("a", "other"));
+    hosts.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = hosts.until("adder", "it adds", |v| all_run(v) && executed(v, "sum") > 0);
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| hosts.squall(&hosts.line("a", "other")));
+        // All the while nimbus knows the workers of the first one only, and reads their logs.
+        while !second.is_finished() {
+            let now = hosts.until("adder", "it is there", |_| true);
+            assert_eq!((all_run(&now), pids(&now)), (true, pids(&before)), "{now:#}");
+            hosts.done("logs adder");
+        }
+        second.join().expect("it ends")
+    });
+    let events = hosts.done("events");
+    assert!(!events.contains("has ended"), "{events}");
     assert_eq!(second.code, Some(1), "{}", second.stderr);
     let why = "another supervisor is registered as a and stays so: give each its own `supervisor.id`";
     assert!(second.stderr.contains(why), "{}", second.stderr);
@@ -407,6 +441,10 @@ fn addresses_that_cannot_be_had_or_told_are_refused() {
     refused(&format!("--bind {taken}"), "choose another address with --bind");
     refused("--bind 0.0.0.0:0", "name this host's with --advertise");
     refused("--advertise here", "is no ADDRESS:PORT");
+    let other = tempfile::tempdir().expect("a folder");
+    let nimbus = NIMBUS.replace("--sessions 127.0.0.1:0", &format!("--sessions {taken}"));
+    let ended = squall(other.path(), &nimbus);
+    assert!(ended.code == Some(1) && ended.stderr.contains("another port with --sessions"), "{}", ended.stderr);
     refused("--set supervisor.bind=here", "is no ADDRESS:PORT");
     fs::write(hosts.folder.path().join("empty"), "\n").expect("it is written");
     let ended = hosts.squall(&line.replace("state/token", "empty"));

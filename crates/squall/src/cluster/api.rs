@@ -499,7 +499,8 @@ async fn log(api: &Api, id: &str, node: &str, slot: &str, query: &str) -> Answer
     let length = number(query, "length")?.unwrap_or(u64::MAX);
     let part = api.nodes.log(&node, LogAsk { topology, slot, offset, length }).await;
     let part = part.map_err(|error| match error {
-        NoLog::Away(why) => Problem(StatusCode::SERVICE_UNAVAILABLE, why),
+        // Another nimbus could do no better, so this is not the status of one that does not lead.
+        NoLog::Away(why) => Problem(StatusCode::BAD_GATEWAY, why),
         NoLog::Missing(why) => Problem::unknown(why),
     })?;
     Ok(Reply::Log(part.bytes, part.offset, part.size))

@@ -73,7 +73,7 @@ pub(super) enum ClientError {
     /// It says no, and nothing was changed.
     #[error("{0}")]
     Refused(String),
-    /// What was asked for is not there.
+    /// What was asked for is not there, or the node that has it does not answer.
     #[error("{0}")]
     Missing(String),
 }
@@ -235,8 +235,8 @@ fn refusal(mut answer: Answer, address: &str) -> ClientError {
     };
     let why = value["error"].as_str().unwrap_or("it gave no reason").to_owned();
     match answer.status().as_u16() {
-        404 => ClientError::Missing(why),
-        502..=504 => ClientError::Away(why),
+        404 | 502 => ClientError::Missing(why),
+        503 | 504 => ClientError::Away(why),
         _ => ClientError::Refused(why),
     }
 }

@@ -244,13 +244,19 @@ pub(super) fn logs(command: &LogsCommand) -> Done {
     for tail in tails.values_mut() {
         missing.extend(tail.first(&client, command.lines)?);
     }
+    // Of a node that is away nimbus knows no workers.
+    let (workers, known) = (value["workers"].as_u64().unwrap_or(0), tails.len() as u64);
+    if command.worker.is_none() && known < workers {
+        missing.push(format!("{} of its {workers} workers run on no node that is there", workers - known));
+    }
+    if value["executors_assigned"].as_u64() < value["executors"].as_u64() {
+        missing.push(format!("it is not placed whole: {}", text(&value["unplaced"])));
+    }
     for why in &missing {
-        complain(why);
+        complain(&format!("the logs of {} are not whole: {why}", command.name));
     }
     if !command.follow {
-        // Where nothing at all is there to be shown, that is no success.
-        let none = !tails.is_empty() && missing.len() == tails.len();
-        return Ok(if none { ExitCode::from(crate::cli::EXIT_FAILED) } else { ExitCode::SUCCESS });
+        return Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(crate::cli::EXIT_FAILED) });
     }
     let mut looked = Instant::now();
     loop {

@@ -208,12 +208,18 @@ pub(super) fn v1_nimbus(driver: &Driver) -> Value {
     }] })
 }
 
+/// The host of an address, which may have a port.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 pub(super) fn v1_supervisors(driver: &Driver) -> Value {
     let nimbus = driver.nimbus();
     let node = |n: &squall_control::record::NodeInfo| {
         let used = nimbus.reports().find(|report| report.node == n.id).map_or(0, |report| report.workers.len());
         json!({
-            "id": n.id, "host": n.address, "slotsTotal": n.slots, "slotsUsed": used,
+            "id": n.id, "host": host(&n.address), "slotsTotal": n.slots, "slotsUsed": used,
             "slotsFree": usize::from(n.slots).saturating_sub(used), "version": STORM_VERSION,
         })
     };
@@ -277,7 +283,13 @@ pub(super) fn metrics(driver: &Driver) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::uptime;
+    use super::{host, uptime};
+
+    #[test]
+    fn storms_clients_are_told_hosts_without_ports() {
+        let hosts = ["node1", "node1:6700", "10.0.0.1:6700", "[fd00::1]:6700"].map(host);
+        assert_eq!(hosts, ["node1", "node1", "10.0.0.1", "fd00::1"]);
+    }
 
     #[test]
     fn uptimes_read_as_storms_do() {
