@@ -355,6 +355,9 @@ impl Base {
             format!("{bind} cannot be had: {error}; choose another address with --bind, or port 0 for a free one")
         })?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
+        if agree::is_zookeeper(&self.config) {
+            self.warn_of_loopback(bound, "--bind or supervisor.bind");
+        }
         let told = command.advertise.clone().or_else(|| self.config.text("supervisor.advertise").map(str::to_owned));
         let address = match told {
             Some(told) if told.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => told,
@@ -367,6 +370,15 @@ impl Base {
             None => bound.to_string(),
         };
         Ok((listener, address))
+    }
+
+    /// A cluster by ZooKeeper is one of several hosts, most likely: says that they cannot reach what is bound to the loopback.
+    fn warn_of_loopback(&self, bound: SocketAddr, flags: &str) {
+        if bound.ip().is_loopback() {
+            (self.log)(&format!(
+                "{bound} is reached from this machine only: for a cluster of several hosts give an address of this one by {flags}"
+            ));
+        }
     }
 
     fn session(&self) -> SessionOptions {
@@ -472,6 +484,12 @@ impl NimbusPart {
             None => None,
         };
         let bound = sessions.as_ref().map(|(bound, _)| *bound);
+        if many {
+            base.warn_of_loopback(api, "--bind or api.bind");
+            if let Some(bound) = bound {
+                base.warn_of_loopback(bound, "--sessions or nimbus.bind");
+            }
+        }
         let told = |bound: SocketAddr| told(bound, at.advertise.as_deref(), many);
         let me = LeaderInfo {
             id: id.to_owned(),
