@@ -82,7 +82,10 @@ fn a_supervisor_reports_nothing_while_another_one_has_its_name() {
     settle(&mut server, &mut all[..1], Duration::ZERO);
     assert!(all[0].supervisor.is_registered() && all[0].reports.len() == 1, "it has its name, and says how it is");
     settle(&mut server, &mut all, Duration::ZERO);
-    assert!(!all[1].supervisor.is_registered() && all[1].reports.is_empty(), "nimbus would take it for the first one's");
+    assert!(
+        !all[1].supervisor.is_registered() && all[1].reports.is_empty(),
+        "nimbus would take it for the first one's"
+    );
 
     // The first one ends: its node goes, and the second one is who has the name now.
     let first = all[0].session.take().expect("it has one");

@@ -5,7 +5,13 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -199,6 +205,53 @@ fn a_submission_that_is_wrong_is_refused_with_the_reason_and_changes_nothing() {
 }
 
 #[test]
+fn a_submission_that_is_killed_in_its_upload_leaves_nothing_and_can_be_repeated() {
+    let cluster = Cluster::start();
+    let (through, hangs) = hanging(&address(&cluster));
+    let mut submit = Command::new(env!("CARGO_BIN_EXE_squall"));
+    submit.args(["submit", "--nimbus", &through]).arg(adder()).env("SQUALL_STATE", cluster.state());
+    let mut submit = submit.stdin(Stdio::null()).spawn().expect("it starts");
+    hangs.recv_timeout(PATIENCE).expect("it uploads");
+    submit.kill().expect("it is in its upload");
+    submit.wait().expect("it ends");
+    assert_eq!(cluster.done("list"), "no topology runs\n");
+    cluster.done(&format!("submit {}", adder().display()));
+    cluster.until("adder", "it adds", |value| executed(value, "sum") > 0);
+}
+
+/// A way to nimbus that says so and hangs once two chunks of an upload went through it.
+fn hanging(nimbus: &str) -> (String, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let (nimbus, (tell, hangs)) = (nimbus.to_owned(), channel());
+    let chunks = Arc::new(AtomicU32::new(0));
+    let pass = move |mut near: TcpStream, mut far: TcpStream, tell: Sender<()>, chunks: Arc<AtomicU32>| {
+        let (mut back, mut answers) = (near.try_clone().expect("it is open"), far.try_clone().expect("it is open"));
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(read @ 1..) = near.read(&mut buffer) {
+            // A request is at the beginning of what is read: the answer to the one before was waited for.
+            if buffer.starts_with(b"PUT /api/v2/uploads/") && chunks.fetch_add(1, Ordering::Relaxed) == 2 {
+                let _ = tell.send(());
+                // Open for as long as the other end is.
+                while let Ok(1..) = near.read(&mut buffer) {}
+                break;
+            }
+            far.write_all(&buffer[..read]).expect("it is open");
+        }
+        let _ = far.shutdown(Shutdown::Both);
+    };
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.expect("it comes"), TcpStream::connect(&nimbus).expect("it listens"));
+            let (tell, chunks) = (tell.clone(), chunks.clone());
+            std::thread::spawn(move || pass(near, far, tell, chunks));
+        }
+    });
+    (address, hangs)
+}
+
+#[test]
 fn a_topology_whose_wait_is_over_goes_with_what_is_left_of_it() {
     let cluster = Cluster::start();
     // Half a second a number: nothing of what the inboxes hold is done in a second.
@@ -294,6 +347,9 @@ fn the_http_interface_is_for_who_has_the_token_and_names_are_checked() {
         (&summary["supervisors"], &summary["slotsTotal"], &summary["slotsUsed"]),
         (&1.into(), &4.into(), &2.into())
     );
+    let supervisors = get("/api/v1/supervisor/summary");
+    let supervisor = &supervisors["supervisors"][0];
+    assert_eq!((&supervisor["id"], &supervisor["slotsUsed"]), (&"dev".into(), &2.into()));
     let topologies = get("/api/v1/topology/summary");
     let row = &topologies["topologies"][0];
     assert_eq!((&row["name"], &row["status"], &row["workersTotal"]), (&"adder".into(), &"ACTIVE".into(), &2.into()));
