@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 #[path = "support/cluster.rs"]
 mod support;
-use support::{Ended, NIMBUS, PATIENCE, adder, all_run, daemon, executed, noted_workers, pids, squall};
+use support::{Ended, NIMBUS, PATIENCE, adder, all_run, daemon, executed, link, noted_workers, pids, squall};
 
 /// A nimbus and supervisors, each with its folder and address.
 struct Hosts {
@@ -464,6 +464,14 @@ fn a_token_is_asked_for_unless_insecure_is_spelled_out() {
     };
     let refused = get(&address(&text), "/api/v2/cluster", "");
     assert!(refused["error"].as_str().is_some_and(|why| why.contains("a token is needed")), "{refused:#}");
+    let sessions: Value = serde_json::from_str(&text).expect("it is JSON");
+    let sessions = sessions["sessions"].as_str().expect("an address");
+    let token = fs::read_to_string(folder.path().join("state/token")).expect("it is text");
+    for wrong in ["", &"0".repeat(token.len())] {
+        let answer = link(sessions, wrong);
+        assert!(answer.contains("Refused") && answer.contains("--token-file"), "{answer}");
+    }
+    assert!(link(sessions, &token).contains("Opened"));
     let _ = nimbus.kill();
     let _ = nimbus.wait();
     let mut nimbus = daemon(folder.path(), &format!("{NIMBUS} --insecure"), "supervisors at");

@@ -60,9 +60,18 @@ impl Host {
 
     /// Where a nimbus said that it serves HTTP.
     fn address(&self) -> String {
+        self.said("address")
+    }
+
+    /// Where it said that it takes links.
+    fn sessions(&self) -> String {
+        self.said("sessions")
+    }
+
+    fn said(&self, key: &str) -> String {
         let text = fs::read_to_string(self.state().join("nimbus.json")).expect("it was written");
         let value: Value = serde_json::from_str(&text).expect("it is JSON");
-        value["address"].as_str().expect("an address").to_owned()
+        value[key].as_str().expect("an address").to_owned()
     }
 
     fn kill(&mut self) {
@@ -168,8 +177,12 @@ fn a_standby_leads_when_the_leader_is_killed_and_the_topology_runs_on() {
     let keys = keys(&server, "");
     let mut first = Host::nimbus(&keys, "first");
     let second = Host::nimbus(&keys, "second");
-    let one = Host::supervisor(&keys, "one");
-    // Told only of the one that stands by.
+    // Supervisor and client are told only of the one that stands by.
+    let one = Host::supervisor(&format!("{keys} --nimbus {}", second.sessions()), "one");
+    let elsewhere = format!("{{\"Elsewhere\":\"{}\"}}\n", first.sessions());
+    assert_eq!(link(&second.sessions(), TOKEN), elsewhere);
+    let wrong = link(&second.sessions(), &TOKEN.replace('0', "1"));
+    assert!(wrong.contains("Refused"), "it does not even say who leads: {wrong}");
     let standby = Client::of(&[&second]);
     assert_eq!(
         http(&second.address(), "GET", "/healthz", None).1,

@@ -232,6 +232,16 @@ pub(crate) fn http_with(address: &str, method: &str, path: &str, token: Option<&
     (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
+/// What a nimbus answers to a supervisor that begins a link.
+pub(crate) fn link(sessions: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(sessions).expect("it listens");
+    let hello = format!("{{\"Link\":{{\"token\":\"{token}\",\"timeout_ms\":1000,\"node\":\"stranger\"}}}}\n");
+    stream.write_all(hello.as_bytes()).expect("it takes it");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).expect("it answers with text");
+    answer
+}
+
 /// A nimbus and a supervisor, each a process of its own.
 pub(crate) struct Daemons {
     pub(crate) folder: TempDir,
