@@ -46,8 +46,8 @@ build-run:
 	$(CARGO) build --release -p squall-wordcount -p squall-textgen $(CARGOFLAGS)
 
 .PHONY: squall
-squall: ## build the `squall` program (topologies in YAML) and say where it is
-	$(CARGO) build --release -p squall $(CARGOFLAGS)
+squall: ## build the `squall` program (topologies in YAML, clusters, ZooKeeper) and say where it is
+	$(CARGO) build --release -p squall --features zookeeper $(CARGOFLAGS)
 	@echo "squall is $(TARGET_DIR)/release/squall; try: $(TARGET_DIR)/release/squall new first --yaml"
 
 .PHONY: tuplegen
@@ -93,9 +93,11 @@ planted: ## plant ten bugs, one at a time, and show that the simulator finds eac
 ZOOKEEPER_CLASSPATH ?= /etc/zookeeper/conf:/usr/share/java/zookeeper.jar
 
 .PHONY: test-zookeeper
-test-zookeeper: zookeeper-ready ## run the coordinator's contract against real ZooKeeper servers (installs them on Debian as root)
+test-zookeeper: zookeeper-ready ## run the coordinator's contract, and clusters, with real ZooKeeper servers (installs them on Debian as root)
 	SQUALL_ZOOKEEPER_CLASSPATH='$(ZOOKEEPER_CLASSPATH)' \
 		$(CARGO) test -p squall-coordinator --features zookeeper-tests $(CARGOFLAGS) --test zookeeper -- --test-threads=3
+	SQUALL_ZOOKEEPER_CLASSPATH='$(ZOOKEEPER_CLASSPATH)' \
+		$(CARGO) test -p squall --features zookeeper-tests $(CARGOFLAGS) --test zookeeper -- --test-threads=2
 
 # Debian's package, or any release of Apache's by ZOOKEEPER_CLASSPATH='…/conf:…/lib/*'. RUNLEVEL=1: its service does not start.
 .PHONY: zookeeper-ready

@@ -24,7 +24,8 @@ mod supervisor;
 
 pub use epoch::Epoch;
 pub use nimbus::{
-    Accepted, ClientId, Nimbus, NimbusOptions, Output as NimbusOutput, Refusal, Request, Role, Submission, Summary,
+    Accepted, ClientId, Nimbus, NimbusOptions, Output as NimbusOutput, Preview, Refusal, Request, Role, Submission,
+    Summary,
 };
 pub use supervisor::{
     Found, Liveness, Output as SupervisorOutput, Process, Report, Supervisor, SupervisorOptions, WorkerFile,

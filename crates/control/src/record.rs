@@ -272,6 +272,9 @@ pub struct LeaderInfo {
     pub id: String,
     /// This start of it.
     pub instance: String,
-    /// Where clients and supervisors reach it.
+    /// Where clients reach it, and other nimbuses.
     pub address: String,
+    /// Where supervisors reach it. `None`: only one in its own process does.
+    #[serde(default)]
+    pub sessions: Option<String>,
 }

@@ -46,7 +46,8 @@ impl Rig {
 
     fn start(&mut self) {
         let name = format!("nimbus{}", self.nimbuses.len());
-        let me = LeaderInfo { id: name.clone(), instance: name.clone(), address: format!("{name}:6627") };
+        let me =
+            LeaderInfo { id: name.clone(), instance: name.clone(), address: format!("{name}:6627"), sessions: None };
         self.nimbuses.push((Nimbus::new(NimbusOptions::new(me), Box::new(Even::default())), None));
         self.settle();
     }
@@ -240,7 +241,7 @@ fn wrong_requests_change_nothing_and_say_what_to_do() {
     assert!(with(|s| s.engine = "2".into()).contains("bring all nodes to one version"));
     assert!(with(|s| s.shape.components[0].executors = 5).contains("5 executors for 4 tasks"));
     assert!(with(|s| s.shape.components[0].need.cpu = 1000).contains("10.00 cores"));
-    rig.done(submit("a"));
+    let id = rig.done(submit("a"));
     assert!(rig.refused(kill("b", 0)).contains("there are a"));
     let beyond = Change { executors: BTreeMap::from([("bolt".into(), 5)]), ..Change::default() };
     assert!(rig.refused(rebalance("a", beyond)).contains("1 to 4 are possible"));
@@ -249,6 +250,9 @@ fn wrong_requests_change_nothing_and_say_what_to_do() {
     assert!(
         rig.refused(rebalance("a", Change { workers: Some(0), ..Change::default() })).contains("at least one worker")
     );
+    let workers = |n| rebalance("a", Change { workers: Some(n), ..Change::default() });
+    assert!(rig.refused(workers(5)).contains("4 executors, and each worker needs one"));
+    assert_eq!(rig.record(&id).unwrap().status, Status::Active, "nothing of it was begun");
     assert!(rig.refused(Request::Use { node: "x".into(), usage: NodeUse::Empty }).contains("there are node0"));
 }
 
@@ -285,6 +289,36 @@ fn a_rebalance_waits_then_places_anew_with_new_generations_and_goes_on_as_before
     assert_eq!((assignment.workers.len(), assignment.workers[0].executors.len()), (1, 6));
     assert!(assignment.workers[0].generation > 2);
     assert_eq!(rig.record(&id).unwrap().status, Status::Active);
+}
+
+#[test]
+fn a_rebalance_that_has_no_room_is_refused_and_the_topology_goes_on() {
+    let mut rig = Rig::new(1);
+    let id = rig.done(submit("a"));
+    let before = rig.assignment(&id);
+    rig.done(Request::Use { node: "node0".into(), usage: NodeUse::KeepOnly });
+    let why = rig.refused(rebalance("a", Change { workers: Some(1), ..Change::default() }));
+    assert!(why.contains("a cannot be placed so: no free slot"), "{why}");
+    assert_eq!((rig.assignment(&id), rig.record(&id).unwrap().status), (before, Status::Active));
+    // Where it is there is room: to start it anew there takes none.
+    rig.done(rebalance("a", Change { restart: true, ..Change::default() }));
+}
+
+#[test]
+fn a_preview_shows_where_a_submission_would_go_and_changes_nothing() {
+    let mut rig = Rig::new(2);
+    rig.done(submit("a"));
+    let preview = rig.nimbuses[0].0.preview(&submission("b")).unwrap();
+    assert_eq!(rig.server.children(TOPOLOGIES).count(), 1);
+    assert_eq!(preview.moved, Vec::<String>::new());
+    let id = rig.done(submit("b"));
+    assert_eq!(rig.assignment(&id).placement(), preview.placement, "where it goes when it is submitted");
+    assert!(rig.nimbuses[0].0.preview(&submission("a")).unwrap_err().to_string().contains("a is there already"));
+    let mut large = submission("c");
+    large.shape.components[0].need.cpu = 1000;
+    assert!(rig.nimbuses[0].0.preview(&large).unwrap_err().to_string().contains("c cannot be placed"));
+    rig.start();
+    assert!(matches!(rig.nimbuses[1].0.preview(&submission("c")), Err(Refusal::NotLeader { leader: Some(_) })));
 }
 
 #[test]

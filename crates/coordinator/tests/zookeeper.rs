@@ -1,81 +1,25 @@
 //! The contract and the failures of ZooKeeper with real servers, started here from the classes of an installation: `make test-zookeeper`.
-//!
-//! `SQUALL_ZOOKEEPER_CLASSPATH` says where they are; the default is Debian's.
 
 mod contract;
+#[path = "support/server.rs"]
+mod server;
 
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use contract::{PATIENCE, hear, open};
+use server::Server;
 use squall_coordinator::zookeeper::{ZooKeeper, ZooKeeperOptions};
 use squall_coordinator::{Blocking, Coordinator, Error, Event, Op, SessionOptions};
 
-struct Server {
-    process: Child,
-    port: u16,
-    config: PathBuf,
-    folder: tempfile::TempDir,
+/// Options with a chroot that nobody has used, and the coordinator of them.
+trait Ensemble {
+    fn options(&self) -> ZooKeeperOptions;
+    fn coordinator(&self) -> ZooKeeper;
 }
 
-impl Server {
-    fn start() -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let config = folder.path().join("zoo.cfg");
-        let data = folder.path().display();
-        let text = format!(
-            "tickTime=500\nminSessionTimeout=1000\ndataDir={data}\nclientPort={port}\nclientPortAddress=127.0.0.1\n\
-             admin.enableServer=false\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut server = Server { process: Self::launch(&config, folder.path()), port, config, folder };
-        server.wait();
-        server
-    }
-
-    fn launch(config: &Path, folder: &Path) -> Child {
-        let classes = std::env::var("SQUALL_ZOOKEEPER_CLASSPATH")
-            .unwrap_or_else(|_| "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar".into());
-        let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
-        Command::new("java")
-            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-Dzookeeper.log.dir=/dev/null", "-cp", &classes])
-            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
-            .arg(config)
-            .current_dir(folder)
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("java starts")
-    }
-
-    fn wait(&mut self) {
-        let until = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(self.process.try_wait().unwrap().is_none(), "ZooKeeper ended: {}", log());
-            assert!(Instant::now() < until, "ZooKeeper does not answer: {}", log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.process = Self::launch(&self.config, self.folder.path());
-        self.wait();
-    }
-
-    /// Options with a chroot that nobody has used.
+impl Ensemble for Server {
     fn options(&self) -> ZooKeeperOptions {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let chroot = format!("/tests/c{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -84,14 +28,6 @@ impl Server {
 
     fn coordinator(&self) -> ZooKeeper {
         ZooKeeper::new(self.options()).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already dead where a test killed it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -1,127 +1,23 @@
 //! A cluster on one machine, as its users have it: `squall dev` and the commands that speak to it, with real worker processes.
-//!
-//! Everything is on the loopback and in a folder of its own; a cluster that a test leaves behind is ended with its workers, by their ids.
 #![cfg(feature = "cluster")]
+
+#[path = "support/cluster.rs"]
+mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
-#[path = "support/daemons.rs"]
-mod daemons;
-use daemons::{Ended, PATIENCE, adder, all_run, daemon, executed, noted_workers, pids, squall};
-
-/// A state folder, and the `squall dev` on it.
-struct Cluster {
-    folder: TempDir,
-    dev: Child,
-    options: String,
-}
-
-impl Cluster {
-    fn start() -> Cluster {
-        Cluster::start_with("")
-    }
-
-    fn start_with(options: &str) -> Cluster {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dev = dev(folder.path(), options);
-        Cluster { folder, dev, options: options.to_owned() }
-    }
-
-    fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
-    }
-
-    fn squall(&self, line: &str) -> Ended {
-        squall(self.folder.path(), line)
-    }
-
-    /// A command that has to succeed.
-    fn done(&self, line: &str) -> String {
-        let ended = self.squall(line);
-        assert_eq!(ended.code, Some(0), "squall {line}: {}{}", ended.stdout, ended.stderr);
-        ended.stdout
-    }
-
-    fn describe(&self, name: &str) -> Value {
-        serde_json::from_str(&self.done(&format!("describe {name} -o json"))).expect("it is JSON")
-    }
-
-    /// Waits until a description is as it should be.
-    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let since = Instant::now();
-        loop {
-            let value = self.describe(name);
-            if is(&value) {
-                return value;
-            }
-            assert!(since.elapsed() < PATIENCE, "it never came to this: {what}; it is {value:#}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Kills the daemon as a crash would, and starts another one on its state.
-    fn crash_and_start(&mut self) {
-        self.dev.kill().expect("it runs");
-        self.dev.wait().expect("it ends");
-        self.dev = dev(self.folder.path(), &self.options);
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // In order, so that it ends its workers; if it is gone or hangs, they are looked up and killed.
-        let _ = kill_process(Pid::from_child(&self.dev), Signal::INT);
-        let since = Instant::now();
-        while since.elapsed() < Duration::from_secs(10) && !matches!(self.dev.try_wait(), Ok(Some(_))) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.dev.kill();
-        let _ = self.dev.wait();
-        for worker in noted_workers(&self.state()) {
-            let _ = kill_process(worker, Signal::KILL);
-        }
-    }
-}
-
-fn dev(folder: &Path, options: &str) -> Child {
-    daemon(folder, &format!("dev --conf-dir none {options}"), "submit with")
-}
-
-const WORD_COUNT: &str = "\
-name: words
-config:
-  workers: 2
-spouts:
-  - id: lines
-    className: lines
-    config: { paths: \"${DIR}/input.txt\" }
-bolts:
-  - id: split
-    className: split
-    parallelism: 2
-    config: { field: text }
-  - id: count
-    className: count
-    parallelism: 2
-    config: { by: word, emit: end }
-  - id: out
-    className: json-file
-    config: { folder: \"${DIR}/out\" }
-streams:
-  - { from: lines, to: split, grouping: { type: SHUFFLE } }
-  - { from: split, to: count, grouping: { type: FIELDS, args: [word] } }
-  - { from: count, to: out, grouping: { type: GLOBAL } }
-";
+use support::*;
 
 #[test]
 fn a_submitted_word_count_counts_right_and_is_drained_when_it_is_killed() {
@@ -309,6 +205,53 @@ fn a_submission_that_is_wrong_is_refused_with_the_reason_and_changes_nothing() {
 }
 
 #[test]
+fn a_submission_that_is_killed_in_its_upload_leaves_nothing_and_can_be_repeated() {
+    let cluster = Cluster::start();
+    let (through, hangs) = hanging(&address(&cluster));
+    let mut submit = Command::new(env!("CARGO_BIN_EXE_squall"));
+    submit.args(["submit", "--nimbus", &through]).arg(adder()).env("SQUALL_STATE", cluster.state());
+    let mut submit = submit.stdin(Stdio::null()).spawn().expect("it starts");
+    hangs.recv_timeout(PATIENCE).expect("it uploads");
+    submit.kill().expect("it is in its upload");
+    submit.wait().expect("it ends");
+    assert_eq!(cluster.done("list"), "no topology runs\n");
+    cluster.done(&format!("submit {}", adder().display()));
+    cluster.until("adder", "it adds", |value| executed(value, "sum") > 0);
+}
+
+/// A way to nimbus that says so and hangs once two chunks of an upload went through it.
+fn hanging(nimbus: &str) -> (String, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let (nimbus, (tell, hangs)) = (nimbus.to_owned(), channel());
+    let chunks = Arc::new(AtomicU32::new(0));
+    let pass = move |mut near: TcpStream, mut far: TcpStream, tell: Sender<()>, chunks: Arc<AtomicU32>| {
+        let (mut back, mut answers) = (near.try_clone().expect("it is open"), far.try_clone().expect("it is open"));
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(read @ 1..) = near.read(&mut buffer) {
+            // A request is at the beginning of what is read: the answer to the one before was waited for.
+            if buffer.starts_with(b"PUT /api/v2/uploads/") && chunks.fetch_add(1, Ordering::Relaxed) == 2 {
+                let _ = tell.send(());
+                // Open for as long as the other end is.
+                while let Ok(1..) = near.read(&mut buffer) {}
+                break;
+            }
+            far.write_all(&buffer[..read]).expect("it is open");
+        }
+        let _ = far.shutdown(Shutdown::Both);
+    };
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.expect("it comes"), TcpStream::connect(&nimbus).expect("it listens"));
+            let (tell, chunks) = (tell.clone(), chunks.clone());
+            std::thread::spawn(move || pass(near, far, tell, chunks));
+        }
+    });
+    (address, hangs)
+}
+
+#[test]
 fn a_topology_whose_wait_is_over_goes_with_what_is_left_of_it() {
     let cluster = Cluster::start();
     // Half a second a number: nothing of what the inboxes hold is done in a second.
@@ -352,10 +295,13 @@ fn without_a_nimbus_commands_say_how_to_start_one() {
         assert_eq!(ended.code, Some(3), "squall {line}: {}", ended.stderr);
         assert!(ended.stderr.contains("squall dev"), "squall {line}: {}", ended.stderr);
     }
-    let ended = squall(folder.path(), &format!("submit {} --dry-run", adder().display()));
+    let ended = squall(folder.path(), &format!("submit {} --dry-run -o json", adder().display()));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let body: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    assert_eq!(body["shape"]["components"][0]["name"], "numbers");
+    assert_eq!(body["submission"]["shape"]["components"][0]["name"], "numbers");
+    assert!(body["placement"].is_null());
+    let shown = squall(folder.path(), &format!("submit {} --dry-run", adder().display())).stdout;
+    assert!(shown.contains("is not known: no nimbus runs"), "{shown}");
 }
 
 #[test]
@@ -372,25 +318,6 @@ fn two_daemons_cannot_share_a_state_folder_or_a_port() {
     let nowhere = squall(other.path(), "dev --conf-dir none --bind 203.0.113.1:0");
     assert_eq!(nowhere.code, Some(1));
     assert!(nowhere.stderr.contains("203.0.113.1:0 cannot be had"), "{}", nowhere.stderr);
-}
-
-fn address(cluster: &Cluster) -> String {
-    let text = fs::read_to_string(cluster.state().join("nimbus.json")).expect("it was written");
-    let value: Value = serde_json::from_str(&text).expect("it is JSON");
-    value["address"].as_str().expect("an address").to_owned()
-}
-
-/// One request as text: the status, and the body.
-fn http(address: &str, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{token}\r\n");
-    stream.write_all(request.as_bytes()).expect("it takes it");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers with text");
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 #[test]
@@ -420,6 +347,9 @@ fn the_http_interface_is_for_who_has_the_token_and_names_are_checked() {
         (&summary["supervisors"], &summary["slotsTotal"], &summary["slotsUsed"]),
         (&1.into(), &4.into(), &2.into())
     );
+    let supervisors = get("/api/v1/supervisor/summary");
+    let supervisor = &supervisors["supervisors"][0];
+    assert_eq!((&supervisor["id"], &supervisor["slotsUsed"]), (&"dev".into(), &2.into()));
     let topologies = get("/api/v1/topology/summary");
     let row = &topologies["topologies"][0];
     assert_eq!((&row["name"], &row["status"], &row["workersTotal"]), (&"adder".into(), &"ACTIVE".into(), &2.into()));
@@ -443,55 +373,6 @@ fn the_http_interface_is_for_who_has_the_token_and_names_are_checked() {
         assert!(body.contains("\"error\""), "{method} {path}: {body}");
     }
 }
-
-/// A nimbus and a supervisor, each a process of its own.
-struct Daemons {
-    folder: TempDir,
-    nimbus: Child,
-    supervisor: Child,
-}
-
-impl Daemons {
-    fn start() -> Daemons {
-        let folder = tempfile::tempdir().expect("a folder");
-        let nimbus = daemon(folder.path(), NIMBUS, "supervisors at");
-        let supervisor = daemon(folder.path(), SUPERVISOR, "state in");
-        Daemons { folder, nimbus, supervisor }
-    }
-
-    fn squall(&self, line: &str) -> Ended {
-        squall(self.folder.path(), line)
-    }
-
-    /// Waits until a description can be had and is as it should be.
-    fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let since = Instant::now();
-        loop {
-            let ended = self.squall(&format!("describe {name} -o json"));
-            let value: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
-            if ended.code == Some(0) && is(&value) {
-                return value;
-            }
-            assert!(since.elapsed() < PATIENCE, "it never came to this: {what}; it is {value:#} {}", ended.stderr);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Daemons {
-    fn drop(&mut self) {
-        for daemon in [&mut self.supervisor, &mut self.nimbus] {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-        for worker in noted_workers(&self.folder.path().join("state")) {
-            let _ = kill_process(worker, Signal::KILL);
-        }
-    }
-}
-
-const NIMBUS: &str = "nimbus --conf-dir none --bind 127.0.0.1:0 --sessions 127.0.0.1:0";
-const SUPERVISOR: &str = "supervisor --conf-dir none --id one";
 
 #[test]
 fn supervisor_and_nimbus_die_and_come_back_and_the_topology_goes_on_all_the_while() {

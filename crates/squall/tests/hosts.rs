@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-#[path = "support/daemons.rs"]
-mod daemons;
-use daemons::{Ended, PATIENCE, adder, all_run, daemon, executed, noted_workers, pids, squall};
+#[path = "support/cluster.rs"]
+mod support;
+use support::{Ended, NIMBUS, PATIENCE, adder, all_run, daemon, executed, link, noted_workers, pids, squall};
 
 /// A nimbus and supervisors, each with its folder and address.
 struct Hosts {
@@ -24,8 +24,6 @@ struct Hosts {
     nimbus: Child,
     supervisors: BTreeMap<&'static str, Child>,
 }
-
-const NIMBUS: &str = "nimbus --conf-dir none --bind 127.0.0.1:0 --sessions 127.0.0.1:0";
 
 impl Hosts {
     fn start(nodes: &[&'static str]) -> Hosts {
@@ -354,9 +352,75 @@ fn a_supervisor_that_dies_leaves_links_alone_and_the_next_one_makes_new_ones() {
 }
 
 #[test]
+fn commands_reach_the_workers_of_all_nodes() {
+    let hosts = Hosts::start(&["a", "b", "c"]);
+    hosts.done(&format!("submit {} -- --workers 3 --trouble log", adder().display()));
+    let before = hosts.until("adder", "it adds on three nodes", |v| spread(v, 3) && executed(v, "sum") > 0);
+    // Each over the link of its supervisor; who adds up has something to tell.
+    let logs: String = (0..3).map(|worker| hosts.done(&format!("logs adder --worker {worker}"))).collect();
+    assert!(logs.contains("a number worth telling"), "{logs}");
+
+    hosts.done("restart adder -w 10");
+    let renewed = |v: &Value| spread(v, 3) && pids(v).iter().all(|pid| !pids(&before).contains(pid));
+    let after = hosts.until("adder", "it is restarted", renewed);
+    assert_eq!(nodes(&after), nodes(&before), "where it was");
+    hosts.adds(1000);
+
+    // Another plan, with fewer workers: those of the old one are not linked to them.
+    hosts.done("rebalance adder -w 10 -n 2");
+    let two = hosts.until("adder", "it has two workers", |v| spread(v, 2) && pids(v).len() == 2);
+    hosts.adds(1000);
+
+    let left = nodes(&two)[0].clone();
+    hosts.done(&format!("node drain {left}"));
+    let moved = hosts.until("adder", "it is elsewhere", |v| all_run(v) && !nodes(v).contains(&left));
+    assert_eq!(
+        (nodes(&moved)[1].clone(), pids(&moved)[1]),
+        (nodes(&two)[1].clone(), pids(&two)[1]),
+        "its peer lives on"
+    );
+    hosts.adds(1000);
+    hosts.drained();
+}
+
+#[test]
+fn logs_that_a_node_does_not_give_are_missed_aloud_and_the_others_are_shown() {
+    let hosts = Hosts::start(&["a", "b"]);
+    hosts.done(&format!("submit {} -- --workers 2 --trouble log", adder().display()));
+    hosts.done(&format!("submit {} --name more -- --workers 2", adder().display()));
+    let before = hosts.until("adder", "it adds on two nodes", |v| spread(v, 2) && executed(v, "sum") > 0);
+    let shown = |logs: &str, worker: usize| logs.lines().any(|line| line.starts_with(&format!("worker {worker} | ")));
+    let since = Instant::now();
+    while !(0..2).all(|worker| shown(&hosts.done("logs adder"), worker)) {
+        assert!(since.elapsed() < PATIENCE, "they never log");
+    }
+    // It hangs; its workers have no room elsewhere. Nimbus asks it in vain, or has taken it for lost already.
+    hosts.signal("b", Signal::STOP);
+    let some = hosts.squall("logs adder");
+    hosts.signal("b", Signal::CONT);
+    assert_eq!(some.code, Some(1), "{}{}", some.stdout, some.stderr);
+    assert!(some.stderr.contains("the logs of adder are not whole: "), "{}", some.stderr);
+    let here = usize::from(nodes(&before)[0] != "a");
+    assert!(shown(&some.stdout, here), "{}", some.stdout);
+}
+
+#[test]
 fn two_supervisors_of_one_name_are_told_apart_and_the_second_gives_up() {
     let hosts = Hosts::start(&["a"]);
-    let second = hosts.squall(&hosts.line("a", "other"));
+    hosts.done(&format!("submit {} -- --workers 2", adder().display()));
+    let before = hosts.until("adder", "it adds", |v| all_run(v) && executed(v, "sum") > 0);
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| hosts.squall(&hosts.line("a", "other")));
+        // All the while nimbus knows the workers of the first one only, and reads their logs.
+        while !second.is_finished() {
+            let now = hosts.until("adder", "it is there", |_| true);
+            assert_eq!((all_run(&now), pids(&now)), (true, pids(&before)), "{now:#}");
+            hosts.done("logs adder");
+        }
+        second.join().expect("it ends")
+    });
+    let events = hosts.done("events");
+    assert!(!events.contains("has ended"), "{events}");
     assert_eq!(second.code, Some(1), "{}", second.stderr);
     let why = "another supervisor is registered as a and stays so: give each its own `supervisor.id`";
     assert!(second.stderr.contains(why), "{}", second.stderr);
@@ -377,6 +441,10 @@ fn addresses_that_cannot_be_had_or_told_are_refused() {
     refused(&format!("--bind {taken}"), "choose another address with --bind");
     refused("--bind 0.0.0.0:0", "name this host's with --advertise");
     refused("--advertise here", "is no ADDRESS:PORT");
+    let other = tempfile::tempdir().expect("a folder");
+    let nimbus = NIMBUS.replace("--sessions 127.0.0.1:0", &format!("--sessions {taken}"));
+    let ended = squall(other.path(), &nimbus);
+    assert!(ended.code == Some(1) && ended.stderr.contains("another port with --sessions"), "{}", ended.stderr);
     refused("--set supervisor.bind=here", "is no ADDRESS:PORT");
     fs::write(hosts.folder.path().join("empty"), "\n").expect("it is written");
     let ended = hosts.squall(&line.replace("state/token", "empty"));
@@ -396,6 +464,14 @@ fn a_token_is_asked_for_unless_insecure_is_spelled_out() {
     };
     let refused = get(&address(&text), "/api/v2/cluster", "");
     assert!(refused["error"].as_str().is_some_and(|why| why.contains("a token is needed")), "{refused:#}");
+    let sessions: Value = serde_json::from_str(&text).expect("it is JSON");
+    let sessions = sessions["sessions"].as_str().expect("an address");
+    let token = fs::read_to_string(folder.path().join("state/token")).expect("it is text");
+    for wrong in ["", &"0".repeat(token.len())] {
+        let answer = link(sessions, wrong);
+        assert!(answer.contains("Refused") && answer.contains("--token-file"), "{answer}");
+    }
+    assert!(link(sessions, &token).contains("Opened"));
     let _ = nimbus.kill();
     let _ = nimbus.wait();
     let mut nimbus = daemon(folder.path(), &format!("{NIMBUS} --insecure"), "supervisors at");
@@ -409,6 +485,12 @@ fn a_token_is_asked_for_unless_insecure_is_spelled_out() {
     let since = Instant::now();
     while get(&address(&text), "/api/v2/cluster", "")["nodes"].as_array().map(Vec::len) != Some(1) {
         assert!(since.elapsed() < PATIENCE, "it never registers");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Nor for the link by which it tells of its workers: by that it is asked for logs.
+    let linked = || get(&address(&text), "/api/v2/logs/x-1/a/0", "")["error"].to_string().contains("has no log of x-1");
+    while !linked() {
+        assert!(since.elapsed() < PATIENCE, "it is never linked");
         std::thread::sleep(Duration::from_millis(20));
     }
     for daemon in [&mut supervisor, &mut nimbus] {

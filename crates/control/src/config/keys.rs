@@ -58,6 +58,12 @@ pub const KEYS: &[Key] = &[
     key("coordinator.session-timeout", Kind::Duration, "2s", "silence after which a node or a leader counts as lost"),
     key("data-dir", Kind::Text, "/var/lib/squall", "folder of everything that outlives a process"),
     key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "what daemons log"),
+    key(
+        "nimbus.advertise",
+        Kind::Text,
+        "",
+        "host that others are told for `api.bind` and `nimbus.bind`, where it is not theirs",
+    ),
     key("nimbus.bind", Kind::Text, "127.0.0.1:6627", "address where supervisors and clients reach nimbus"),
     key("nimbus.grace", Kind::Duration, "3s", "how long a missing node is waited for after a change of leader"),
     key("nimbus.id", Kind::Text, "", "name of this nimbus; the host's name if empty"),

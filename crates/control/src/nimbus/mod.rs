@@ -20,7 +20,7 @@ use crate::record::{
 };
 use crate::supervisor::Report;
 
-pub use requests::{Accepted, Refusal, Request, Submission, Summary};
+pub use requests::{Accepted, Preview, Refusal, Request, Submission, Summary};
 pub use work::ClientId;
 
 /// Bounds and waits of a nimbus.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall_coordinator::Op;
-use squall_scheduler::{NodeUse, Unplaced};
+use squall_scheduler::{NodeUse, Placement, Unplaced};
 
 use super::Nimbus;
 use super::work::{Effect, Plan};
@@ -84,6 +84,15 @@ pub struct Summary {
     pub unplaced: Option<Unplaced>,
 }
 
+/// Where a submission would be placed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preview {
+    /// Its workers.
+    pub placement: Placement,
+    /// Ids of other topologies whose workers would move for it.
+    pub moved: Vec<String>,
+}
+
 /// A request that is done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Accepted {
@@ -155,14 +164,28 @@ impl Nimbus {
     }
 
     fn submit(&self, s: &Submission) -> Result<Plan, Refusal> {
+        let there = self.view.topologies.values().find(|record| record.name == s.name);
+        if let Some(there) = there.filter(|there| there.submission == s.submission) {
+            return Ok(Plan::nothing(Accepted::Done(there.id.clone())));
+        }
+        let record = self.checked(s)?;
+        if let Some(why) = self.would_not_fit(&record) {
+            return wrong(format!("{} cannot be placed: {why}", s.name));
+        }
+        let ops = vec![
+            Op::create(at(NAMES, &record.name), record.id.clone()),
+            Op::create(at(TOPOLOGIES, &record.id), to_json(&record)),
+        ];
+        Ok(Plan { ops, accepted: Accepted::Done(record.id.clone()), effects: vec![Effect::Topology(Box::new(record))] })
+    }
+
+    /// What a submission would be once it is accepted, as far as room does not matter.
+    pub(super) fn checked(&self, s: &Submission) -> Result<TopologyRecord, Refusal> {
         if !valid_name(&s.name) {
             let rule = "letters, digits, `_`, `.` and `-`, at most 128, beginning with a letter, a digit or `_`";
             return wrong(format!("{:?} is no name of a topology: {rule}", s.name));
         }
         if let Some(there) = self.view.topologies.values().find(|record| record.name == s.name) {
-            if there.submission == s.submission {
-                return Ok(Plan::nothing(Accepted::Done(there.id.clone())));
-            }
             let what = there.status.word();
             return wrong(format!(
                 "a topology {} is there already ({what}): kill it first, or take another name",
@@ -190,7 +213,7 @@ impl Nimbus {
                 s.arch, s.engine
             ));
         }
-        let record = TopologyRecord {
+        Ok(TopologyRecord {
             id: self.new_id(&s.name),
             name: s.name.clone(),
             submission: s.submission.clone(),
@@ -201,15 +224,7 @@ impl Nimbus {
             arch: s.arch.clone(),
             engine: s.engine.clone(),
             submitted_ms: s.submitted_ms,
-        };
-        if let Some(why) = self.would_not_fit(&record) {
-            return wrong(format!("{} cannot be placed: {why}", s.name));
-        }
-        let ops = vec![
-            Op::create(at(NAMES, &record.name), record.id.clone()),
-            Op::create(at(TOPOLOGIES, &record.id), to_json(&record)),
-        ];
-        Ok(Plan { ops, accepted: Accepted::Done(record.id.clone()), effects: vec![Effect::Topology(Box::new(record))] })
+        })
     }
 
     /// Name and a number; no topology that is there has it, and no worker of one that was before: epochs of two leaders differ, and
@@ -248,7 +263,13 @@ impl Nimbus {
             Status::Rebalancing { .. } => return wrong(format!("{name} is being rebalanced: wait until that is done")),
             Status::Killed { .. } => return wrong(format!("{name} is being killed")),
         };
-        changed_shape(&record.shape, change)?;
+        let shape = changed_shape(&record.shape, change)?;
+        if !change.restart {
+            let changed = TopologyRecord { shape, ..record.clone() };
+            if let Err(why) = self.placed_anew(&changed) {
+                return wrong(format!("{name} cannot be placed so: {why}"));
+            }
+        }
         let wait_ms = millis(wait.unwrap_or(self.options.wait));
         Ok(self.put(TopologyRecord {
             status: Status::Rebalancing { wait_ms, active, change: change.clone() },
@@ -314,6 +335,13 @@ pub(super) fn changed_shape(shape: &Shape, change: &Change) -> Result<Shape, Ref
             ));
         }
         component.executors = executors;
+    }
+    let executors: u32 = shape.components.iter().map(|c| c.executors).sum();
+    if change.workers.is_some_and(|workers| workers > executors) {
+        return wrong(format!(
+            "it cannot have {} workers: it has {executors} executors, and each worker needs one; at most {executors} are possible",
+            shape.workers
+        ));
     }
     Ok(shape)
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use squall_coordinator::Op;
 use squall_scheduler::{Node, NodeUse, Placement, Placements, Resources, Topology, Unplaced, WorkerPlace};
 
-use super::Nimbus;
-use super::requests::Accepted;
+use super::requests::{Accepted, Preview, Refusal, Submission};
 use super::work::{Effect, Plan};
+use super::{Nimbus, Role};
 use crate::epoch::Epoch;
 use crate::record::{
     ASSIGNMENTS, Assignment, NodeInfo, Status, TOPOLOGIES, TopologyRecord, WorkerAssignment, at, to_json,
@@ -193,7 +193,7 @@ impl Nimbus {
     /// A topology after its rebalance: all its workers are new, in the same places if it only restarts.
     pub(super) fn replace(&mut self, record: TopologyRecord, restart: bool) -> Plan {
         let current = self.view.assignments.get(&record.id).cloned().unwrap_or_default();
-        let placement = if restart { Some(current.placement()) } else { self.placed_anew(&record) };
+        let placement = if restart { Some(current.placement()) } else { self.placed_anew(&record).ok() };
         let mut ops = vec![Op::set(at(TOPOLOGIES, &record.id), to_json(&record), None)];
         let mut effects = Vec::new();
         // Where it does not fit any more it keeps its place, and the next schedule says why.
@@ -217,16 +217,58 @@ impl Nimbus {
         Plan { ops, effects, accepted }
     }
 
-    fn placed_anew(&self, record: &TopologyRecord) -> Option<Placement> {
+    /// Where a topology would be if it were placed now, all others staying where they are.
+    pub(super) fn placed_anew(&self, record: &TopologyRecord) -> Result<Placement, Unplaced> {
         let mut previous = self.previous();
         previous.remove(&record.id);
         // The others stay: only this one is written.
         let others = self.view.topologies.values().filter(|r| r.id != record.id);
         let mut topologies: Vec<Topology> =
             others.map(|other| Topology { pinned: true, ..Self::topology(other) }).collect();
-        topologies.push(Self::topology(record));
+        topologies.push(Topology { pinned: false, ..Self::topology(record) });
         let mut schedule = self.scheduler.schedule(&self.nodes(), &topologies, &previous);
-        if schedule.unplaced.contains_key(&record.id) { None } else { schedule.placements.remove(&record.id) }
+        match schedule.unplaced.remove(&record.id) {
+            Some(why) => Err(why),
+            None => Ok(schedule.placements.remove(&record.id).unwrap_or_default()),
+        }
+    }
+
+    /// Where a submission would be placed if it came now, and what would move for it. Changes nothing.
+    ///
+    /// # Errors
+    /// This nimbus does not lead, or would refuse it.
+    pub fn preview(&self, submission: &Submission) -> Result<Preview, Refusal> {
+        if self.role != Role::Leading {
+            let leader = if let Role::Following(leader) = &self.role { Some(leader.clone()) } else { None };
+            return Err(Refusal::NotLeader { leader });
+        }
+        let record = self.checked(submission)?;
+        let previous = self.previous();
+        let mut topologies: Vec<Topology> = self.view.topologies.values().map(Self::topology).collect();
+        topologies.push(Self::topology(&record));
+        let mut schedule = self.scheduler.schedule(&self.nodes(), &topologies, &previous);
+        if let Some(why) = schedule.unplaced.get(&record.id) {
+            return Err(Refusal::Wrong(format!("{} cannot be placed: {why}", submission.name)));
+        }
+        let placement = schedule.placements.remove(&record.id).unwrap_or_default();
+        let moves =
+            |(id, before): (&String, &Placement)| (schedule.placements.get(id) != Some(before)).then(|| id.clone());
+        Ok(Preview { placement, moved: previous.iter().filter_map(moves).collect() })
+    }
+
+    /// What a person said a node is to be used for.
+    pub fn usage(&self, node: &str) -> NodeUse {
+        self.view.cordons.get(node).copied().unwrap_or_default()
+    }
+
+    /// A node that comes and goes, and gets nothing new for a while.
+    pub fn blacklisted(&self, node: &str) -> bool {
+        self.blacklist.listed(node, self.now)
+    }
+
+    /// Nodes that a person said something of, the ones that are away included.
+    pub fn cordons(&self) -> impl Iterator<Item = (&str, NodeUse)> {
+        self.view.cordons.iter().map(|(node, usage)| (node.as_str(), *usage))
     }
 
     /// Why a topology cannot be placed beside all that is there. Not where others wait for room too: then it is not its fault.

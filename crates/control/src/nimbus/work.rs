@@ -215,7 +215,36 @@ impl Nimbus {
         }
     }
 
+    /// Says what changed, for the log and `squall events`.
+    fn tell(&mut self, effect: &Effect) {
+        let text = match effect {
+            Effect::Topology(record) => match self.view.topologies.get(&record.id) {
+                None => format!("{} is submitted", record.id),
+                Some(before) if before.status.word() != record.status.word() => {
+                    format!("{} is {}", record.id, record.status.word())
+                }
+                Some(_) => return,
+            },
+            Effect::Assignment(id, assignment) => {
+                let mut nodes: Vec<&str> = assignment.workers.iter().map(|w| w.node.as_str()).collect();
+                nodes.sort_unstable();
+                nodes.dedup();
+                match assignment.workers.len() {
+                    0 => format!("{id} has no worker any more"),
+                    workers => format!("{id} is assigned: {workers} workers on {}", nodes.join(", ")),
+                }
+            }
+            // That was told when it was decided.
+            Effect::Removed(_) => return,
+            Effect::Cordon(node, NodeUse::Ready) => format!("node {node} is used again"),
+            Effect::Cordon(node, NodeUse::KeepOnly) => format!("node {node} is cordoned: it gets nothing new"),
+            Effect::Cordon(node, NodeUse::Empty) => format!("node {node} is drained: what it runs is moved away"),
+        };
+        self.note(text);
+    }
+
     fn apply(&mut self, effect: Effect) {
+        self.tell(&effect);
         match effect {
             Effect::Topology(record) => {
                 match record.status.waits() {

@@ -247,6 +247,8 @@ pub struct Supervisor {
     waiting: BTreeMap<u64, Waiting>,
     /// Since when another one has our id.
     rival_since: Option<Duration>,
+    /// Our node is there, by the session under way: until then another one may have our id, and what nimbus knows of it is not ours to change.
+    registered: bool,
     reported: Option<Report>,
 }
 
@@ -273,6 +275,7 @@ impl Supervisor {
             next_ticket: 0,
             waiting: BTreeMap::new(),
             rival_since: None,
+            registered: false,
             reported: None,
         }
     }
@@ -306,6 +309,7 @@ impl Supervisor {
     /// There is a session.
     pub fn connected(&mut self, now: Duration) {
         self.at(now);
+        self.registered = false;
         self.begin();
         self.go_on();
     }
@@ -323,6 +327,7 @@ impl Supervisor {
             Event::Disconnected | Event::Connected => {}
             Event::Resync => self.begin(),
             Event::Ended => {
+                self.registered = false;
                 self.waiting.clear();
                 self.outputs.push_back(Output::Connect);
             }
@@ -380,6 +385,11 @@ impl Supervisor {
     pub fn report(&self) -> Report {
         let workers = self.slots.values().filter_map(Slot::report).collect();
         Report { node: self.options.node.id.clone(), workers }
+    }
+
+    /// Whether it has its id to itself: only then nimbus is to be told anything under it.
+    pub fn is_registered(&self) -> bool {
+        self.registered
     }
 
     fn with_slot(&mut self, slot: u16, act: impl FnOnce(&mut Slot, &mut Vec<Command>)) {
@@ -457,7 +467,7 @@ impl Supervisor {
 
     fn done(&mut self, waiting: Waiting, result: Result<Reply, Error>) {
         match (waiting, result) {
-            (Waiting::Registered, Ok(_)) => self.rival_since = None,
+            (Waiting::Registered, Ok(_)) => self.is_ours(),
             // Nimbus has not made the folder yet. The watch will not tell of the parent, so time does (`go_on`).
             (Waiting::Registered, Err(Error::NoNode { .. })) => {
                 self.call(Waiting::Ignored, Call::Commit(vec![Op::create(SUPERVISORS, "")]));
@@ -496,11 +506,19 @@ impl Supervisor {
         }
     }
 
+    /// The node of our id is ours: nimbus hears how all workers are, the one that did not know us as well.
+    fn is_ours(&mut self) {
+        self.rival_since = None;
+        if !std::mem::replace(&mut self.registered, true) {
+            self.reported = None;
+        }
+    }
+
     /// Who has our id?
     fn rival(&mut self, node: Option<squall_coordinator::Node>) {
         let Some(node) = node else { return self.register(Vec::new()) };
         if node.stat.own {
-            return;
+            return self.is_ours();
         }
         let path = at(SUPERVISORS, &self.options.node.id);
         match from_json::<NodeInfo>(&node.data) {
@@ -540,7 +558,7 @@ impl Supervisor {
             self.command(at, commands);
         }
         let report = self.report();
-        if self.reported.as_ref() != Some(&report) {
+        if self.registered && self.reported.as_ref() != Some(&report) {
             self.reported = Some(report.clone());
             self.outputs.push_back(Output::Report(report));
         }

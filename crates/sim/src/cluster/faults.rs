@@ -108,7 +108,7 @@ impl World {
         }
         process.start += 1;
         let (id, instance) = (format!("nimbus{at}"), format!("nimbus{at}-{}", process.start));
-        let me = LeaderInfo { id, instance, address: format!("nimbus{at}:6627") };
+        let me = LeaderInfo { id, instance, address: format!("nimbus{at}:6627"), sessions: None };
         let mut nimbus = Nimbus::new(NimbusOptions::new(me), Box::new(Even::default()));
         nimbus.tick(self.clock(End::Nimbus(at)));
         self.nimbuses[at].nimbus = Some(nimbus);

@@ -163,8 +163,9 @@ impl World {
                 self.supervisor(at, None, |s, now| s.tick(now));
                 // A report now and then, whatever changed: one that was lost does not matter for long.
                 if self.dice.percent(10)
-                    && let Some(report) = self.hosts[at].supervisor.as_ref().map(|s| s.report())
+                    && let Some(supervisor) = self.hosts[at].supervisor.as_ref().filter(|s| s.is_registered())
                 {
+                    let report = supervisor.report();
                     self.send_report(at, report);
                 }
             }

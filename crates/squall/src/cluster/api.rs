@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -20,13 +20,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use squall_blobs::{Begin, BlobError, BlobStore, Hash, UploadId};
-use squall_control::record::{Shape, valid_name};
+use squall_control::record::{Change, Shape, valid_name};
 use squall_control::{Accepted, Refusal, Request, Role, Submission, Summary};
+use squall_scheduler::NodeUse;
 use tokio::net::TcpListener;
 
-use super::nimbus::{Driver, Handle};
-use super::talk::engine_version;
-use super::{Arguments, TopologyStats};
+use super::Arguments;
+use super::link::{LogAsk, NoLog, Nodes};
+use super::nimbus::{Driver, Handle, wall_ms};
+use super::pages;
+use super::standby::Standbys;
 
 /// Bytes of a body, at most: a chunk of a blob, or the shape of a topology of thousands of components.
 const BODY_MAX: usize = 4 << 20;
@@ -56,6 +59,8 @@ pub(crate) struct SubmitBody {
 pub(crate) struct Api {
     pub nimbus: Handle,
     pub blobs: Arc<BlobStore>,
+    pub nodes: Nodes,
+    pub standbys: Standbys,
     /// `None`: whoever asks is served.
     pub token: Option<String>,
 }
@@ -70,6 +75,10 @@ enum Reply {
     Text(String),
     /// Of a blob, with its size.
     Bytes(Vec<u8>, u64),
+    /// Another nimbus leads: there the same request is answered.
+    Elsewhere(String, String),
+    /// Of a log: from where on, and the size of it.
+    Log(Vec<u8>, u64, u64),
 }
 
 impl Problem {
@@ -138,6 +147,15 @@ async fn respond(api: &Api, request: HttpRequest<Incoming>) -> Response<Full<Byt
             response = response.header("x-blob-size", size);
             (StatusCode::OK, "application/octet-stream", bytes.into())
         }
+        Ok(Reply::Elsewhere(leader, path)) => {
+            response = response.header("location", format!("http://{leader}{path}"));
+            let why = json!({ "error": format!("this nimbus does not lead: ask {leader}"), "leader": leader });
+            (StatusCode::TEMPORARY_REDIRECT, "application/json", format!("{why}\n").into())
+        }
+        Ok(Reply::Log(bytes, offset, size)) => {
+            response = response.header("x-log-offset", offset).header("x-log-size", size);
+            (StatusCode::OK, "text/plain; charset=utf-8", bytes.into())
+        }
         Err(Problem(status, why)) => (status, "application/json", format!("{}\n", json!({ "error": why })).into()),
     };
     let response = response.status(status).header(CONTENT_TYPE, kind).body(Full::new(body));
@@ -167,42 +185,77 @@ async fn answer(api: &Api, request: HttpRequest<Incoming>) -> Answer {
         Ok::<_, Problem>(whole.to_bytes())
     };
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    // What is of this process is answered here, everything else by who leads.
+    if !matches!((method.as_str(), parts.as_slice()), ("GET", ["metrics"] | ["api", "v2", "blobs", _])) {
+        match api.nimbus.standing().role {
+            Role::Leading => {}
+            Role::Following(leader) => {
+                let whole = if query.is_empty() { path } else { format!("{path}?{query}") };
+                return Ok(Reply::Elsewhere(leader.address, whole));
+            }
+            Role::Away | Role::Joining | Role::Loading => return Err(nobody()),
+        }
+    }
     match (method.as_str(), parts.as_slice()) {
-        ("GET", ["metrics"]) => look(api, metrics).await.map(Reply::Text),
-        ("GET", ["api", "v1", "cluster", "summary"]) => look(api, v1_cluster).await.map(Reply::Json),
-        ("GET", ["api", "v1", "nimbus", "summary"]) => look(api, v1_nimbus).await.map(Reply::Json),
-        ("GET", ["api", "v1", "supervisor", "summary"]) => look(api, v1_supervisors).await.map(Reply::Json),
+        ("GET", ["metrics"]) => look(api, pages::metrics).await.map(Reply::Text),
+        ("GET", ["api", "v1", "cluster", "summary"]) => look(api, pages::v1_cluster).await.map(Reply::Json),
+        ("GET", ["api", "v1", "nimbus", "summary"]) => look(api, pages::v1_nimbus).await.map(Reply::Json),
+        ("GET", ["api", "v1", "supervisor", "summary"]) => look(api, pages::v1_supervisors).await.map(Reply::Json),
         ("GET", ["api", "v1", "topology", "summary"]) => {
             let list = summaries(api).await?;
-            look(api, move |driver| v1_topologies(driver, &list)).await.map(Reply::Json)
+            look(api, move |driver| pages::v1_topologies(driver, &list)).await.map(Reply::Json)
         }
-        ("GET", ["api", "v2", "cluster"]) => look(api, v2_cluster).await.map(Reply::Json),
+        ("GET", ["api", "v2", "cluster"]) => look(api, pages::v2_cluster).await.map(Reply::Json),
         ("GET", ["api", "v2", "topologies"]) => {
             let list = summaries(api).await?;
-            let rows = look(api, move |driver| list.iter().map(|s| v2_row(driver, s)).collect::<Vec<_>>()).await?;
+            let rows =
+                look(api, move |driver| list.iter().map(|s| pages::v2_row(driver, s)).collect::<Vec<_>>()).await?;
             Ok(Reply::Json(json!({ "version": 1, "topologies": rows })))
         }
         ("POST", ["api", "v2", "topologies"]) => submit(api, &body().await?).await,
+        ("POST", ["api", "v2", "plan"]) => plan(api, &body().await?).await,
+        ("GET", ["api", "v2", "nodes"]) => look(api, pages::v2_nodes).await.map(Reply::Json),
+        ("POST", ["api", "v2", "nodes", node, verb @ ("drain" | "cordon" | "uncordon")]) => {
+            let usage = match *verb {
+                "drain" => NodeUse::Empty,
+                "cordon" => NodeUse::KeepOnly,
+                _ => NodeUse::Ready,
+            };
+            done(api.nimbus.request(Request::Use { node: checked(node, "node")?, usage }).await?)
+        }
+        ("GET", ["api", "v2", "events"]) => {
+            let after = number(&query, "after")?.unwrap_or(0);
+            look(api, move |driver| pages::v2_events(driver, after)).await.map(Reply::Json)
+        }
+        ("GET", ["api", "v2", "topologies", name, "errors"]) => {
+            let summary = named(api, name).await?;
+            look(api, move |driver| pages::v2_errors(driver, &summary)).await.map(Reply::Json)
+        }
+        ("GET", ["api", "v2", "logs", id, node, slot]) => log(api, id, node, slot, &query).await,
         ("GET", ["api", "v2", "topologies", name]) => {
             let summary = named(api, name).await?;
-            look(api, move |driver| v2_topology(driver, &summary)).await.map(Reply::Json)
+            look(api, move |driver| pages::v2_topology(driver, &summary)).await.map(Reply::Json)
         }
         ("GET", ["api", "v2", "ended", id]) => {
-            let (wanted, shown) = (checked(id)?, checked(id)?);
+            let (wanted, shown) = (checked(id, "topology")?, checked(id, "topology")?);
             let ended = look(api, move |driver| driver.end_of(&wanted).cloned()).await?;
             let ended = ended.ok_or_else(|| Problem::unknown(format!("nothing is known of an end of {shown}")))?;
             Ok(Reply::Json(json!(ended)))
         }
-        ("POST", ["api", "v2", "topologies", name, verb @ ("kill" | "activate" | "deactivate")]) => {
-            act(api, checked(name)?, verb, number(&query, "wait_ms")?).await
+        ("POST", ["api", "v2", "topologies", name, verb]) => {
+            let wait = wait_ms(number(&query, "wait_ms")?)?;
+            let request = action(checked(name, "topology")?, verb, wait, &body().await?, change)?;
+            done(api.nimbus.request(request.ok_or_else(|| nothing_there(&method, &path))?).await?)
         }
         ("POST", ["api", "v1", "topology", id, verb @ ("activate" | "deactivate")]) => {
-            act(api, named(api, id).await?.record.name, verb, None).await
+            storms(api, id, verb, None, &[]).await
         }
-        ("POST", ["api", "v1", "topology", id, "kill", wait]) => {
+        ("POST", ["api", "v1", "topology", id, verb @ ("kill" | "rebalance"), wait]) => {
             let seconds: u64 = wait.parse().map_err(|_| Problem::wrong(format!("{wait} is no number of seconds")))?;
-            act(api, named(api, id).await?.record.name, "kill", Some(seconds.saturating_mul(1000))).await
+            let wait = wait_ms(Some(seconds.saturating_mul(1000)))?;
+            storms(api, id, verb, wait, &body().await?).await
         }
+        ("GET", ["api", "v2", "blobs"]) => artifacts(api, &query).await,
         ("POST", ["api", "v2", "blobs", hash]) => {
             let hash: Hash = hash.parse()?;
             let size = number(&query, "size")?.ok_or_else(|| Problem::wrong("`size` is missing"))?;
@@ -236,10 +289,12 @@ async fn answer(api: &Api, request: HttpRequest<Incoming>) -> Answer {
         (_, ["api", ..] | ["metrics"]) if method != Method::GET && method != Method::POST && method != Method::PUT => {
             Err(Problem(StatusCode::METHOD_NOT_ALLOWED, format!("{method} means nothing here")))
         }
-        _ => Err(Problem::unknown(format!(
-            "there is nothing at {method} {path}; see the reference of the HTTP interface"
-        ))),
+        _ => Err(nothing_there(&method, &path)),
     }
+}
+
+fn nothing_there(method: &Method, path: &str) -> Problem {
+    Problem::unknown(format!("there is nothing at {method} {path}; see the reference of the HTTP interface"))
 }
 
 async fn look<T: Send + 'static>(api: &Api, look: impl FnOnce(&Driver) -> T + Send + 'static) -> Result<T, Problem> {
@@ -260,8 +315,8 @@ fn upload_id(text: &str) -> Result<UploadId, Problem> {
     text.parse().map(UploadId).map_err(|_| Problem::wrong("an upload is named by its number"))
 }
 
-fn checked(name: &str) -> Result<String, Problem> {
-    if valid_name(name) { Ok(name.to_owned()) } else { Err(Problem::wrong("that is no name of a topology")) }
+fn checked(name: &str, of: &str) -> Result<String, Problem> {
+    if valid_name(name) { Ok(name.to_owned()) } else { Err(Problem::wrong(format!("that is no name of a {of}"))) }
 }
 
 /// A number of the query.
@@ -275,10 +330,12 @@ async fn health(api: &Api) -> Answer {
     match role {
         Role::Leading => Ok(Reply::Json(json!({ "status": "leading" }))),
         Role::Following(leader) => Ok(Reply::Json(json!({ "status": "following", "leader": leader.address }))),
-        Role::Away | Role::Joining | Role::Loading => {
-            Err(Problem(StatusCode::SERVICE_UNAVAILABLE, "it has not found out yet who leads".into()))
-        }
+        Role::Away | Role::Joining | Role::Loading => Err(nobody()),
     }
+}
+
+fn nobody() -> Problem {
+    Problem(StatusCode::SERVICE_UNAVAILABLE, "this nimbus has not found out yet who leads; try again".into())
 }
 
 async fn summaries(api: &Api) -> Result<Vec<Summary>, Problem> {
@@ -290,7 +347,7 @@ async fn summaries(api: &Api) -> Result<Vec<Summary>, Problem> {
 
 /// A topology by name or id.
 async fn named(api: &Api, name: &str) -> Result<Summary, Problem> {
-    let name = checked(name)?;
+    let name = checked(name, "topology")?;
     let mut list = summaries(api).await?;
     match list.iter().position(|s| s.record.name == name || s.record.id == name) {
         Some(at) => Ok(list.swap_remove(at)),
@@ -302,9 +359,26 @@ async fn named(api: &Api, name: &str) -> Result<Summary, Problem> {
     }
 }
 
+fn submission(body: SubmitBody) -> Submission {
+    Submission {
+        name: body.name,
+        submission: body.submission,
+        shape: body.shape,
+        blobs: body.blobs,
+        arguments: json!(body.arguments),
+        arch: body.arch,
+        engine: body.engine,
+        inactive: body.inactive,
+        submitted_ms: wall_ms(),
+    }
+}
+
+fn submitted(body: &[u8]) -> Result<SubmitBody, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::wrong(format!("this is no submission: {error}")))
+}
+
 async fn submit(api: &Api, body: &[u8]) -> Answer {
-    let body: SubmitBody =
-        serde_json::from_slice(body).map_err(|error| Problem::wrong(format!("this is no submission: {error}")))?;
+    let body = submitted(body)?;
     if body.blobs.is_empty() {
         return Err(Problem::wrong("a submission names the blob of its artifact"));
     }
@@ -314,31 +388,122 @@ async fn submit(api: &Api, body: &[u8]) -> Answer {
             return Err(Problem::wrong(format!("blob {hash} was not uploaded: upload it first")));
         }
     }
-    let submitted_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let submission = Submission {
-        name: body.name,
-        submission: body.submission,
-        shape: body.shape,
-        blobs: body.blobs,
-        arguments: json!(body.arguments),
-        arch: body.arch,
-        engine: body.engine,
-        inactive: body.inactive,
-        submitted_ms,
-    };
-    done(api.nimbus.request(Request::Submit(Box::new(submission))).await?)
+    // Whoever leads next has to be able to run it. A standby that hangs does not hold it up for ever, and fetches it later.
+    api.standbys.have(&body.blobs).await;
+    done(api.nimbus.request(Request::Submit(Box::new(submission(body)))).await?)
 }
 
-async fn act(api: &Api, name: String, verb: &str, wait_ms: Option<u64>) -> Answer {
-    if wait_ms.is_some_and(|wait| wait > WAIT_MAX_MS) {
-        return Err(Problem::wrong("the wait is a day at most"));
+/// The artifacts that a standby is to have.
+async fn artifacts(api: &Api, query: &str) -> Answer {
+    let standby = query.split('&').find_map(|pair| pair.strip_prefix("standby=")).unwrap_or_default();
+    let standby = checked(standby, "nimbus")?;
+    let (announced, mut blobs) = api.standbys.asked(&standby, number(query, "has")?.unwrap_or(0), Instant::now());
+    for summary in summaries(api).await? {
+        blobs.extend(summary.record.blobs);
     }
-    let request = match verb {
+    Ok(Reply::Json(json!({ "version": 1, "announced": announced, "blobs": blobs })))
+}
+
+/// Where a submission would be placed; its blobs need not be there.
+async fn plan(api: &Api, body: &[u8]) -> Answer {
+    let submission = submission(submitted(body)?);
+    let shape = submission.shape.clone();
+    let preview = look(api, move |driver| driver.nimbus().preview(&submission)).await??;
+    Ok(Reply::Json(pages::v2_plan(&shape, &preview)))
+}
+
+fn wait_ms(wait: Option<u64>) -> Result<Option<Duration>, Problem> {
+    match wait {
+        Some(wait) if wait > WAIT_MAX_MS => Err(Problem::wrong("the wait is a day at most")),
+        wait => Ok(wait.map(Duration::from_millis)),
+    }
+}
+
+/// What a rebalance changes, as `/api/v2` takes it. An empty body: nothing, and all is placed anew.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ChangeBody {
+    workers: Option<u32>,
+    executors: BTreeMap<String, u32>,
+}
+
+/// The same as Storm's UI sends it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StormsBody {
+    #[serde(rename = "rebalanceOptions")]
+    options: StormsOptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StormsOptions {
+    #[serde(rename = "numWorkers")]
+    workers: Option<u32>,
+    executors: BTreeMap<String, u32>,
+}
+
+fn wrong_change(error: &serde_json::Error) -> Problem {
+    Problem::wrong(format!("what is to change cannot be read: {error}"))
+}
+
+fn change(body: &[u8]) -> Result<Change, Problem> {
+    let body: ChangeBody = if body.is_empty() {
+        ChangeBody::default()
+    } else {
+        serde_json::from_slice(body).map_err(|e| wrong_change(&e))?
+    };
+    Ok(Change { workers: body.workers, executors: body.executors, restart: false })
+}
+
+fn storms_change(body: &[u8]) -> Result<Change, Problem> {
+    let body: StormsBody = if body.is_empty() {
+        StormsBody::default()
+    } else {
+        serde_json::from_slice(body).map_err(|e| wrong_change(&e))?
+    };
+    Ok(Change { workers: body.options.workers, executors: body.options.executors, restart: false })
+}
+
+/// What a verb asks for. `None`: there is no such verb.
+fn action(
+    name: String,
+    verb: &str,
+    wait: Option<Duration>,
+    body: &[u8],
+    change: fn(&[u8]) -> Result<Change, Problem>,
+) -> Result<Option<Request>, Problem> {
+    Ok(Some(match verb {
         "activate" => Request::Activate(name),
         "deactivate" => Request::Deactivate(name),
-        _ => Request::Kill { name, wait: wait_ms.map(Duration::from_millis) },
-    };
-    done(api.nimbus.request(request).await?)
+        "kill" => Request::Kill { name, wait },
+        "rebalance" => Request::Rebalance { name, wait, change: change(body)? },
+        "restart" => Request::Rebalance { name, wait, change: Change { restart: true, ..Change::default() } },
+        _ => return Ok(None),
+    }))
+}
+
+/// An action as Storm's UI has it done, and its answer.
+async fn storms(api: &Api, id: &str, verb: &str, wait: Option<Duration>, body: &[u8]) -> Answer {
+    let name = named(api, id).await?.record.name;
+    let request = action(name, verb, wait, body, storms_change)?.ok_or_else(|| Problem::unknown("no such action"))?;
+    api.nimbus.request(request).await?;
+    Ok(Reply::Json(json!({ "topologyOperation": verb, "topologyId": id, "status": "success" })))
+}
+
+/// A part of a worker's log.
+async fn log(api: &Api, id: &str, node: &str, slot: &str, query: &str) -> Answer {
+    let (topology, node) = (checked(id, "topology")?, checked(node, "node")?);
+    let slot = slot.parse().map_err(|_| Problem::wrong(format!("{slot} is no number of a slot")))?;
+    let offset = number(query, "offset")?;
+    let length = number(query, "length")?.unwrap_or(u64::MAX);
+    let part = api.nodes.log(&node, LogAsk { topology, slot, offset, length }).await;
+    let part = part.map_err(|error| match error {
+        // Another nimbus could do no better, so this is not the status of one that does not lead.
+        NoLog::Away(why) => Problem(StatusCode::BAD_GATEWAY, why),
+        NoLog::Missing(why) => Problem::unknown(why),
+    })?;
+    Ok(Reply::Log(part.bytes, part.offset, part.size))
 }
 
 fn done(accepted: Accepted) -> Answer {
@@ -348,196 +513,6 @@ fn done(accepted: Accepted) -> Answer {
     }
 }
 
-fn running(stats: &TopologyStats) -> usize {
-    use squall_control::WorkerState::{Drained, Running};
-    stats.workers.iter().filter(|w| matches!(w.state, Running | Drained { .. }) && w.pid.is_some()).count()
-}
-
-/// A topology in the list.
-fn v2_row(driver: &Driver, summary: &Summary) -> Value {
-    let Summary { record, assigned, workers, unplaced } = summary;
-    let stats = driver.stats_of(&record.id);
-    json!({
-        "id": record.id,
-        "name": record.name,
-        "status": record.status.word(),
-        "submitted_ms": record.submitted_ms,
-        "workers": workers,
-        "workers_running": running(&stats),
-        "executors": assigned.1,
-        "executors_assigned": assigned.0,
-        "tasks": record.shape.components.iter().map(|c| u64::from(c.tasks)).sum::<u64>(),
-        "pending": stats.pending,
-        "unplaced": unplaced.as_ref().map(ToString::to_string),
-    })
-}
-
-/// A topology with everything that is known of it.
-fn v2_topology(driver: &Driver, summary: &Summary) -> Value {
-    let mut value = v2_row(driver, summary);
-    let record = &summary.record;
-    let mut stats = driver.stats_of(&record.id);
-    stats.workers.sort_by(|a, b| (a.worker, &a.node, a.slot).cmp(&(b.worker, &b.node, b.slot)));
-    let counts: BTreeMap<&str, _> = stats.components.iter().map(|c| (c.name.as_str(), c)).collect();
-    let component = |c: &squall_control::record::ComponentShape| {
-        let n = counts.get(c.name.as_str());
-        json!({
-            "name": c.name,
-            "tasks": c.tasks,
-            "executors": c.executors,
-            "emitted": n.map_or(0, |n| n.emitted),
-            "executed": n.map_or(0, |n| n.executed),
-            "acked": n.map_or(0, |n| n.acked),
-            "failed": n.map_or(0, |n| n.failed),
-            "pending": n.map_or(0, |n| n.roots.saturating_sub(n.acked + n.failed)),
-            "restarts": n.map_or(0, |n| n.restarts),
-        })
-    };
-    let components: Vec<Value> = record.shape.components.iter().map(component).collect();
-    let latency: BTreeMap<&str, Option<u64>> = stats.latency.percentiles().rows().into_iter().collect();
-    let more = json!({
-        "version": 1,
-        "components": components,
-        "worker_list": stats.workers,
-        "latency_ns": latency,
-        "artifact": record.blobs.first(),
-        "arguments": record.arguments,
-        "engine": record.engine,
-    });
-    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
-        value.extend(more);
-    }
-    value
-}
-
-fn v2_cluster(driver: &Driver) -> Value {
-    let nimbus = driver.nimbus();
-    let node = |n: &squall_control::record::NodeInfo| {
-        let report = nimbus.reports().find(|report| report.node == n.id);
-        json!({
-            "id": n.id, "address": n.address, "slots": n.slots, "arch": n.arch, "engine": n.engine,
-            "slots_used": report.map_or(0, |report| report.workers.len()),
-        })
-    };
-    json!({
-        "version": 1,
-        "engine": engine_version(),
-        "leading": *nimbus.role() == Role::Leading,
-        "epoch": nimbus.epoch(),
-        "uptime_ms": driver.uptime().as_millis() as u64,
-        "nodes": nimbus.live_nodes().map(node).collect::<Vec<_>>(),
-    })
-}
-
-/// Seconds as Storm shows them.
-fn uptime(seconds: u64) -> String {
-    let (d, h, m, s) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    match (d, h, m) {
-        (0, 0, 0) => format!("{s}s"),
-        (0, 0, _) => format!("{m}m {s}s"),
-        (0, _, _) => format!("{h}h {m}m {s}s"),
-        _ => format!("{d}d {h}h {m}m {s}s"),
-    }
-}
-
-fn slots(driver: &Driver) -> (u64, u64) {
-    let total = driver.nimbus().live_nodes().map(|n| u64::from(n.slots)).sum();
-    (total, driver.nimbus().reports().map(|report| report.workers.len() as u64).sum())
-}
-
-/// Storm's version as its clients parse it.
-const STORM_VERSION: &str = "2.8.0-squall";
-
-fn v1_cluster(driver: &Driver) -> Value {
-    let (total, used) = slots(driver);
-    json!({
-        "stormVersion": STORM_VERSION,
-        "supervisors": driver.nimbus().live_nodes().count(),
-        "slotsTotal": total,
-        "slotsUsed": used,
-        "slotsFree": total.saturating_sub(used),
-    })
-}
-
-fn v1_nimbus(driver: &Driver) -> Value {
-    let seconds = driver.uptime().as_secs();
-    let leads = *driver.nimbus().role() == Role::Leading;
-    json!({ "nimbuses": [{
-        "status": if leads { "Leader" } else { "Not a Leader" },
-        "nimbusUpTime": uptime(seconds),
-        "nimbusUpTimeSeconds": seconds,
-        "version": STORM_VERSION,
-    }] })
-}
-
-fn v1_supervisors(driver: &Driver) -> Value {
-    let nimbus = driver.nimbus();
-    let node = |n: &squall_control::record::NodeInfo| {
-        let used = nimbus.reports().find(|report| report.node == n.id).map_or(0, |report| report.workers.len());
-        json!({
-            "id": n.id, "host": n.address, "slotsTotal": n.slots, "slotsUsed": used,
-            "slotsFree": usize::from(n.slots).saturating_sub(used), "version": STORM_VERSION,
-        })
-    };
-    json!({ "supervisors": nimbus.live_nodes().map(node).collect::<Vec<_>>() })
-}
-
-fn v1_topologies(_: &Driver, list: &[Summary]) -> Value {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let row = |s: &Summary| {
-        let record = &s.record;
-        let seconds = now_ms.saturating_sub(record.submitted_ms) / 1000;
-        json!({
-            "id": record.id, "encodedId": record.id, "name": record.name, "status": record.status.word(),
-            "uptime": uptime(seconds), "uptimeSeconds": seconds,
-            "tasksTotal": record.shape.components.iter().map(|c| u64::from(c.tasks)).sum::<u64>(),
-            "workersTotal": s.workers, "executorsTotal": s.assigned.1,
-            "schedulerInfo": s.unplaced.as_ref().map(ToString::to_string),
-        })
-    };
-    json!({ "topologies": list.iter().map(row).collect::<Vec<_>>() })
-}
-
-fn metrics(driver: &Driver) -> String {
-    use std::fmt::Write as _;
-    let nimbus = driver.nimbus();
-    let (total, used) = slots(driver);
-    let mut text = String::new();
-    let mut gauge = |name: &str, what: &str, value: u64| {
-        let _ = writeln!(text, "# HELP {name} {what}\n# TYPE {name} gauge\n{name} {value}");
-    };
-    gauge("squall_nimbus_leading", "1 where this nimbus leads.", u64::from(*nimbus.role() == Role::Leading));
-    gauge("squall_supervisors", "Supervisors that are there.", nimbus.live_nodes().count() as u64);
-    gauge("squall_slots", "Slots of all supervisors.", total);
-    gauge("squall_slots_used", "Slots that run or start a worker.", used);
-    let ids: std::collections::BTreeSet<&str> =
-        nimbus.reports().flat_map(|r| &r.workers).map(|w| w.topology.as_str()).collect();
-    let stats: Vec<(&str, TopologyStats)> = ids.into_iter().map(|id| (id, driver.stats_of(id))).collect();
-    type Pick = fn(&squall_engine::ComponentStats) -> u64;
-    let counters: [(&str, &str, Pick); 4] = [
-        ("squall_emitted_total", "Tuples emitted.", |c| c.emitted),
-        ("squall_executed_total", "Tuples executed.", |c| c.executed),
-        ("squall_acked_total", "Tuples acknowledged; of a spout, roots.", |c| c.acked),
-        ("squall_failed_total", "Tuples failed; of a spout, roots.", |c| c.failed),
-    ];
-    for (name, what, pick) in counters {
-        let _ = writeln!(text, "# HELP {name} {what}\n# TYPE {name} counter");
-        for (id, stats) in &stats {
-            for c in &stats.components {
-                // Names of topologies and components hold nothing that would have to be quoted.
-                let _ = writeln!(text, "{name}{{topology=\"{id}\",component=\"{}\"}} {}", c.name, pick(c));
-            }
-        }
-    }
-    let _ = writeln!(text, "# HELP squall_worker_restarts_total Times that workers were started again.");
-    let _ = writeln!(text, "# TYPE squall_worker_restarts_total counter");
-    for (id, stats) in &stats {
-        let restarts: u64 = stats.workers.iter().map(|w| u64::from(w.restarts)).sum();
-        let _ = writeln!(text, "squall_worker_restarts_total{{topology=\"{id}\"}} {restarts}");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -545,12 +520,6 @@ mod tests {
     #[test]
     fn tokens_are_equal_or_not() {
         assert!(equal(b"abc", b"abc") && !equal(b"abc", b"abd") && !equal(b"", b"abc") && !equal(b"abc", b"ab"));
-    }
-
-    #[test]
-    fn uptimes_read_as_storms_do() {
-        let shown = [5, 65, 3600, 90_061].map(uptime);
-        assert_eq!(shown, ["5s", "1m 5s", "1h 0m 0s", "1d 1h 1m 1s"]);
     }
 
     #[test]

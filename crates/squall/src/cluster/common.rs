@@ -11,7 +11,7 @@ use squall_control::{Report, WorkerState};
 use squall_engine::ComponentStats;
 use squall_metrics::Histogram;
 
-use super::remote::Remote;
+use super::link::Link;
 
 /// Where daemons say what they do.
 pub(crate) type Log = Arc<dyn Fn(&str) + Send + Sync>;
@@ -124,7 +124,7 @@ pub(crate) struct BlobSource {
     /// Folder of artifacts by hash, executable.
     artifacts: PathBuf,
     /// Who has what the store has not.
-    nimbus: Option<Remote>,
+    nimbus: Option<Link>,
 }
 
 impl BlobSource {
@@ -134,7 +134,7 @@ impl BlobSource {
     }
 
     /// A nimbus in another process has them.
-    pub(crate) fn remote(store: Arc<BlobStore>, artifacts: PathBuf, nimbus: Remote) -> BlobSource {
+    pub(crate) fn remote(store: Arc<BlobStore>, artifacts: PathBuf, nimbus: Link) -> BlobSource {
         BlobSource { store, artifacts, nimbus: Some(nimbus) }
     }
 
@@ -150,7 +150,8 @@ impl BlobSource {
         async move {
             let placed = tokio::task::spawn_blocking(move || {
                 if let Some(nimbus) = nimbus {
-                    super::client::download(&nimbus, &store, &hash)?;
+                    let (api, token) = nimbus.api().ok_or("no nimbus that leads was found yet")?;
+                    super::client::download(&api, &token, &store, &hash)?;
                 }
                 place(&store, &hash, &path)
             });

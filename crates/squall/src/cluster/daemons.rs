@@ -5,7 +5,7 @@
 //! Killed, neither does.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,20 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use squall_blobs::{BlobStore, Limits, best_disk};
 use squall_control::config::{Config, Origin, usual_sources};
 use squall_control::record::{LeaderInfo, NodeInfo};
-use squall_control::{NimbusOptions, Role, files};
+use squall_control::{Liveness, NimbusOptions, Role, files};
 use squall_coordinator::{Coordinator, Embedded, SessionOptions};
 use squall_scheduler::{Even, Isolation, Resources, Scheduler};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::agree::{self, Leader};
 use super::api::{self, Api};
 use super::client::{ADDRESS_FILE, StateFlags, TOKEN_FILE, known};
+use super::link::{Link, Nodes};
 use super::node::{Event, HostsOptions, Node, NodeOptions};
-use super::remote::{Remote, Sessions};
+use super::remote::{Find, Remote, Sessions};
+use super::standby::{self, Standbys};
 use super::talk::{arch, engine_version};
 use super::{BlobSource, Log, NimbusLink, nimbus};
 use crate::cli::EXIT_FAILED;
@@ -78,6 +81,9 @@ pub(crate) struct NimbusCommand {
     /// Address where supervisors reach it [default: `nimbus.bind`]
     #[arg(long, value_name = "ADDRESS:PORT")]
     sessions: Option<SocketAddr>,
+    /// Host that others are told, where those of --bind and --sessions are not it [default: `nimbus.advertise`]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
     /// Serve whoever asks, without a token [default: `api.insecure`]
     #[arg(long)]
     insecure: bool,
@@ -88,9 +94,9 @@ pub(crate) struct NimbusCommand {
 pub(crate) struct SupervisorCommand {
     #[command(flatten)]
     daemon: DaemonFlags,
-    /// Address where nimbus takes sessions [default: as nimbus's state folder says, if that is this one]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    nimbus: Option<String>,
+    /// Where nimbuses take sessions, several with commas between [default: as nimbus's state folder says, if that is this one]
+    #[arg(long, value_name = "ADDRESS:PORT,…", value_delimiter = ',')]
+    nimbus: Option<Vec<String>>,
     /// File with the token of the cluster [default: `token` in the state folder]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -119,11 +125,13 @@ pub(crate) fn dev(command: &DevCommand) -> ExitCode {
         let folder = base.supervisor_folder()?;
         let bind = bind(&base.config, command.bind, "api.bind", true)?;
         let insecure = base.insecure(false);
-        let part = NimbusPart::open(&base, bind, None, "dev", insecure).await?;
+        let at = At { api: bind, sessions: None, advertise: None };
+        let part = NimbusPart::open(&base, at, "dev", insecure).await?;
         let slots = command.slots.unwrap_or(base.config.integer("supervisor.slots") as u16);
         let id = base.config.text("supervisor.id").unwrap_or("dev").to_owned();
         let blobs = BlobSource::local(part.blobs.clone(), base.supervisor().join("artifacts"));
         let link = Box::new(part.handle.clone());
+        part.nodes.here(&id, base.logs());
         let (node, tell) = base.node(
             folder,
             NodePart { id, slots, orphan_ms: Some(ORPHAN_MS), blobs, address: host(), hosts: None },
@@ -165,7 +173,9 @@ pub(crate) fn nimbus(command: &NimbusCommand) -> ExitCode {
         let sessions = bind(&base.config, command.sessions, "nimbus.bind", false)?;
         let id = base.config.text("nimbus.id").map_or_else(host, str::to_owned);
         let insecure = base.insecure(command.insecure);
-        let part = NimbusPart::open(&base, api, Some(sessions), &id, insecure).await?;
+        let advertise = command.advertise.clone().or_else(|| base.config.text("nimbus.advertise").map(str::to_owned));
+        let at = At { api, sessions: Some(sessions), advertise };
+        let part = NimbusPart::open(&base, at, &id, insecure).await?;
         let mut signals = signals()?;
         ready(&part.handle, 0).await?;
         announce(&base.state, part.api, part.sessions)?;
@@ -183,14 +193,10 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
     run(async {
         let base = Base::open(&command.daemon)?;
         let folder = base.supervisor_folder()?;
-        let (given, state) = (command.nimbus.clone(), base.state.clone());
-        let find = move || match &given {
-            Some(address) => Ok(address.clone()),
-            None => known(&state, "sessions").map_err(|error| error.to_string()),
-        };
+        let ensemble = base.ensemble(&folder)?;
+        let find = base.find(command.nimbus.clone(), ensemble.clone());
         let insecure = base.insecure(command.insecure);
         let token = if insecure { String::new() } else { base.cluster_token(command.token_file.as_deref())? };
-        let remote = Remote::new(Arc::new(find), token.clone());
         let (listener, address) = base.hosts(command)?;
         let id = command.id.clone().or_else(|| base.config.text("supervisor.id").map(str::to_owned));
         let id = id.unwrap_or_else(host);
@@ -201,11 +207,14 @@ pub(crate) fn supervisor(command: &SupervisorCommand) -> ExitCode {
         }
         let slots = command.slots.unwrap_or(base.config.integer("supervisor.slots") as u16);
         let store = store(&base.supervisor().join("blobs"))?;
-        let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), remote.clone());
-        let (coordinator, link) = (Arc::new(remote.clone()), Box::new(remote));
-        let hosts = Some(HostsOptions { listener, key: token.into_bytes() });
+        let (timeout, logs) = (base.session().timeout, base.logs());
+        let link = Link::keep(id.clone(), find.clone(), token.clone(), timeout, logs, base.log.clone());
+        let link = link.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
+        let blobs = BlobSource::remote(store, base.supervisor().join("artifacts"), link.clone());
+        let hosts = Some(HostsOptions { listener, key: token.clone().into_bytes() });
+        let coordinator = ensemble.unwrap_or_else(|| Arc::new(Remote::new(find, token)));
         let part = NodePart { id: id.clone(), slots, orphan_ms: None, blobs, address: address.clone(), hosts };
-        let (node, _tell) = base.node(folder, part, coordinator, link)?;
+        let (node, _tell) = base.node(folder, part, coordinator, Box::new(link))?;
         let mut signals = signals()?;
         let shown = base.state.display();
         (base.log)(&format!("supervisor {id} with {slots} slots, for others at {address}; state in {shown}"));
@@ -276,6 +285,39 @@ impl Base {
         self.state.join("supervisor")
     }
 
+    /// ZooKeeper for a supervisor, if it is configured. One that has workers does not wait for it: while it cannot be reached they are led without
+    /// it, which the log tells.
+    fn ensemble(&self, folder: &files::Folder) -> Result<Option<Arc<dyn Coordinator>>, String> {
+        let found = folder.found().map_err(|error| error.to_string())?;
+        let lives = found.iter().any(|found| matches!(found.liveness, Liveness::Alive(_)));
+        if lives && agree::is_zookeeper(&self.config) {
+            return agree::ensemble(&self.config).map(Some);
+        }
+        agree::zookeeper(&self.config, &self.log)
+    }
+
+    /// How a supervisor finds nimbus: as it was told, as configured, as the coordinator says, or as the state folder says.
+    fn find(&self, given: Option<Vec<String>>, ensemble: Option<Arc<dyn Coordinator>>) -> Find {
+        let configured = (*self.config.origin("nimbus.servers") != Origin::Default)
+            .then(|| self.config.list("nimbus.servers").into_iter().map(str::to_owned).collect());
+        let state = self.state.clone();
+        match (given.or(configured), ensemble) {
+            (Some(addresses), _) => Arc::new(move || Ok(addresses.clone())),
+            (None, Some(ensemble)) => {
+                let leader = Leader::new(ensemble, self.session());
+                Arc::new(move || leader.find())
+            }
+            (None, None) => Arc::new(move || {
+                known(&state, "sessions").map(|address| vec![address]).map_err(|error| error.to_string())
+            }),
+        }
+    }
+
+    /// Where the logs of workers are.
+    fn logs(&self) -> PathBuf {
+        self.supervisor().join("logs")
+    }
+
     fn supervisor_folder(&self) -> Result<files::Folder, String> {
         files::Folder::open(&self.supervisor()).map_err(|error| error.to_string())
     }
@@ -313,6 +355,9 @@ impl Base {
             format!("{bind} cannot be had: {error}; choose another address with --bind, or port 0 for a free one")
         })?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
+        if agree::is_zookeeper(&self.config) {
+            self.warn_of_loopback(bound, "--bind or supervisor.bind");
+        }
         let told = command.advertise.clone().or_else(|| self.config.text("supervisor.advertise").map(str::to_owned));
         let address = match told {
             Some(told) if told.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => told,
@@ -325,6 +370,15 @@ impl Base {
             None => bound.to_string(),
         };
         Ok((listener, address))
+    }
+
+    /// A cluster by ZooKeeper is one of several hosts, most likely: says that they cannot reach what is bound to the loopback.
+    fn warn_of_loopback(&self, bound: SocketAddr, flags: &str) {
+        if bound.ip().is_loopback() {
+            (self.log)(&format!(
+                "{bound} is reached from this machine only: for a cluster of several hosts give an address of this one by {flags}"
+            ));
+        }
     }
 
     fn session(&self) -> SessionOptions {
@@ -371,26 +425,44 @@ impl Base {
     }
 }
 
+/// Where a nimbus is to be.
+struct At {
+    api: SocketAddr,
+    /// `None`: no other process has sessions or links with it.
+    sessions: Option<SocketAddr>,
+    /// The host that others are told.
+    advertise: Option<String>,
+}
+
 /// A nimbus with its interfaces, at work.
 struct NimbusPart {
     handle: nimbus::Handle,
     coordinator: Arc<dyn Coordinator>,
     blobs: Arc<BlobStore>,
+    nodes: Nodes,
     api: SocketAddr,
     sessions: Option<SocketAddr>,
 }
 
 impl NimbusPart {
-    async fn open(
-        base: &Base,
-        bind: SocketAddr,
-        sessions: Option<SocketAddr>,
-        id: &str,
-        insecure: bool,
-    ) -> Result<NimbusPart, String> {
-        let path = base.state.join(base.config.text("coordinator.path").unwrap_or("coordinator.redb"));
-        let coordinator = Embedded::open(&path).map_err(|error| error.to_string())?;
-        let coordinator: Arc<dyn Coordinator> = Arc::new(coordinator);
+    async fn open(base: &Base, at: At, id: &str, insecure: bool) -> Result<NimbusPart, String> {
+        if at.sessions.is_none() && agree::is_zookeeper(&base.config) {
+            return Err(
+                "`squall dev` agrees with nobody but itself: for a cluster by ZooKeeper start `squall nimbus` and \
+                        `squall supervisor`, or leave coordinator.kind at embedded"
+                    .into(),
+            );
+        }
+        let ensemble = agree::zookeeper(&base.config, &base.log)?;
+        let many = ensemble.is_some();
+        let coordinator = match ensemble {
+            Some(ensemble) => ensemble,
+            None => {
+                let path = base.state.join(base.config.text("coordinator.path").unwrap_or("coordinator.redb"));
+                let own: Arc<dyn Coordinator> = Arc::new(Embedded::open(&path).map_err(|error| error.to_string())?);
+                own
+            }
+        };
         let blobs = store(&base.state.join("blobs"))?;
         let token = match (base.config.text("api.token"), base.config.text("api.token-file")) {
             (Some(token), _) => token.to_owned(),
@@ -401,10 +473,31 @@ impl NimbusPart {
         let taken = |address: SocketAddr, flag: &str, error: std::io::Error| {
             format!("{address} cannot be had: {error}; choose another port with {flag}, or 0 for a free one")
         };
-        let listener = TcpListener::bind(bind).await.map_err(|error| taken(bind, "--bind", error))?;
+        let listener = TcpListener::bind(at.api).await.map_err(|error| taken(at.api, "--bind", error))?;
         let api = listener.local_addr().map_err(|error| error.to_string())?;
         let instance = super::client::random_hex().map_err(|error| format!("no random number: {error}"))?;
-        let me = LeaderInfo { id: id.to_owned(), instance, address: api.to_string() };
+        let sessions = match at.sessions {
+            Some(sessions) => {
+                let bound = StdListener::bind(sessions).and_then(|l| Ok((l.local_addr()?, l)));
+                Some(bound.map_err(|error| taken(sessions, "--sessions", error))?)
+            }
+            None => None,
+        };
+        let bound = sessions.as_ref().map(|(bound, _)| *bound);
+        if many {
+            base.warn_of_loopback(api, "--bind or api.bind");
+            if let Some(bound) = bound {
+                base.warn_of_loopback(bound, "--sessions or nimbus.bind");
+            }
+        }
+        let told = |bound: SocketAddr| told(bound, at.advertise.as_deref(), many);
+        let me = LeaderInfo {
+            id: id.to_owned(),
+            instance: instance.clone(),
+            address: told(api)?,
+            sessions: bound.map(told).transpose()?,
+        };
+        let address = me.address.clone();
         let options = NimbusOptions {
             grace: base.config.duration("nimbus.grace"),
             wait: base.config.duration("nimbus.kill-wait"),
@@ -417,22 +510,29 @@ impl NimbusPart {
             base.session(),
             base.log.clone(),
         );
-        let mut at = None;
-        if let Some(sessions) = sessions {
-            let listener = StdListener::bind(sessions).map_err(|error| taken(sessions, "--sessions", error))?;
-            at = Some(listener.local_addr().map_err(|error| error.to_string())?);
-            let (coordinator, nimbus) = (coordinator.clone(), handle.clone());
-            let served = Sessions { coordinator, nimbus, token: token.clone(), api }.serve(listener);
+        let nodes = Nodes::default();
+        if let Some((_, listener)) = sessions {
+            let (coordinator, nimbus) = (Some(coordinator.clone()).filter(|_| !many), handle.clone());
+            let (nodes, token) = (nodes.clone(), token.clone());
+            let served = Sessions { coordinator, nimbus, nodes, token, api: address }.serve(listener);
             served.map_err(|error| format!("no thread: {error}; raise `ulimit -u`"))?;
         }
-        for address in [Some(api), at].into_iter().flatten().filter(|address| !address.ip().is_loopback()) {
+        for address in [Some(api), bound].into_iter().flatten().filter(|address| !address.ip().is_loopback()) {
             (base.log)(&format!(
                 "{address} is served beyond this machine, with nothing encrypted: the network has to be trusted"
             ));
         }
         tokio::spawn(driver.run());
-        tokio::spawn(api::serve(listener, Arc::new(Api { nimbus: handle.clone(), blobs: blobs.clone(), token })));
-        Ok(NimbusPart { handle, coordinator, blobs, api, sessions: at })
+        if many {
+            let (nimbus, store, log) = (handle.clone(), blobs.clone(), base.log.clone());
+            // Where no token is asked for, an empty one is as good as any.
+            let token = token.clone().unwrap_or_default();
+            tokio::spawn(standby::keep_up(nimbus, store, token, instance, log));
+        }
+        let (nimbus, standbys) = (handle.clone(), Standbys::default());
+        let served = Api { nimbus, blobs: blobs.clone(), nodes: nodes.clone(), standbys, token };
+        tokio::spawn(api::serve(listener, Arc::new(served)));
+        Ok(NimbusPart { handle, coordinator, blobs, nodes, api, sessions: bound })
     }
 }
 
@@ -449,6 +549,22 @@ fn bind(config: &Config, flag: Option<SocketAddr>, key: &str, free: bool) -> Res
             let text = config.text(key).unwrap_or_default();
             text.parse().map_err(|_| format!("{origin}: {key}: {text:?} is no ADDRESS:PORT"))
         }
+    }
+}
+
+/// What others are told of where a nimbus is: the host that is advertised, or what is bound. All addresses of a host are told as they are where there
+/// is one nimbus, since who has found it knows its host; `many`: others read of it what they cannot know.
+fn told(bound: SocketAddr, advertise: Option<&str>, many: bool) -> Result<String, String> {
+    match advertise {
+        Some(host) if host.parse::<Ipv6Addr>().is_ok() => Ok(format!("[{host}]:{}", bound.port())),
+        Some(host) if host.is_empty() || host.contains([':', '/', ' ', ',']) => Err(format!(
+            "{host:?} is no host that others could be told: a name or an address, without a port, since those of --bind and --sessions are told"
+        )),
+        Some(host) => Ok(format!("{host}:{}", bound.port())),
+        None if many && bound.ip().is_unspecified() => {
+            Err(format!("{bound} is no address that others could be told: name this host's with --advertise HOST"))
+        }
+        None => Ok(bound.to_string()),
     }
 }
 
@@ -482,12 +598,14 @@ fn scheduler(config: &Config) -> Result<Box<dyn Scheduler>, String> {
     Ok(Box::new(Isolation { machines, even: Even::default() }))
 }
 
-/// Waits until nimbus leads and so many supervisors are there: who is told of this cluster can use it.
+/// Waits until nimbus leads, or knows who does, and so many supervisors are there: who is told of this cluster can use it.
 async fn ready(nimbus: &nimbus::Handle, supervisors: usize) -> Result<(), String> {
     let until = Instant::now() + READY_WAIT;
     loop {
-        let is = move |driver: &nimbus::Driver| {
-            *driver.nimbus().role() == Role::Leading && driver.nimbus().live_nodes().count() >= supervisors
+        let is = move |driver: &nimbus::Driver| match driver.nimbus().role() {
+            Role::Leading => driver.nimbus().live_nodes().count() >= supervisors,
+            Role::Following(_) => supervisors == 0,
+            Role::Away | Role::Joining | Role::Loading => false,
         };
         if nimbus.look(is).await == Some(true) {
             return Ok(());
@@ -531,6 +649,24 @@ impl Signals {
             if self.0.readable().await.is_err() || matches!(self.0.try_read(&mut bytes), Ok(n) if n > 0) {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_an_address_that_they_can_use() {
+        let (all, one): (SocketAddr, SocketAddr) = ("0.0.0.0:80".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        assert_eq!(told(one, None, true).as_deref(), Ok("10.0.0.1:80"));
+        assert_eq!(told(one, Some("node1"), true).as_deref(), Ok("node1:80"));
+        assert_eq!(told(all, Some("fd00::1"), true).as_deref(), Ok("[fd00::1]:80"));
+        assert_eq!(told(all, None, false).as_deref(), Ok("0.0.0.0:80"), "who comes knows the host");
+        assert!(told(all, None, true).is_err_and(|why| why.contains("--advertise HOST")));
+        for wrong in ["node1:80", "http://node1", "", "a,b"] {
+            assert!(told(one, Some(wrong), false).is_err_and(|why| why.contains("is no host")), "{wrong}");
         }
     }
 }

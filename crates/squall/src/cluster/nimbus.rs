@@ -1,19 +1,20 @@
 //! The driver of a nimbus: carries out what [`Nimbus`] asks for, in order, and keeps what supervisors say of their counts.
 //!
-//! One task; whoever wants something of it has a [`Handle`]. What it keeps besides the value is for people and lost with it: counts, and how
-//! topologies ended that were killed.
+//! One task; whoever wants something of it has a [`Handle`]. What it keeps besides the value is for people and lost with it: counts, what
+//! happened, and how topologies ended that were killed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use squall_control::{Accepted, ClientId, Nimbus, NimbusOptions, NimbusOutput, Refusal, Report, Request};
+use squall_control::{Accepted, ClientId, Nimbus, NimbusOptions, NimbusOutput, Refusal, Report, Request, Role};
 use squall_coordinator::{Coordinator, Session, SessionOptions};
 use squall_scheduler::Scheduler;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use super::history::History;
 use super::{Log, NimbusLink, NodeStats, TopologyStats};
 
 /// Between two attempts to get a session.
@@ -43,16 +44,32 @@ enum Event {
     Look(Look),
 }
 
+/// Whether a nimbus leads, as it was after the last event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub role: Role,
+    /// How often it began to lead: what was told to it before it did so is forgotten.
+    pub term: u64,
+}
+
 /// Speaks to a nimbus of this process.
 #[derive(Clone)]
-pub(crate) struct Handle(UnboundedSender<Event>);
+pub(crate) struct Handle {
+    tell: UnboundedSender<Event>,
+    standing: Arc<Mutex<Standing>>,
+}
 
 impl Handle {
+    /// Whether it leads.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Asks for something and waits for the answer.
     pub(crate) async fn request(&self, request: Request) -> Result<Accepted, Refusal> {
         let gone = || Refusal::Unavailable("this nimbus is ending".into());
         let (reply, answer) = oneshot::channel();
-        self.0.send(Event::Request(request, reply)).map_err(|_| gone())?;
+        self.tell.send(Event::Request(request, reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -60,18 +77,18 @@ impl Handle {
     pub(crate) async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Driver) -> T + Send + 'static) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         let look: Look = Box::new(move |driver| drop(reply.send(look(driver))));
-        self.0.send(Event::Look(look)).ok()?;
+        self.tell.send(Event::Look(look)).ok()?;
         answer.await.ok()
     }
 }
 
 impl NimbusLink for Handle {
     fn report(&self, report: Report) {
-        let _ = self.0.send(Event::Report(report));
+        let _ = self.tell.send(Event::Report(report));
     }
 
     fn stats(&self, stats: NodeStats) {
-        let _ = self.0.send(Event::Stats(stats));
+        let _ = self.tell.send(Event::Stats(stats));
     }
 }
 
@@ -88,6 +105,9 @@ pub(crate) struct Driver {
     next_client: u64,
     stats: BTreeMap<String, NodeStats>,
     ended: VecDeque<Ended>,
+    history: History,
+    standing: Arc<Mutex<Standing>>,
+    instance: String,
     began: Instant,
     log: Log,
 }
@@ -101,7 +121,10 @@ impl Driver {
         log: Log,
     ) -> (Driver, Handle) {
         let (tell, events) = unbounded_channel();
+        let standing = Arc::new(Mutex::new(Standing { role: Role::Away, term: 0 }));
+        let instance = options.me.instance.clone();
         let driver = Driver {
+            instance,
             nimbus: Nimbus::new(options, scheduler),
             coordinator,
             session_options,
@@ -113,16 +136,19 @@ impl Driver {
             next_client: 0,
             stats: BTreeMap::new(),
             ended: VecDeque::new(),
+            history: History::default(),
+            standing: standing.clone(),
             began: Instant::now(),
             log,
         };
-        (driver, Handle(tell))
+        (driver, Handle { tell, standing })
     }
 
     /// Works for as long as somebody polls it.
     pub(crate) async fn run(mut self) {
         loop {
             self.carry_out();
+            self.stand();
             let due = self.nimbus.next_tick().map_or(Duration::from_secs(3600), |tick| tick.saturating_sub(self.now()));
             tokio::select! {
                 event = self.events.recv() => match event {
@@ -133,6 +159,23 @@ impl Driver {
             }
             self.nimbus.tick(self.now());
         }
+    }
+
+    /// Shows whether it leads.
+    fn stand(&self) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if standing.role != *self.nimbus.role() {
+            standing.role = self.nimbus.role().clone();
+            standing.term += u64::from(standing.role == Role::Leading);
+            if let Role::Following(leader) = &standing.role {
+                (self.log)(&format!("stands by: {} leads, at {}", leader.id, leader.address));
+            }
+        }
+    }
+
+    /// What happened.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
     /// The value.
@@ -155,6 +198,11 @@ impl Driver {
     /// How a topology has ended, while that is remembered.
     pub(crate) fn end_of(&self, id: &str) -> Option<&Ended> {
         self.ended.iter().find(|ended| ended.id == id)
+    }
+
+    /// Tells this start of it from all others.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// How long it works.
@@ -186,8 +234,14 @@ impl Driver {
                 self.clients.insert(self.next_client, reply);
                 self.nimbus.request(ClientId(self.next_client), request, now);
             }
-            Event::Report(report) => self.nimbus.report(report, now),
-            Event::Stats(stats) => drop(self.stats.insert(stats.node.clone(), stats)),
+            Event::Report(report) => {
+                self.history.report(&report, wall_ms());
+                self.nimbus.report(report, now);
+            }
+            Event::Stats(stats) => {
+                self.history.stats(&stats, wall_ms());
+                self.stats.insert(stats.node.clone(), stats);
+            }
             Event::Look(look) => look(self),
         }
     }
@@ -216,10 +270,14 @@ impl Driver {
                     }
                     NimbusOutput::Removed { id, drained, left } => {
                         let pending = if drained { 0 } else { self.stats_of(&id).pending };
+                        self.history.removed(&id);
                         self.ended.truncate(ENDS - 1);
                         self.ended.push_front(Ended { id, drained, left: left + pending });
                     }
-                    NimbusOutput::Note(note) => (self.log)(&note),
+                    NimbusOutput::Note(note) => {
+                        (self.log)(&note);
+                        self.history.note(note, wall_ms());
+                    }
                 }
             }
         }
@@ -239,4 +297,10 @@ impl Driver {
             }
         });
     }
+}
+
+/// The wall clock in milliseconds since 1970, for people.
+pub(super) fn wall_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
 }

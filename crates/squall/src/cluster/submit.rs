@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use squall_control::record::{ComponentShape, Shape, valid_name};
 use squall_scheduler::Resources;
 
 use super::api::SubmitBody;
 use super::client::{Client, ClientError, NimbusFlags, random_hex};
+use super::output::{Output, rows, table, text};
 use super::talk::{Described, PROTOCOL};
 use super::{Arguments, Kind};
 
@@ -30,9 +31,12 @@ pub(crate) struct SubmitCommand {
     /// Its spouts wait for `activate`
     #[arg(long)]
     inactive: bool,
-    /// Check everything and show what would be submitted, without submitting it
+    /// Check everything and show where it would be placed, without submitting it
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
+    /// Format of what `--dry-run` shows
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
     /// Return when it is accepted, without waiting for its workers to run
     #[arg(long)]
     no_wait: bool,
@@ -51,11 +55,75 @@ pub(super) struct Submitted {
     pub(super) wait: bool,
 }
 
-/// Submits. `None`: it was only to be checked, and is shown.
+/// What is to be submitted.
+struct Checked {
+    body: SubmitBody,
+    path: PathBuf,
+    hash: String,
+    size: u64,
+}
+
+/// Submits.
 ///
 /// # Errors
 /// What is wrong; nothing was changed.
-pub(super) fn submit(command: &SubmitCommand) -> Result<Option<Submitted>, ClientError> {
+pub(super) fn submit(command: &SubmitCommand) -> Result<Submitted, ClientError> {
+    // Known before the upload of what might be large.
+    let client = Client::new(&command.nimbus)?;
+    let Checked { body, path, hash, size } = check(command, Some(&client))?;
+    upload(&client, &path, &hash, size)?;
+    let answer = client.post("/api/v2/topologies", json!(body).to_string().as_bytes())?;
+    let id = answer["id"].as_str().unwrap_or_default().to_owned();
+    Ok(Submitted { id, name: body.name, wait: !command.no_wait })
+}
+
+/// What would be submitted, and where nimbus would place it if there is one.
+///
+/// # Errors
+/// What is wrong.
+pub(super) fn dry_run(command: &SubmitCommand) -> Result<String, ClientError> {
+    let Checked { body, .. } = check(command, None)?;
+    let asked =
+        Client::new(&command.nimbus).and_then(|client| client.post("/api/v2/plan", json!(body).to_string().as_bytes()));
+    let (placement, why) = match asked {
+        Ok(placement) => (placement, None),
+        Err(ClientError::Away(why)) => (Value::Null, Some(why)),
+        Err(error) => return Err(error),
+    };
+    let value = json!({ "version": 1, "submission": body, "placement": placement });
+    Ok(command.output.of(&value, |value| placed(value, why.as_deref())))
+}
+
+/// A dry run for people.
+fn placed(value: &Value, why: Option<&str>) -> String {
+    let (body, placement) = (&value["submission"], &value["placement"]);
+    let component = |c: &Value| ["name", "tasks", "executors"].map(|key| text(&c[key])).to_vec();
+    let components: Vec<Vec<String>> = rows(&body["shape"], "components").map(component).collect();
+    let mut out = format!("{} would be accepted\n\n", text(&body["name"]));
+    if let Some(why) = why {
+        out = format!("{} is right; where it would be placed is not known: {why}\n\n", text(&body["name"]));
+    }
+    out += &table(&["COMPONENT", "TASKS", "EXECUTORS"], &components);
+    if why.is_some() {
+        return out;
+    }
+    let worker = |w: &Value| {
+        let runs = w["components"].as_object().into_iter().flatten();
+        let runs: Vec<String> = runs.map(|(name, executors)| format!("{executors} {name}")).collect();
+        vec![text(&w["worker"]), format!("{}:{}", text(&w["node"]), text(&w["slot"])), runs.join(", ")]
+    };
+    let workers: Vec<Vec<String>> = rows(placement, "workers").map(worker).collect();
+    out += &format!("\n{}\n", table(&["WORKER", "SLOT", "EXECUTORS"], &workers));
+    let moved: Vec<String> = rows(placement, "moved").map(text).collect();
+    out += &match moved.as_slice() {
+        [] => "nothing that runs would move\n".to_owned(),
+        moved => format!("workers of {} would move\n", moved.join(", ")),
+    };
+    out
+}
+
+/// Checks everything that can be checked here, and with a nimbus that nobody has the name.
+fn check(command: &SubmitCommand, client: Option<&Client>) -> Result<Checked, ClientError> {
     let wrong = ClientError::Refused;
     if let Some(name) = command.name.as_ref().filter(|name| !valid_name(name)) {
         return Err(wrong(format!(
@@ -63,11 +131,9 @@ pub(super) fn submit(command: &SubmitCommand) -> Result<Option<Submitted>, Clien
         )));
     }
     let (kind, path) = artifact(&command.file).map_err(wrong)?;
-    // Known before the upload of what might be large.
-    let client = if command.dry_run { None } else { Some(Client::new(&command.nimbus)?) };
     let described = describe(kind, &path, &command.args).map_err(wrong)?;
     let name = command.name.clone().unwrap_or_else(|| described.name.clone());
-    if let Some(client) = &client {
+    if let Some(client) = client {
         vacant(client, &name)?;
     }
     let (hash, size) = hash(&path).map_err(wrong)?;
@@ -89,7 +155,7 @@ pub(super) fn submit(command: &SubmitCommand) -> Result<Option<Submitted>, Clien
     }
     args.extend(["--name".to_owned(), name.clone()]);
     let body = SubmitBody {
-        name: name.clone(),
+        name,
         submission: random_hex().map_err(|error| wrong(format!("no random number: {error}")))?,
         shape: shape(&described),
         blobs: vec![hash.clone()],
@@ -98,18 +164,7 @@ pub(super) fn submit(command: &SubmitCommand) -> Result<Option<Submitted>, Clien
         engine: described.engine,
         inactive: command.inactive,
     };
-    let Some(client) = client else {
-        println(&format!("{:#}", json!(body)));
-        return Ok(None);
-    };
-    upload(&client, &path, &hash, size)?;
-    let answer = client.post("/api/v2/topologies", json!(body).to_string().as_bytes())?;
-    let id = answer["id"].as_str().unwrap_or_default().to_owned();
-    Ok(Some(Submitted { id, name, wait: !command.no_wait }))
-}
-
-fn println(text: &str) {
-    let _ = crate::run::job::print(&format!("{text}\n"));
+    Ok(Checked { body, path, hash, size })
 }
 
 /// What a file is, before anything of it is run.

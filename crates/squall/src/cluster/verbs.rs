@@ -1,13 +1,15 @@
-//! The commands that speak to a cluster: `submit`, `list`, `describe`, `kill`, `activate`, `deactivate`.
+//! The commands that speak to a cluster, and those that run, show and end topologies. What changes and watches them is in `operate`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use squall_metrics::format;
 
 use super::client::{Client, ClientError, NimbusFlags};
+use super::operate::{self, ErrorsCommand, EventsCommand, LogsCommand, NodeCommand, RebalanceCommand, RestartCommand};
+use super::output::{Output, rows, table, text};
 use super::submit::{self, SubmitCommand, Submitted};
 use crate::cli::EXIT_FAILED;
 use crate::run::job::{complain, print};
@@ -17,15 +19,28 @@ pub(crate) const EXIT_AWAY: u8 = 3;
 /// It was done, but not in the time that was waited: workers that do not run yet, roots that were left.
 pub(crate) const EXIT_LATE: u8 = 4;
 
-/// How long `submit` waits for workers to run.
-const RUN_WAIT: Duration = Duration::from_secs(30);
+/// How long workers are waited for until they run.
+pub(super) const RUN_WAIT: Duration = Duration::from_secs(30);
 /// Beyond the wait of a kill: for its commit, and for workers to stop.
 const KILL_GRACE: Duration = Duration::from_secs(15);
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 /// The names of these commands.
-pub(crate) const VERBS: [&str; 6] = ["submit", "list", "describe", "kill", "activate", "deactivate"];
+pub(crate) const VERBS: [&str; 12] = [
+    "submit",
+    "list",
+    "describe",
+    "kill",
+    "activate",
+    "deactivate",
+    "rebalance",
+    "restart",
+    "logs",
+    "errors",
+    "events",
+    "node",
+];
 
 /// A command to a cluster.
 #[derive(Debug, Subcommand)]
@@ -42,23 +57,26 @@ pub(crate) enum ClusterCommand {
     Activate(TurnCommand),
     /// Call the spouts of a topology no more; everything else goes on
     Deactivate(TurnCommand),
-}
-
-/// How a list is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ListFormat {
-    /// For people
-    Table,
-    /// For programs
-    Json,
+    /// Place a topology anew, with other numbers of workers and executors; it pauses meanwhile
+    Rebalance(RebalanceCommand),
+    /// Start all workers of a topology anew where they are; it pauses meanwhile
+    Restart(RestartCommand),
+    /// Show what the workers of a topology wrote
+    Logs(LogsCommand),
+    /// Show what went wrong with the workers of a topology
+    Errors(ErrorsCommand),
+    /// Show what happened in the cluster
+    Events(EventsCommand),
+    /// Show the nodes of the cluster, or say what one is to be used for
+    Node(NodeCommand),
 }
 
 /// Options of `list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListCommand {
     /// Format of the list
-    #[arg(short, long, value_enum, default_value_t = ListFormat::Table)]
-    output: ListFormat,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
     #[command(flatten)]
     nimbus: NimbusFlags,
 }
@@ -69,8 +87,8 @@ pub(crate) struct DescribeCommand {
     /// Name or id of the topology
     name: String,
     /// Format of the description
-    #[arg(short, long, value_enum, default_value_t = ListFormat::Table)]
-    output: ListFormat,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
     #[command(flatten)]
     nimbus: NimbusFlags,
 }
@@ -87,8 +105,8 @@ pub(crate) struct KillCommand {
     #[arg(long)]
     no_wait: bool,
     /// Format of what is said of its end
-    #[arg(short, long, value_enum, default_value_t = ListFormat::Table)]
-    output: ListFormat,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
     #[command(flatten)]
     nimbus: NimbusFlags,
 }
@@ -104,9 +122,9 @@ pub(crate) struct TurnCommand {
 
 /// The exit codes of these commands.
 pub(crate) fn exit_codes() -> &'static str {
-    "Exit codes of submit, list, describe, kill, activate and deactivate:\n  0    done\n  1    refused, and nothing was changed; the reason is on standard error\n  \
+    "Exit codes of commands to a cluster:\n  0    done\n  1    refused, and nothing was changed; the reason is on standard error\n  \
      2    the command line was not understood\n  3    no nimbus answers, or none leads\n  4    accepted, but the wait ended first: \
-     workers that do not run yet, roots that were left"
+     workers that do not run yet, roots that were left,\n       a topology that has no place any more"
 }
 
 /// Does what a command asks for.
@@ -118,6 +136,12 @@ pub(crate) fn cluster(command: &ClusterCommand) -> ExitCode {
         ClusterCommand::Kill(command) => kill(command),
         ClusterCommand::Activate(command) => turn(command, "activate"),
         ClusterCommand::Deactivate(command) => turn(command, "deactivate"),
+        ClusterCommand::Rebalance(command) => operate::rebalance(command),
+        ClusterCommand::Restart(command) => operate::restart(command),
+        ClusterCommand::Logs(command) => operate::logs(command),
+        ClusterCommand::Errors(command) => operate::errors(command),
+        ClusterCommand::Events(command) => operate::events(command),
+        ClusterCommand::Node(command) => operate::node(command),
     };
     match done {
         Ok(code) => code,
@@ -131,15 +155,18 @@ pub(crate) fn cluster(command: &ClusterCommand) -> ExitCode {
     }
 }
 
-type Done = Result<ExitCode, ClientError>;
+pub(super) type Done = Result<ExitCode, ClientError>;
 
-fn show(text: &str) -> Done {
+pub(super) fn show(text: &str) -> Done {
     print(text).map_err(|error| ClientError::Refused(format!("standard output cannot be written: {error}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn run_submit(command: &SubmitCommand) -> Done {
-    let Some(Submitted { id, name, wait }) = submit::submit(command)? else { return Ok(ExitCode::SUCCESS) };
+    if command.dry_run {
+        return show(&submit::dry_run(command)?);
+    }
+    let Submitted { id, name, wait } = submit::submit(command)?;
     show(&format!("{id}\n"))?;
     if !wait {
         return Ok(ExitCode::SUCCESS);
@@ -165,52 +192,26 @@ fn run_submit(command: &SubmitCommand) -> Done {
     }
 }
 
-fn rows<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
-    value[key].as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".into(),
-        other => other.to_string(),
-    }
-}
-
-/// Columns as wide as their widest cell.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |at: usize| rows.iter().map(|r| r[at].chars().count()).chain([head[at].len()]).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |cells: &[String]| {
-        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
-        format!("{}\n", padded.join("  ").trim_end())
-    };
-    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
-    std::iter::once(line(&head)).chain(rows.iter().map(|row| line(row))).collect()
-}
-
 fn list(command: &ListCommand) -> Done {
     let value = Client::new(&command.nimbus)?.get("/api/v2/topologies")?;
-    if command.output == ListFormat::Json {
-        return show(&format!("{value:#}\n"));
-    }
+    show(&command.output.of(&value, topologies))
+}
+
+fn topologies(value: &Value) -> String {
     let row = |t: &Value| {
         let workers = format!("{}/{}", text(&t["workers_running"]), text(&t["workers"]));
         vec![text(&t["name"]), text(&t["status"]), workers, text(&t["tasks"]), text(&t["pending"]), text(&t["id"])]
     };
-    let rows: Vec<Vec<String>> = rows(&value, "topologies").map(row).collect();
+    let rows: Vec<Vec<String>> = rows(value, "topologies").map(row).collect();
     if rows.is_empty() {
-        return show("no topology runs\n");
+        return "no topology runs\n".into();
     }
-    show(&table(&["NAME", "STATUS", "WORKERS", "TASKS", "PENDING", "ID"], &rows))
+    table(&["NAME", "STATUS", "WORKERS", "TASKS", "PENDING", "ID"], &rows)
 }
 
 fn describe(command: &DescribeCommand) -> Done {
     let value = Client::new(&command.nimbus)?.get(&format!("/api/v2/topologies/{}", path_part(&command.name)?))?;
-    if command.output == ListFormat::Json {
-        return show(&format!("{value:#}\n"));
-    }
-    show(&description(&value))
+    show(&command.output.of(&value, description))
 }
 
 fn description(value: &Value) -> String {
@@ -228,10 +229,10 @@ fn description(value: &Value) -> String {
     }
     let component = |c: &Value| {
         let counts = ["emitted", "executed", "acked", "failed", "pending"].map(|key| count(&c[key]));
-        [vec![text(&c["name"]), text(&c["tasks"])], counts.to_vec()].concat()
+        [vec![text(&c["name"]), text(&c["tasks"]), text(&c["executors"])], counts.to_vec()].concat()
     };
     let components: Vec<Vec<String>> = rows(value, "components").map(component).collect();
-    let head = ["COMPONENT", "TASKS", "EMITTED", "EXECUTED", "ACKED", "FAILED", "PENDING"];
+    let head = ["COMPONENT", "TASKS", "EXECUTORS", "EMITTED", "EXECUTED", "ACKED", "FAILED", "PENDING"];
     out += &format!("\n{}", table(&head, &components));
     let worker = |w: &Value| {
         let state = match &w["state"] {
@@ -251,7 +252,7 @@ fn description(value: &Value) -> String {
 }
 
 /// A name as part of a path: what could not be a name of a topology is not sent.
-fn path_part(name: &str) -> Result<&str, ClientError> {
+pub(super) fn path_part(name: &str) -> Result<&str, ClientError> {
     if squall_control::record::valid_name(name) {
         Ok(name)
     } else {
@@ -276,8 +277,16 @@ fn kill(command: &KillCommand) -> Done {
     }
     let until = Instant::now() + command.wait.map_or(RUN_WAIT, Duration::from_secs) + KILL_GRACE;
     loop {
+        // In this order: the end is there before the topology is gone.
+        let there = client.get(&format!("/api/v2/topologies/{id}"));
         match client.get(&format!("/api/v2/ended/{id}")) {
             Ok(ended) => return tell_end(command.output, &id, &ended),
+            Err(ClientError::Missing(_)) if matches!(there, Err(ClientError::Missing(_))) => {
+                complain(&format!(
+                    "{id} is removed, but what was left of it is not known: another nimbus leads since it was killed"
+                ));
+                return Ok(ExitCode::from(EXIT_LATE));
+            }
             Err(ClientError::Missing(_)) => {}
             Err(error) => return Err(error),
         }
@@ -289,15 +298,10 @@ fn kill(command: &KillCommand) -> Done {
     }
 }
 
-fn tell_end(output: ListFormat, id: &str, ended: &Value) -> Done {
+fn tell_end(output: Output, id: &str, ended: &Value) -> Done {
     let (drained, left) = (ended["drained"] == true, ended["left"].as_u64().unwrap_or(0));
-    let said = match output {
-        ListFormat::Json => format!("{:#}\n", json!({ "version": 1, "id": id, "drained": drained, "left": left })),
-        ListFormat::Table if drained => format!("{id} is removed: it was drained, {left} roots were left\n"),
-        ListFormat::Table => {
-            format!("{id} is removed: its wait ended before it was drained, {left} roots were left\n")
-        }
-    };
-    show(&said)?;
+    let end = json!({ "version": 1, "id": id, "drained": drained, "left": left });
+    let how = if drained { "it was drained" } else { "its wait ended before it was drained" };
+    show(&output.of(&end, |_| format!("{id} is removed: {how}, {left} roots were left\n")))?;
     Ok(if drained { ExitCode::SUCCESS } else { ExitCode::from(EXIT_LATE) })
 }

@@ -53,7 +53,7 @@ enum Command {
     /// Run a cluster on this machine: nimbus and a supervisor in one process
     #[cfg(feature = "cluster")]
     Dev(crate::cluster::DevCommand),
-    /// Run a nimbus, for supervisors in other processes of this machine
+    /// Run a nimbus, for supervisors in other processes
     #[cfg(feature = "cluster")]
     Nimbus(crate::cluster::NimbusCommand),
     /// Run a supervisor, which runs workers for a nimbus
@@ -62,6 +62,22 @@ enum Command {
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     Cluster(crate::cluster::ClusterCommand),
+    /// Print what a shell needs to complete these commands
+    Completions(CompletionsCommand),
+}
+
+#[derive(Debug, Args)]
+struct CompletionsCommand {
+    /// The shell: `source <(squall completions bash)`
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+/// Prints completions for a shell.
+fn completions(command: &CompletionsCommand) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(command.shell, &mut self::command(), "squall", &mut script);
+    show(&String::from_utf8_lossy(&script))
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Supervisor(command) => crate::cluster::supervisor(&command),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => crate::cluster::cluster(&command),
+        Command::Completions(command) => completions(&command),
         Command::Doctor(_) => show(&doctor::render(&doctor::Machine::examine())),
     }
 }

@@ -73,15 +73,24 @@ fn cli() -> String {
     let mut squall = super::command();
     squall.build();
     let _ = writeln!(text, "\n## squall\n\n```text\n{}\n```", trimmed(&squall.render_help().to_string()));
-    for verb in squall.get_subcommands_mut().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+    for verb in squall.get_subcommands_mut().filter(|verb| shown(verb)) {
+        let name = verb.get_name().to_owned();
         let help = verb.render_help().to_string();
-        let _ = writeln!(text, "\n## squall {}\n\n```text\n{}\n```", verb.get_name(), trimmed(&help));
+        let _ = writeln!(text, "\n## squall {name}\n\n```text\n{}\n```", trimmed(&help));
+        for of in verb.get_subcommands_mut().filter(|of| shown(of)) {
+            let help = of.render_help().to_string();
+            let _ = writeln!(text, "\n### squall {name} {}\n\n```text\n{}\n```", of.get_name(), trimmed(&help));
+        }
     }
     text.push_str("\n## Exit codes\n\n| Code | |\n|---|---|\n");
     for (code, when) in EXIT_CODES {
         let _ = writeln!(text, "| {code} | {when} |");
     }
     text
+}
+
+fn shown(verb: &clap::Command) -> bool {
+    !verb.is_hide_set() && verb.get_name() != "help"
 }
 
 /// Without blanks at the ends of lines.

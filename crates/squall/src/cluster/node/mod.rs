@@ -52,7 +52,7 @@ use wire::{Account, Answer, CallError, LinkAsk};
 /// Between two looks at what only time tells: workers that stand still, roots that are pending.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two accounts of the counts to nimbus.
-const STATS_EVERY: Duration = Duration::from_millis(500);
+const TELL_EVERY: Duration = Duration::from_millis(500);
 /// How long a pause of the spouts is given to arrive before what is pending counts.
 const PAUSE_ARRIVES: Duration = Duration::from_millis(200);
 /// Between two attempts to get a session, or a blob.
@@ -181,7 +181,7 @@ pub(crate) struct Node {
     troubles: BTreeMap<u16, String>,
     began: Instant,
     looked: Instant,
-    told_stats: Instant,
+    told: Instant,
     ending: Option<(oneshot::Sender<()>, Instant)>,
     log: super::Log,
 }
@@ -243,7 +243,7 @@ impl Node {
             troubles: BTreeMap::new(),
             began: now,
             looked: now,
-            told_stats: now,
+            told: now,
             ending: None,
             log,
         };
@@ -287,7 +287,7 @@ impl Node {
 
     /// When something is to be done though nothing happens.
     fn due(&self) -> Instant {
-        let mut due = self.told_stats + STATS_EVERY;
+        let mut due = self.told + TELL_EVERY;
         if !self.workers.is_empty() || self.ending.is_some() {
             due = due.min(self.looked + LOOK);
         }
@@ -307,9 +307,6 @@ impl Node {
                 Ok(session) => {
                     self.session = Some(session);
                     self.supervisor.connected(now);
-                    // It may be another nimbus than the last time, which has heard nothing yet.
-                    self.tell_stats();
-                    self.nimbus.report(self.supervisor.report());
                 }
                 Err(error) => {
                     (self.log)(&format!("no session with the coordinator: {error}; trying again"));
@@ -431,10 +428,7 @@ impl Node {
             SupervisorOutput::Neighbours(nodes) => self.neighbours(nodes),
             // Peers, here and elsewhere, are told when a worker is admitted and when it has ended.
             SupervisorOutput::Announce { .. } => {}
-            SupervisorOutput::Report(report) => {
-                self.tell_stats();
-                self.nimbus.report(report);
-            }
+            SupervisorOutput::Report(_) => self.tell_nimbus(),
             SupervisorOutput::Fail(why) => return Err(why),
             SupervisorOutput::Note(note) => (self.log)(&note),
         }
@@ -529,8 +523,8 @@ impl Node {
 
     /// Looks at what only time tells.
     fn look(&mut self) {
-        if self.told_stats.elapsed() >= STATS_EVERY {
-            self.tell_stats();
+        if self.told.elapsed() >= TELL_EVERY {
+            self.tell_nimbus();
         }
         if self.looked.elapsed() < LOOK {
             return;
@@ -568,9 +562,13 @@ impl Node {
         }
     }
 
-    fn tell_stats(&mut self) {
-        self.told_stats = Instant::now();
-        self.nimbus.stats(self.stats());
+    /// Tells nimbus how its workers are and what they have counted: again and again, as it forgets what it knew of a node that it took for lost.
+    fn tell_nimbus(&mut self) {
+        self.told = Instant::now();
+        if self.supervisor.is_registered() {
+            self.nimbus.stats(self.stats());
+            self.nimbus.report(self.supervisor.report());
+        }
     }
 
     /// The counts of all topologies here.
