@@ -15,6 +15,8 @@ pub(crate) enum BenchError {
     Workload(String),
     #[error("interrupted; the rows until then are printed")]
     Interrupted,
+    #[error("nobody reads stdout any more")]
+    ReaderGone,
     #[error("--secs is {0}: give between 0.1 and 3600")]
     Secs(f64),
     #[error("--rounds is {0}: give 5 to 1000; fewer say nothing about spread")]

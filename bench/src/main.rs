@@ -34,6 +34,7 @@ mod squall_side;
 mod table;
 mod workloads;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -148,10 +149,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         None => run(&RunArgs::default()),
         Some(Command::Run(args)) => run(&args),
-        Some(Command::List) => {
-            list();
-            Ok(())
-        }
+        Some(Command::List) => list(),
         Some(Command::Workloads(args)) => workloads::run(&args),
         Some(Command::Worker { job }) => squall_side::worker_main(&job),
         Some(Command::Table { into }) => table(into.as_deref()),
@@ -161,6 +159,8 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read had enough, as `head` has.
+        Err(BenchError::ReaderGone) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("squall-bench: {e}");
             ExitCode::FAILURE
@@ -168,14 +168,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn list() {
+/// Writes results to stdout, where they are read while the rest is still measured.
+fn say(text: &str) -> Result<(), BenchError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| match e.kind() {
+        std::io::ErrorKind::BrokenPipe => BenchError::ReaderGone,
+        _ => BenchError::Io("writing to stdout", e),
+    })
+}
+
+fn list() -> Result<(), BenchError> {
+    let mut text = String::new();
     for scenario in Scenario::all() {
-        println!("{:<14} {}", scenario.name(), scenario.about());
-        for row in scenario.rows() {
-            println!("  {}", row.what());
-        }
+        text += &format!("{:<14} {}\n", scenario.name(), scenario.about());
+        scenario.rows().iter().for_each(|row| text += &format!("  {}\n", row.what()));
     }
-    workloads::list();
+    say(&(text + &workloads::list()))
 }
 
 /// JSON lines on stdin as a table.
@@ -184,7 +192,7 @@ fn table(into: Option<&Path>) -> Result<(), BenchError> {
     let table = table::markdown(&lines)?;
     match into {
         Some(page) => table::into_page(&table, page)?,
-        None => print!("{table}"),
+        None => say(&table)?,
     }
     Ok(())
 }
@@ -230,7 +238,7 @@ fn run(args: &RunArgs) -> Result<(), BenchError> {
                     }
                     report::for_people(&result);
                     if args.json {
-                        report::json_lines(&result, &machine).iter().for_each(|line| println!("{line}"));
+                        report::json_lines(&result, &machine).iter().try_for_each(|line| say(&format!("{line}\n")))?;
                     }
                 }
                 Err(e) => {

@@ -24,11 +24,9 @@ pub(crate) struct WorkloadsArgs {
     secs: f64,
 }
 
-pub(crate) fn list() {
-    println!("{:<14} the field's workloads, by tuplegen's generator", "workloads");
-    for row in &STANDARD {
-        println!("  {:<22} tuplegen run {}", row.workload(), row.shown());
-    }
+pub(crate) fn list() -> String {
+    let head = format!("{:<14} the field's workloads, by tuplegen's generator\n", "workloads");
+    STANDARD.iter().fold(head, |text, row| text + &format!("  {:<22} tuplegen run {}\n", row.workload(), row.shown()))
 }
 
 fn selected(names: &[String]) -> Result<Vec<&'static Standard>, BenchError> {
@@ -69,7 +67,7 @@ pub(crate) fn run(args: &WorkloadsArgs) -> Result<(), BenchError> {
         }
         failed += usize::from(matches!(report.verdict.word, Word::Error | Word::Fail));
         eprint!("  {}", text::verdict(&report));
-        print!("{}", json_line(&report));
+        crate::say(&json_line(&report))?;
     }
     if failed > 0 {
         return Err(BenchError::RowsFailed(failed, rows.len()));

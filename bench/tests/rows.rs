@@ -225,6 +225,14 @@ fn lines_become_a_table_and_only_they_go_to_stdout() {
 }
 
 #[test]
+fn who_stops_reading_is_no_failure() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let list = Command::new(env!("CARGO_BIN_EXE_squall-bench")).arg("list").stdout(writer).output().expect("it starts");
+    assert_eq!((list.status.code(), String::from_utf8_lossy(&list.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
 fn an_unknown_scenario_is_named() {
     let out = Command::new(env!("CARGO_BIN_EXE_squall-bench")).args(["run", "const-nul"]).output().expect("it runs");
     assert!(!out.status.success());
